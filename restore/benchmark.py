@@ -1,0 +1,117 @@
+"""Network x test set x protocol -> rows: the numbers that papers print."""
+
+import statistics
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
+
+from restore.data.catalog import ImageSet
+from restore.data.degradation import Degradation, GaussianNoise
+from restore.data.pairs import ImagePair, load_pair
+from restore.errors import UserError
+from restore.images.color import with_channels
+from restore.images.io import list_images, read_image, to_uint8
+from restore.images.tensors import as_tensor, quantise
+from restore.inference import baseline, restore_tensor
+from restore.metrics import PROTOCOLS, ImageScore, Protocol, Row, Score
+from restore.models import RestorationNetwork
+from restore.progress import progress
+
+
+class Outcome(NamedTuple):
+    """What a model made of an image: (1, C, H, W) uint8, and how that scored."""
+
+    restored: Tensor
+    score: Score
+
+
+Show = Callable[[ImagePair, dict[str, Outcome]], None]
+
+
+def default_protocol(images: ImageSet, degradation: Degradation, channels: int) -> Protocol:
+    """The protocol of the papers: `sr-rgb` for DIV2K, `sr-y` for other super-resolution, else `denoise-*`."""
+    if degradation.scale > 1:
+        return PROTOCOLS["sr-rgb" if images.name == "DIV2K" else "sr-y"]
+    return PROTOCOLS["denoise-gray" if channels == 1 else "denoise-rgb"]
+
+
+def measure(
+    models: Mapping[str, RestorationNetwork | None],
+    images: ImageSet,
+    degradation: Degradation,
+    protocol: Protocol,
+    channels: int,
+    show: Show | None = None,
+) -> list[Row]:
+    """Restore and score a test set.
+
+    Args:
+        models: by name, networks in eval mode, or None for the baseline: the degraded image itself, enlarged
+            bicubically where the degradation shrinks it.
+        images: the test set.
+        degradation: what each image goes through; its noise is seeded by its name.
+        protocol: how images are scored.
+        channels: of the networks; see `load_pair`.
+        show: is called with each image and what each model made of it.
+
+    Raises:
+        UserError: an image cannot be read or is too small for the protocol.
+    """
+    scores: dict[str, list[ImageScore]] = {model: [] for model in models}
+    numbers = range(len(images.clean))
+    for number in progress(numbers, f"{images.name}, {degradation.label}"):
+        pair = load_pair(images, number, degradation, channels)
+        outcomes = {}
+        for model, network in models.items():
+            restored = _restore(network, pair, degradation.scale)
+            try:
+                outcomes[model] = Outcome(restored, protocol.score(restored, pair.clean, degradation.scale))
+            except UserError as error:
+                raise UserError(f"{images.clean[number]}: {error}") from error
+            scores[model].append(ImageScore(pair.name, *outcomes[model].score))
+        if show is not None:
+            show(pair, outcomes)
+    sigma = degradation.sigma if isinstance(degradation, GaussianNoise) else None
+    sigma = None if isinstance(sigma, tuple) else sigma
+    label, scale = degradation.label, degradation.scale
+    return [_row(model, images.name, protocol, label, scale, sigma, found) for model, found in scores.items()]
+
+
+def score_folder(restored: Path, reference: Path, protocol: Protocol, scale: int) -> Row:
+    """Score anybody's restored images against references, paired by stem (`baby.png` or `babyx2.png`).
+
+    A reference is cut to its restored image's size where they differ by less than `scale` ("modcrop").
+
+    Raises:
+        UserError: an image has no partner, cannot be read, or has another size.
+    """
+    by_stem = {path.stem: path for path in list_images(restored)}
+    found = []
+    for path in list_images(reference):
+        partner = by_stem.get(path.stem) or by_stem.get(f"{path.stem}x{scale}")
+        if partner is None:
+            raise UserError(f"{path}: no restored image {path.stem}.* in {restored}")
+        image, truth = to_uint8(read_image(partner)), to_uint8(read_image(path))
+        height, width = image.shape[:2]
+        if not (0 <= truth.shape[0] - height < max(scale, 1) and 0 <= truth.shape[1] - width < max(scale, 1)):
+            raise UserError(f"{partner}: is {width}x{height}, its reference {truth.shape[1]}x{truth.shape[0]}")
+        truth = with_channels(truth[:height, :width], image.shape[2])
+        found.append(ImageScore(path.stem, *protocol.score(as_tensor(image), as_tensor(truth), scale)))
+    return _row(str(restored), reference.resolve().name, protocol, "as given", scale, None, found)
+
+
+def _restore(network: RestorationNetwork | None, pair: ImagePair, scale: int) -> Tensor:
+    if network is None:
+        return baseline(pair.degraded, scale)
+    device = next(network.parameters()).device
+    return quantise(restore_tensor(network, pair.degraded.to(device))).cpu()
+
+
+def _row(
+    model: str, images: str, protocol: Protocol, label: str, scale: int, sigma: float | None, scores: list[ImageScore]
+) -> Row:
+    psnr = statistics.fmean(score.psnr for score in scores)
+    ssim = statistics.fmean(score.ssim for score in scores)
+    return Row(model, images, protocol.name, label, scale, sigma, psnr, ssim, len(scores), tuple(scores))

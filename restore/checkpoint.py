@@ -1,0 +1,91 @@
+"""The weights file: safetensors whose metadata rebuilds the network and says where it comes from.
+
+The metadata hold one key, `restore`: JSON with the network's class name and arguments, the degradation it was
+trained for, a summary of its training and the rows measured so far. Reading one executes nothing from it.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from restore.errors import UserError
+from restore.images.io import write_atomically
+from restore.models import NetworkSpec, RestorationNetwork, build
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A network in eval mode and what its file says about it.
+
+    Attributes:
+        network: rebuilt from the file, weights loaded strictly.
+        degradation: what it restores, e.g. `{"class_path": "GaussianNoise", "init_args": {"sigma": 25}}`.
+        training: a summary of the run: data, steps, seed, versions, ...
+        results: rows measured with these weights.
+    """
+
+    network: RestorationNetwork
+    degradation: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    results: list[dict[str, Any]] = field(default_factory=list)
+
+
+def save_weights(path: Path, weights: Weights) -> None:
+    """Write a self-describing weights file atomically.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    network = weights.network
+    header = {
+        "format": FORMAT,
+        "network": asdict(network.spec),
+        "scale": network.scale,
+        "range": "[0, 1], RGB" if network.channels == 3 else "[0, 1], gray",
+        "degradation": weights.degradation,
+        "training": weights.training,
+        "results": weights.results,
+    }
+    tensors: dict[str, Tensor] = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
+    write_atomically(path, save(tensors, metadata={"restore": json.dumps(header)}))
+
+
+def load_weights(path: Path) -> Weights:
+    """Rebuild the network of a weights file and load it strictly; nothing in the file is executed.
+
+    Raises:
+        UserError: no such file, not a weights file of this project, or its tensors do not fit its network.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such weights file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a safetensors file, or damaged ({error})") from error
+    if "restore" not in metadata:
+        raise UserError(f"{path}: a safetensors file without the metadata that restore writes")
+    try:
+        header = json.loads(metadata["restore"])
+        if header["format"] != FORMAT:
+            raise UserError(f"{path}: weights format {header['format']}, this version reads {FORMAT}")
+        network = build(NetworkSpec(header["network"]["name"], header["network"]["arguments"]))
+        weights = Weights(network, header["degradation"], header["training"], header["results"])
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: its metadata do not describe a network ({error})") from error
+    try:
+        network.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        raise UserError(f"{path}: tensors do not fit {header['network']}: {error}") from error
+    network.eval()
+    return weights

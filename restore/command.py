@@ -1,0 +1,34 @@
+"""What all commands share: one line and exit code 1 for a user's mistake."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from restore.errors import UserError
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """argparse's parser, with examples kept as they are written and wrong arguments as `UserError`."""
+
+    def __init__(self, module: str, description: str, examples: str) -> None:
+        super().__init__(
+            prog=f"python -m {module}",
+            description=description,
+            epilog=examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def run(main: Callable[[], int]) -> None:
+    """Run a command's `main` and exit with its code; a user's mistake is one line on stderr and code 1."""
+    try:
+        sys.exit(main())
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted")

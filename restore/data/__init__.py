@@ -1,0 +1,1 @@
+"""Image files -> patches -> pairs of degraded and clean images."""

@@ -1,0 +1,255 @@
+"""What is done to a clean image: the degradations of the papers, each a value with a name.
+
+A degradation maps (N, C, H, W) in [0, 1] to (N, C, H/scale, W/scale), drawing from the given generator only.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from restore.errors import UserError
+from restore.images.crop import crop_to_multiple
+from restore.images.resize import imresize, resize_matrix
+from restore.images.tensors import quantise, to_image, to_tensor
+
+
+class Degradation(ABC):
+    """Maps clean images to degraded ones. `scale` is how many times smaller the degraded image is."""
+
+    scale: int = 1
+
+    @abstractmethod
+    def __call__(self, clean: Tensor, generator: Generator) -> Tensor:
+        """Degrade a batch (N, C, H, W) in [0, 1]; `generator` is on the batch's device."""
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """For tables: `sigma 25`, `bicubic x2`."""
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """As a configuration file would state it."""
+        return {"class_path": type(self).__name__, "init_args": dict(vars(self))}
+
+
+@dataclass(frozen=True)
+class GaussianNoise(Degradation):
+    """Additive white Gaussian noise, not clipped.
+
+    Attributes:
+        sigma: standard deviation on the 0-255 scale, or (low, high): drawn uniformly for each image ("blind").
+    """
+
+    sigma: float | tuple[float, float] = 25.0
+
+    def __post_init__(self) -> None:
+        low, high = _ends(self.sigma)
+        if not 0 <= low <= high:
+            raise UserError(f"sigma must be at least 0 and a range ascending, not {self.sigma}")
+
+    def __call__(self, clean: Tensor, generator: Generator) -> Tensor:
+        sigma = _draw(self.sigma, clean, generator) / 255
+        return clean + sigma * torch.randn(clean.shape, generator=generator, device=clean.device)
+
+    @property
+    def label(self) -> str:
+        return f"sigma {_words(self.sigma)}"
+
+
+@dataclass(frozen=True)
+class Bicubic(Degradation):
+    """MATLAB's bicubic downsampling of 8-bit images, as all super-resolution papers mean it.
+
+    Attributes:
+        scale: 2, 3, 4 or 8.
+    """
+
+    scale: int = 2
+
+    def __post_init__(self) -> None:
+        if self.scale not in (2, 3, 4, 8):
+            raise UserError(f"scale must be 2, 3, 4 or 8, not {self.scale}")
+
+    def __call__(self, clean: Tensor, generator: Generator) -> Tensor:
+        images = [crop_to_multiple(to_image(image[None]), self.scale) for image in quantise(clean)]
+        return torch.cat([to_tensor(imresize(image, 1 / self.scale)) for image in images]).to(clean.device)
+
+    @property
+    def label(self) -> str:
+        return f"bicubic x{self.scale}"
+
+
+@dataclass(frozen=True)
+class BicubicBlur(Degradation):
+    """Bicubic down- and upsampling to the original size: what DnCNN-3 gets as super-resolution input.
+
+    Attributes:
+        factors: one of these is drawn for each image.
+    """
+
+    factors: tuple[int, ...] = (2, 3, 4)
+
+    def __call__(self, clean: Tensor, generator: Generator) -> Tensor:
+        return _by_choice(clean, generator, [partial(_blur, factor) for factor in self.factors])
+
+    @property
+    def label(self) -> str:
+        return f"bicubic blur x{'/'.join(map(str, self.factors))}"
+
+
+@dataclass(frozen=True)
+class Jpeg(Degradation):
+    """Baseline JPEG compression, computed on the device: the transform coding of libjpeg without the entropy coder,
+    which loses nothing. Colour is subsampled 4:2:0.
+
+    Attributes:
+        quality: 1 to 100 (libjpeg's scale), or (low, high): drawn uniformly for each image.
+    """
+
+    quality: int | tuple[int, int] = (5, 99)
+
+    def __post_init__(self) -> None:
+        low, high = _ends(self.quality)
+        if not 1 <= low <= high <= 100:
+            raise UserError(f"quality must lie in 1 to 100 and a range ascend, not {self.quality}")
+
+    def __call__(self, clean: Tensor, generator: Generator) -> Tensor:
+        low, high = _ends(self.quality)
+        quality = torch.randint(int(low), int(high) + 1, (len(clean), 1, 1), generator=generator, device=clean.device)
+        height, width = clean.shape[-2:]
+        block = 8 if clean.shape[1] == 1 else 16
+        padding = (0, -width % block, 0, -height % block)
+        image = F.pad(quantise(clean).float(), padding, mode="replicate")
+        if clean.shape[1] == 1:
+            coded = _code_blocks(image, _LUMA_TABLE, quality)
+        else:
+            y, chroma = _rgb_to_ycc(image).tensor_split([1], dim=1)
+            y = _code_blocks(y, _LUMA_TABLE, quality)
+            chroma = _code_blocks(F.avg_pool2d(chroma, 2), _CHROMA_TABLE, quality)
+            chroma = F.interpolate(chroma, scale_factor=2, mode="bilinear", align_corners=False)
+            coded = _ycc_to_rgb(torch.cat([y, chroma], dim=1))
+        return coded[..., :height, :width].round().clamp(0, 255) / 255
+
+    @property
+    def label(self) -> str:
+        return f"JPEG quality {_words(self.quality)}"
+
+
+@dataclass(frozen=True)
+class Mixture(Degradation):
+    """One of several degradations for each image, all without change of size. The default is DnCNN-3's.
+
+    Attributes:
+        parts: each drawn with the same probability.
+    """
+
+    parts: tuple[Degradation, ...] = field(default_factory=lambda: (GaussianNoise((0.0, 55.0)), BicubicBlur(), Jpeg()))
+
+    def __post_init__(self) -> None:
+        if not self.parts or any(part.scale != 1 for part in self.parts):
+            raise UserError("a mixture needs parts, each of which keeps the image's size")
+
+    def __call__(self, clean: Tensor, generator: Generator) -> Tensor:
+        return _by_choice(clean, generator, self.parts)
+
+    @property
+    def label(self) -> str:
+        return " | ".join(part.label for part in self.parts)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        return {"class_path": "Mixture", "init_args": {"parts": [part.description for part in self.parts]}}
+
+
+def _ends(value: float | tuple[float, float]) -> tuple[float, float]:
+    return value if isinstance(value, tuple) else (value, value)
+
+
+def _words(value: float | tuple[float, float]) -> str:
+    low, high = _ends(value)
+    return f"{low:g}" if low == high else f"{low:g}-{high:g}"
+
+
+def _draw(value: float | tuple[float, float], clean: Tensor, generator: Generator) -> Tensor:
+    """(N, 1, 1, 1), uniform in the range."""
+    low, high = _ends(value)
+    return low + (high - low) * torch.rand((len(clean), 1, 1, 1), generator=generator, device=clean.device)
+
+
+def _by_choice(clean: Tensor, generator: Generator, options: Sequence[Callable[[Tensor, Generator], Tensor]]) -> Tensor:
+    choice = torch.randint(len(options), (len(clean),), generator=generator, device=clean.device)
+    degraded = torch.empty_like(clean)
+    for number, option in enumerate(options):
+        chosen = choice == number
+        if chosen.any():
+            degraded[chosen] = option(clean[chosen], generator)
+    return degraded
+
+
+def _blur(factor: int, clean: Tensor, _: Generator) -> Tensor:
+    rows, columns = (_shrink_and_enlarge(size, factor) for size in clean.shape[-2:])
+    image = quantise(clean).double()
+    for row_matrix, column_matrix in zip(rows, columns, strict=True):
+        image = _to_levels(row_matrix.to(image.device) @ image)
+        image = _to_levels(image @ column_matrix.to(image.device).T)
+    return (image / 255).to(clean.dtype)
+
+
+@lru_cache(maxsize=64)
+def _shrink_and_enlarge(size: int, factor: int) -> tuple[Tensor, Tensor]:
+    """The two matrices of `imresize` along an axis of `size` pixels, down by `factor` and up again."""
+    down = resize_matrix(size, 1 / factor)
+    return torch.from_numpy(down), torch.from_numpy(resize_matrix(len(down), factor)[:size])
+
+
+def _to_levels(image: Tensor) -> Tensor:
+    return (image + 0.5).floor().clamp(0, 255)
+
+
+# Annex K of the JPEG standard (ITU-T T.81).
+_LUMA_TABLE = torch.tensor([
+    [16, 11, 10, 16, 24, 40, 51, 61],
+    [12, 12, 14, 19, 26, 58, 60, 55],
+    [14, 13, 16, 24, 40, 57, 69, 56],
+    [14, 17, 22, 29, 51, 87, 80, 62],
+    [18, 22, 37, 56, 68, 109, 103, 77],
+    [24, 35, 55, 64, 81, 104, 113, 92],
+    [49, 64, 78, 87, 103, 121, 120, 101],
+    [72, 92, 95, 98, 112, 100, 103, 99],
+])  # fmt: skip
+_CHROMA_TABLE = torch.full((8, 8), 99)
+_CHROMA_TABLE[:4, :4] = torch.tensor([[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]])
+
+_YCC = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+
+
+def _rgb_to_ycc(image: Tensor) -> Tensor:
+    """JFIF's full-range YCbCr of (N, 3, H, W), 0 to 255, rounded."""
+    shift = image.new_tensor([0.0, 128.0, 128.0]).view(3, 1, 1)
+    return (torch.einsum("yc,nchw->nyhw", _YCC.to(image), image) + shift).round()
+
+
+def _ycc_to_rgb(image: Tensor) -> Tensor:
+    shift = image.new_tensor([0.0, 128.0, 128.0]).view(3, 1, 1)
+    return torch.einsum("cy,nyhw->nchw", torch.linalg.inv(_YCC).to(image), image - shift)
+
+
+def _code_blocks(image: Tensor, table: Tensor, quality: Tensor) -> Tensor:
+    """Quantise the 8x8 cosine transform of (N, C, H, W), 0 to 255, by libjpeg's table for each image's quality."""
+    percent = torch.where(quality < 50, 5000 // quality, 200 - 2 * quality)
+    steps = ((table.to(image.device) * percent + 50) // 100).clamp(1, 255).view(-1, 1, 1, 1, 8, 8)
+    k = torch.arange(8.0, device=image.device)
+    dct = torch.cos((2 * k + 1) * k[:, None] * torch.pi / 16) / 2
+    dct[0] /= 2**0.5
+    n, c, height, width = image.shape
+    blocks = (image - 128).reshape(n, c, height // 8, 8, width // 8, 8).transpose(3, 4)
+    coefficients = (dct @ blocks @ dct.T / steps).round() * steps
+    decoded = (dct.T @ coefficients @ dct).transpose(3, 4).reshape(n, c, height, width)
+    return (decoded + 128).round().clamp(0, 255)

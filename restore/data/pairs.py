@@ -1,0 +1,156 @@
+"""Pairs of degraded and clean images: patches for training, whole images for measuring."""
+
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from restore.data.catalog import ImageSet
+from restore.data.degradation import Bicubic, Degradation
+from restore.data.random import seeded
+from restore.data.store import PatchStore, crop_to_low_resolution
+from restore.errors import UserError
+from restore.images.color import with_channels
+from restore.images.crop import crop_to_multiple
+from restore.images.io import Image, read_image, to_uint8
+from restore.images.tensors import as_tensor, quantise, to_tensor
+
+
+class PatchBatch(NamedTuple):
+    """Patches as they leave the store.
+
+    Attributes:
+        clean: (N, C, scale*S, scale*S) uint8.
+        degraded: (N, C, S, S) uint8, or None where the degradation is computed from `clean` on the device.
+        step: which batch of the run this is.
+    """
+
+    clean: Tensor
+    degraded: Tensor | None
+    step: int
+
+
+class Pair(NamedTuple):
+    """Degraded (N, C, S, S) and clean (N, C, scale*S, scale*S) images, float32 in [0, 1]."""
+
+    degraded: Tensor
+    clean: Tensor
+
+
+class PatchSampler:
+    """Draws batches from a store: first an image, then a place in it, both uniformly.
+
+    Args:
+        store: where the patches come from.
+        patch_size: height and width of the degraded patch.
+        batch_size: patches per batch.
+        seed: of the run.
+        augment: maps clean patches (N, C, H, W) uint8 and a seed to others of that shape; low-resolution patches
+            are then made from those.
+
+    Raises:
+        UserError: no image of the store is as large as a patch.
+    """
+
+    def __init__(
+        self,
+        store: PatchStore,
+        patch_size: int,
+        batch_size: int,
+        seed: int,
+        augment: Callable[[Tensor, int], Tensor] | None = None,
+    ) -> None:
+        self._store = store
+        self._patch_size = patch_size
+        self._batch_size = batch_size
+        self._seed = seed
+        self._augment = augment
+        sizes = torch.tensor([[image.height, image.width] for image in store.images])
+        self._usable = (sizes.amin(1) >= patch_size).nonzero()[:, 0]
+        self._room = sizes - patch_size + 1
+        if len(self._usable) == 0:
+            height, width = sizes.amax(0).tolist()
+            raise UserError(f"no image holds a patch of {patch_size}x{patch_size}; the largest is {width}x{height}")
+
+    def batch(self, step: int, rank: int = 0) -> PatchBatch:
+        """The patches of one step on one rank: a pure function of (seed, step, rank)."""
+        generator = seeded(self._seed, step, rank)
+        image = self._usable[torch.randint(len(self._usable), (self._batch_size,), generator=generator)]
+        place = torch.rand((self._batch_size, 2), generator=generator, dtype=torch.float64) * self._room[image]
+        top, left = place.long().unbind(1)
+        clean, degraded = self._store.gather(image, top, left, self._patch_size)
+        if self._augment is not None:
+            seed = torch.randint(2**31, (), generator=generator)
+            clean, degraded = self._augment(clean, int(seed)), None
+            if self._store.spec.scale > 1:
+                degraded = quantise(Bicubic(self._store.spec.scale)(clean / 255, generator))
+        return PatchBatch(clean, degraded, step)
+
+
+def make_pair(batch: PatchBatch, degradation: Degradation, generator: Generator) -> Pair:
+    """Turn and flip each patch at random, and degrade it where that is not done yet.
+
+    `generator` is on the batch's device; all randomness comes from it.
+    """
+    flips = torch.rand((3, len(batch.clean), 1, 1, 1), generator=generator, device=batch.clean.device) < 0.5
+    clean = _turn(batch.clean, flips).float() / 255
+    if batch.degraded is None:
+        return Pair(degradation(clean, generator), clean)
+    return Pair(_turn(batch.degraded, flips).float() / 255, clean)
+
+
+def _turn(images: Tensor, flips: Tensor) -> Tensor:
+    """One of the 8 symmetries of the square for each image: `flips` (3, N, 1, 1, 1) of columns, rows, diagonal."""
+    images = torch.where(flips[0], images.flip(-1), images)
+    images = torch.where(flips[1], images.flip(-2), images)
+    return torch.where(flips[2], images.transpose(-1, -2), images)
+
+
+class ImagePair(NamedTuple):
+    """One whole image under a degradation.
+
+    Attributes:
+        name: of the image file, without suffix.
+        degraded: (1, C, h, w) float32 in [0, 1], noise not clipped.
+        clean: (1, C, scale*h, scale*w) uint8.
+    """
+
+    name: str
+    degraded: Tensor
+    clean: Tensor
+
+
+NOISE_SEED = 0
+
+
+def load_pair(images: ImageSet, index: int, degradation: Degradation, channels: int) -> ImagePair:
+    """Read and degrade one image of a test set; the noise of each follows from NOISE_SEED and its name alone.
+
+    Args:
+        images: the test set.
+        index: which image.
+        degradation: for bicubic downsampling the published low-resolution image is taken where there is one.
+        channels: of the network, 1 or 3; images are converted to that, but super-resolution keeps gray images gray,
+            as the published tables score them (Set14 has one).
+
+    Raises:
+        UserError: the image cannot be read.
+    """
+    scale = degradation.scale
+
+    def read(path: Path) -> Image:
+        image = to_uint8(read_image(path))
+        return with_channels(image, channels) if channels == 1 or scale == 1 else image
+
+    path = images.clean[index]
+    clean = crop_to_multiple(read(path), scale)
+    if scale in images.degraded:
+        low = read(images.degraded[scale][index])
+        clean = crop_to_low_resolution(read(path), low, scale, path)
+        degraded = to_tensor(low)
+    else:
+        degraded = degradation(to_tensor(clean), seeded(NOISE_SEED, zlib.crc32(path.stem.encode())))
+    return ImagePair(path.stem, degraded, as_tensor(clean))

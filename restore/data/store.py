@@ -1,0 +1,209 @@
+"""The patch store: every image decoded once into one flat, memory-mapped uint8 file with an index.
+
+A batch of patches is gathered at once, without a Python step per patch. A store is made for one set of files and
+one way of reading them; when a file changes, its fingerprint changes and the store is made anew.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from restore.data.catalog import ImageSet
+from restore.errors import UserError
+from restore.images.color import with_channels
+from restore.images.crop import crop_to_multiple
+from restore.images.io import Image, read_image, to_uint8
+from restore.images.resize import imresize
+from restore.progress import progress
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class StoreSpec:
+    """How images are stored.
+
+    Attributes:
+        channels: 1 (gray, colour images by their luma) or 3 (RGB).
+        scale: 1 for clean images alone; s > 1 adds the image reduced s times, published or made by `imresize`.
+        sizes: each image is stored once at each of these sizes (DnCNN's recipe: 1, .9, .8, .7), by `imresize`.
+    """
+
+    channels: int
+    scale: int = 1
+    sizes: tuple[float, ...] = (1.0,)
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """One entry of the index: where an image lies in the file. Sizes are those of the degraded image.
+
+    Attributes:
+        name: of the file it comes from.
+        height, width: of the degraded image; the clean one is `scale` times larger.
+        clean, degraded: first byte; equal for scale 1.
+    """
+
+    name: str
+    height: int
+    width: int
+    clean: int
+    degraded: int
+
+
+class PatchStore:
+    """Images as one flat uint8 tensor, read in whole batches of patches."""
+
+    def __init__(self, folder: Path) -> None:
+        index = json.loads((folder / "index.json").read_text())
+        self.spec = StoreSpec(index["channels"], index["scale"], tuple(index["sizes"]))
+        self.images = [StoredImage(**entry) for entry in index["images"]]
+        path = folder / "pixels.u8"
+        self.pixels = torch.from_file(str(path), shared=False, size=path.stat().st_size, dtype=torch.uint8)
+        self._place = torch.tensor([[image.width, image.clean, image.degraded] for image in self.images])
+
+    def gather(self, image: Tensor, top: Tensor, left: Tensor, size: int) -> tuple[Tensor, Tensor | None]:
+        """Cut one patch per entry of the index tensors.
+
+        Args:
+            image, top, left: (N,) int64: which image, and the patch's corner on the degraded image's grid.
+            size: height and width of the degraded patch, S.
+
+        Returns:
+            clean (N, C, scale*S, scale*S) uint8, and degraded (N, C, S, S) uint8 where the scale is not 1.
+        """
+        width, clean, degraded = self._place[image].unbind(1)
+        scale = self.spec.scale
+        patches = self._cut(clean, width * scale, top * scale, left * scale, size * scale)
+        return patches, None if scale == 1 else self._cut(degraded, width, top, left, size)
+
+    def _cut(self, start: Tensor, width: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
+        channels = self.spec.channels
+        rows = start[:, None] + ((top[:, None] + torch.arange(size)) * width[:, None] + left[:, None]) * channels
+        length = size * channels
+        windows = self.pixels.as_strided((self.pixels.numel() - length + 1, length), (1, 1))
+        return windows[rows].view(-1, size, size, channels).permute(0, 3, 1, 2)
+
+
+def open_store(images: ImageSet, spec: StoreSpec, cache: Path) -> PatchStore:
+    """The store of these images, made first where there is none or a file has changed.
+
+    It is built beside its place and renamed into it, so a half-built one is never read; of processes that start
+    together, one builds and the others wait.
+
+    Raises:
+        UserError: an image cannot be read, a published low-resolution image does not fit its original, or the
+            store cannot be written.
+    """
+    sources = [*images.clean, *images.degraded.get(spec.scale, ())]
+    kind = _digest([FORMAT, asdict(spec), [str(path.resolve()) for path in sources]])
+    folder = cache / f"{images.name}-{kind}-{_digest([_state(path) for path in sources])}"
+    if not folder.is_dir():
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            with FileLock(cache / f"{images.name}-{kind}.lock"):
+                if not folder.is_dir():
+                    _build(images, spec, folder)
+                    for stale in cache.glob(f"{images.name}-{kind}-*"):
+                        if stale != folder:
+                            shutil.rmtree(stale, ignore_errors=True)
+        except OSError as error:
+            raise UserError(f"{folder}: the patch store cannot be written ({error.strerror})") from error
+    return PatchStore(folder)
+
+
+def default_cache() -> Path:
+    """Where stores lie: the environment variable RESTORE_CACHE, else `restore` in the user's cache folder."""
+    fallback = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "restore"
+    return Path(os.environ.get("RESTORE_CACHE", fallback))
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12]
+
+
+def _state(path: Path) -> tuple[str, int, int]:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    return path.name, status.st_size, status.st_mtime_ns
+
+
+def _build(images: ImageSet, spec: StoreSpec, folder: Path) -> None:
+    temporary = folder.with_name(f".{folder.name}.partial")  # nobody else's: the caller holds the lock
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        index: list[dict[str, Any]] = []
+        end = 0
+        with (temporary / "pixels.u8").open("wb") as file:
+            for name, clean, degraded in _decode_all(images, spec):
+                planes = [clean] if degraded is None else [clean, degraded]
+                starts = [end + sum(plane.size for plane in planes[:i]) for i in range(len(planes))]
+                height, width = planes[-1].shape[:2]
+                index.append(asdict(StoredImage(name, height, width, starts[0], starts[-1])))
+                for plane in planes:
+                    file.write(plane.tobytes())
+                    end += plane.size
+            file.flush()
+            os.fsync(file.fileno())
+        (temporary / "index.json").write_text(json.dumps({**asdict(spec), "images": index}))
+        temporary.rename(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _decode_all(images: ImageSet, spec: StoreSpec) -> Iterator[tuple[str, Image, Image | None]]:
+    published: Sequence[Path | None] = images.degraded.get(spec.scale, (None,) * len(images.clean))
+    jobs = list(zip(images.clean, published, strict=True))
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        chunks = [jobs[i : i + 4 * workers] for i in range(0, len(jobs), 4 * workers)]
+        done = (entries for chunk in chunks for entries in pool.map(lambda job: _decode(job[0], job[1], spec), chunk))
+        for entries in progress(done, f"Building the patch store of {images.name}", len(jobs)):
+            yield from entries
+
+
+def _decode(clean_path: Path, lr_path: Path | None, spec: StoreSpec) -> list[tuple[str, Image, Image | None]]:
+    clean = with_channels(to_uint8(read_image(clean_path)), spec.channels)
+    entries: list[tuple[str, Image, Image | None]] = []
+    for size in spec.sizes:
+        sized = clean if size == 1 else imresize(clean, size)
+        if spec.scale == 1:
+            entries.append((clean_path.name, sized, None))
+            continue
+        if lr_path is None or size != 1:
+            sized = crop_to_multiple(sized, spec.scale)
+            degraded = imresize(sized, 1 / spec.scale)
+        else:
+            degraded = with_channels(to_uint8(read_image(lr_path)), spec.channels)
+            sized = crop_to_low_resolution(sized, degraded, spec.scale, clean_path)
+        entries.append((clean_path.name, sized, degraded))
+    return entries
+
+
+def crop_to_low_resolution(clean: Image, degraded: Image, scale: int, name: Path) -> Image:
+    """`clean` cut to `scale` times the size of its published low-resolution image.
+
+    Raises:
+        UserError: the two do not belong together by their sizes.
+    """
+    height, width = degraded.shape[0] * scale, degraded.shape[1] * scale
+    if not (0 <= clean.shape[0] - height < scale and 0 <= clean.shape[1] - width < scale):
+        raise UserError(
+            f"{name}: is {clean.shape[1]}x{clean.shape[0]}, but its published x{scale} low-resolution image is "
+            f"{degraded.shape[1]}x{degraded.shape[0]}"
+        )
+    return clean[:height, :width]

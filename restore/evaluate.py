@@ -1,0 +1,156 @@
+"""python -m restore.evaluate: weights x test sets -> a table of PSNR and SSIM."""
+
+import argparse
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from restore import command
+from restore.benchmark import Outcome, Show, default_protocol, measure, score_folder
+from restore.checkpoint import Weights, load_weights
+from restore.data.catalog import NAMES, default_root, find_images
+from restore.data.degradation import Bicubic, BicubicBlur, Degradation, GaussianNoise, Jpeg
+from restore.data.pairs import NOISE_SEED, ImagePair
+from restore.errors import UserError
+from restore.images.io import read_image, write_atomically
+from restore.metrics import PROTOCOLS, Row
+from restore.models import RestorationNetwork
+from restore.provenance import provenance
+from restore.report import Panel, comparison, contact_sheet, print_rows, write_csv
+
+BASELINES = ("noisy", "bicubic")
+ANY_CHANNELS = 0  # of a baseline alone: gray sets in gray, others in colour
+
+EXAMPLES = f"""examples:
+  python -m restore.evaluate --weights runs/quickstart/weights.safetensors --data photos --sigma 15 25 50
+  python -m restore.evaluate --weights edsr.safetensors edsr_bn.safetensors --data Set5 B100 --json scores.json
+  python -m restore.evaluate --weights bicubic --scale 2 --data B100 --root DATA
+  python -m restore.evaluate --restored out/ --reference Set5/HR --protocol sr-y --scale 2
+
+known data sets: {", ".join(NAMES)}; or any folder
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = command.ArgumentParser("restore.evaluate", "Measure networks by the papers' protocols.", EXAMPLES)
+    parser.add_argument("--weights", nargs="+", default=[], help="weights files, `noisy` or `bicubic`")
+    parser.add_argument("--data", nargs="+", default=[], help="test sets: known names or folders")
+    parser.add_argument("--root", type=Path, default=default_root(), help="where known sets lie (default: %(default)s)")
+    parser.add_argument("--sigma", type=float, nargs="+", default=[], help="noise levels, 0-255 (default: as trained)")
+    parser.add_argument("--quality", type=int, nargs="+", default=[], help="JPEG qualities")
+    parser.add_argument("--scale", type=int, nargs="+", default=[], help="scales, for `bicubic` and DnCNN-3")
+    parser.add_argument("--protocol", choices=PROTOCOLS, help="default: the papers' for each test set")
+    parser.add_argument("--restored", type=Path, help="score these images instead of restoring any")
+    parser.add_argument("--reference", type=Path, help="the true images for --restored, of the same names")
+    parser.add_argument("--json", type=Path, help="write the rows with every image's scores")
+    parser.add_argument("--csv", type=Path, help="write the rows")
+    parser.add_argument("--sheet", type=Path, help="write a PNG contact sheet: degraded, restored, truth")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: %(default)s")
+    args = parser.parse_args(argv)
+
+    panels: list[list[Panel]] = []
+    if args.restored or args.reference:
+        if not (args.restored and args.reference and args.protocol):
+            parser.error("--restored, --reference and --protocol go together")
+        if args.weights or args.data or args.sheet:
+            parser.error("--restored goes without --weights, --data and --sheet")
+        rows = [score_folder(args.restored, args.reference, PROTOCOLS[args.protocol], (args.scale or [1])[0])]
+    else:
+        if not (args.weights and args.data):
+            parser.error("--weights and --data are needed (or --restored and --reference)")
+
+        def show(pair: ImagePair, outcomes: dict[str, Outcome]) -> None:
+            panels.append(comparison(pair, outcomes))
+
+        rows = _measure_all(args, show)
+    print_rows([row.summary for row in rows])
+    if args.json:
+        document = {
+            "rows": [asdict(row) for row in rows],
+            "noise_seed": NOISE_SEED,
+            "provenance": provenance(torch.device(args.device)),
+        }
+        write_atomically(args.json, json.dumps(_finite(document), indent=1, allow_nan=False) + "\n")
+    if args.csv:
+        write_csv(args.csv, [row.summary for row in rows])
+    if args.sheet:
+        contact_sheet(args.sheet, panels)
+    for written in filter(None, (args.json, args.csv, args.sheet)):
+        print(f"written: {written}")
+    return 0
+
+
+def _measure_all(args: argparse.Namespace, show: Show) -> list[Row]:
+    tasks: dict[tuple[Degradation, int], dict[str, RestorationNetwork | None]] = {}
+    for name in args.weights:
+        if name in BASELINES:
+            continue
+        weights = load_weights(Path(name))
+        weights.network.to(args.device)
+        for degradation in _degradations(name, weights, args.sigma, args.quality, args.scale):
+            task = tasks.setdefault((degradation, weights.network.channels), {_baseline_name(degradation): None})
+            task[name] = weights.network
+    for name in args.weights:
+        if name not in BASELINES:
+            continue
+        if name == "bicubic" and not args.scale:
+            raise UserError("--weights bicubic needs --scale")
+        alone = map(Bicubic, args.scale) if name == "bicubic" else map(GaussianNoise, args.sigma or [25.0])
+        for degradation in alone:
+            if not any(degradation == known for known, _ in tasks):
+                tasks[degradation, ANY_CHANNELS] = {name: None}
+
+    rows = []
+    for data in args.data:
+        images = find_images(data, "test", args.root)
+        for (degradation, of_network), models in tasks.items():
+            channels = of_network or read_image(images.clean[0]).shape[2]
+            protocol = PROTOCOLS[args.protocol] if args.protocol else default_protocol(images, degradation, channels)
+            rows += measure(models, images, degradation, protocol, channels, show if args.sheet else None)
+    return rows
+
+
+def _degradations(
+    name: str, weights: Weights, sigmas: list[float], qualities: list[int], scales: list[int]
+) -> list[Degradation]:
+    """Under what to measure a network: its scale, else what is asked for, else the single level it was trained on."""
+    scale = weights.network.scale
+    if scale > 1:
+        return [Bicubic(scale)]
+    asked: list[Degradation] = [
+        *map(GaussianNoise, sigmas),
+        *map(Jpeg, qualities),
+        *(BicubicBlur((factor,)) for factor in scales),
+    ]
+    trained = weights.degradation.get("init_args", {}).get("sigma")
+    if not asked and isinstance(trained, float | int):
+        asked = [GaussianNoise(float(trained))]
+    if not asked:
+        raise UserError(f"{name}: trained for a range of degradations; name some by --sigma, --quality or --scale")
+    return asked
+
+
+def _baseline_name(degradation: Degradation) -> str:
+    if degradation.scale > 1:
+        return "bicubic"
+    return "noisy" if isinstance(degradation, GaussianNoise) else "input"
+
+
+def _finite(value: Any) -> Any:
+    """`value` with null for numbers that JSON has no word for (the PSNR of equal images is infinite)."""
+    match value:
+        case float() if not math.isfinite(value):
+            return None
+        case dict():
+            return {key: _finite(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_finite(item) for item in value]
+    return value
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,67 @@
+"""Restoring one image: channels, value range, clamping, bit depth."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from restore.images.color import rgb_to_gray
+from restore.images.io import Pixels
+from restore.images.resize import imresize
+from restore.images.tensors import quantise, to_image, to_pixels, to_tensor
+from restore.models import RestorationNetwork
+
+
+@torch.inference_mode()
+def restore_tensor(network: RestorationNetwork, degraded: Tensor) -> Tensor:
+    """Run a network in eval mode on (N, C, H, W) float in [0, 1]; the result is float32, unclamped.
+
+    Gray images through a colour network come back gray.
+    """
+    gray_in_colour = degraded.shape[1] < network.channels
+    restored: Tensor = network(degraded.expand(-1, network.channels, -1, -1)).float()
+    return rgb_to_gray(restored) if gray_in_colour else restored
+
+
+def restore_image(network: RestorationNetwork, image: Pixels) -> Pixels:
+    """Restore one image of any kind with any network in eval mode.
+
+    A gray image through a colour network comes back gray. A colour image through a gray network has its luma
+    restored; its chroma is kept, or enlarged bicubically where the network enlarges.
+
+    Args:
+        network: on any device.
+        image: (H, W, 1 or 3), uint8 or uint16.
+
+    Returns:
+        (scale*H, scale*W, 1 or 3) of the same type and as many channels.
+    """
+    device = next(network.parameters()).device
+    if network.channels == 1 and image.shape[2] == 3:
+        return _restore_luma(network, image, device)
+    return to_pixels(restore_tensor(network, to_tensor(image).to(device)), image.dtype)
+
+
+def _restore_luma(network: RestorationNetwork, image: Pixels, device: torch.device) -> Pixels:
+    ycc: Any = cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb)
+    luma = to_pixels(restore_tensor(network, to_tensor(ycc[:, :, :1]).to(device)), image.dtype)
+    chroma = imresize(ycc[:, :, 1:], network.scale) if network.scale > 1 else ycc[:, :, 1:]
+    restored: Any = cv2.cvtColor(np.concatenate([luma, chroma], axis=2), cv2.COLOR_YCrCb2RGB)
+    colour: Pixels = restored
+    return colour
+
+
+def baseline(degraded: Tensor, scale: int) -> Tensor:
+    """What one has without a network: the degraded image itself, enlarged bicubically where `scale` is not 1.
+
+    Args:
+        degraded: (1, C, H, W) float in [0, 1], unclamped.
+        scale: enlargement.
+
+    Returns:
+        (1, C, scale*H, scale*W) uint8, on the CPU.
+    """
+    image = quantise(degraded).cpu()
+    return image if scale == 1 else quantise(to_tensor(imresize(to_image(image), scale)))

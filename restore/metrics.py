@@ -1,0 +1,165 @@
+"""PSNR and SSIM per image, the protocols of published numbers, and the rows in which numbers travel with them."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from restore.errors import UserError
+from restore.images.color import luma
+from restore.images.crop import shave
+
+
+def psnr(restored: Tensor, reference: Tensor, peak: float = 255.0) -> Tensor:
+    """Peak signal-to-noise ratio of each image over all its channels, in dB; infinite for equal images.
+
+    Args:
+        restored, reference: (N, C, H, W), any numeric type, on the scale 0 to `peak`.
+
+    Returns:
+        (N,) float64.
+    """
+    _check_shapes(restored, reference)
+    error = (restored.double() - reference.double()).square().flatten(1).mean(1)
+    return 10 * torch.log10(peak**2 / error)
+
+
+def ssim(restored: Tensor, reference: Tensor, peak: float = 255.0) -> Tensor:
+    """Structural similarity (Wang et al. 2004): 11x11 Gaussian of sigma 1.5, K1 = .01, K2 = .03, valid region only.
+
+    Args:
+        restored, reference: (N, C, H, W) of at least 11x11, any numeric type, on the scale 0 to `peak`.
+
+    Returns:
+        (N,) float64, the mean over the map and the channels.
+    """
+    _check_shapes(restored, reference)
+    if min(restored.shape[-2:]) < 11:
+        raise UserError(f"SSIM needs images of at least 11x11 pixels, found {tuple(restored.shape[-2:])}")
+    x, y = restored.double(), reference.double()
+    offsets = torch.arange(11, dtype=torch.float64, device=x.device) - 5
+    window = torch.exp(-(offsets**2) / (2 * 1.5**2))
+    window /= window.sum()
+
+    def blur(images: Tensor) -> Tensor:
+        planes = images.flatten(0, 1)[:, None]
+        planes = F.conv2d(F.conv2d(planes, window.view(1, 1, 11, 1)), window.view(1, 1, 1, 11))
+        return planes.reshape(*images.shape[:2], *planes.shape[-2:])
+
+    c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
+    mean_x, mean_y = blur(x), blur(y)
+    variance_x, variance_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
+    covariance = blur(x * y) - mean_x * mean_y
+    similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    similarity /= (mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)
+    return similarity.flatten(1).mean(1)
+
+
+def _check_shapes(restored: Tensor, reference: Tensor) -> None:
+    if restored.shape != reference.shape or restored.ndim != 4:
+        raise UserError(
+            f"expected two batches of images of one shape (N, C, H, W), "
+            f"found {tuple(restored.shape)} and {tuple(reference.shape)}"
+        )
+
+
+class Score(NamedTuple):
+    """One image under one protocol: PSNR in dB and SSIM."""
+
+    psnr: float
+    ssim: float
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a published number was measured; it travels with every number.
+
+    Attributes:
+        name: as printed beside the number.
+        border: pixels shaved off every side beside `scale` of them; None shaves nothing.
+        on_luma: score the luma (BT.601 studio range, not rounded) of colour images instead of RGB.
+    """
+
+    name: str
+    border: int | None
+    on_luma: bool
+
+    def score(self, restored: Tensor, reference: Tensor, scale: int = 1) -> Score:
+        """Score one restored image against its reference, both (1, C, H, W) uint8.
+
+        Gray images are scored as they are under every protocol.
+
+        Raises:
+            UserError: the shapes differ, or too little is left after shaving.
+        """
+        _check_shapes(restored, reference)
+        border = 0 if self.border is None else scale + self.border
+        if min(restored.shape[-2:]) - 2 * border < 11:
+            raise UserError(
+                f"{self.name} shaves {border} pixels per side and needs 11x11 after that; "
+                f"the image has {tuple(restored.shape[-2:])}"
+            )
+        x, y = restored.double(), reference.double()
+        if self.on_luma and x.shape[1] == 3:
+            x, y = luma(x), luma(y)
+        x, y = shave(x, border), shave(y, border)
+        return Score(psnr(x, y).item(), ssim(x, y).item())
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    protocol.name: protocol
+    for protocol in (
+        # Set5, Set14, B100, Urban100 as EDSR, RCAN and their successors report them.
+        Protocol("sr-y", border=0, on_luma=True),
+        # DIV2K validation: what EDSR's code shaves, and what its README says instead.
+        Protocol("sr-rgb", border=6, on_luma=False),
+        Protocol("sr-rgb-shave2", border=2, on_luma=False),
+        # Set12 and BSD68 as DnCNN reports them; CBSD68, Kodak24, McMaster in colour.
+        Protocol("denoise-gray", border=None, on_luma=False),
+        Protocol("denoise-rgb", border=None, on_luma=False),
+    )
+}
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """One image of a row: name without suffix, PSNR in dB, SSIM."""
+
+    name: str
+    psnr: float
+    ssim: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model on one test set under one protocol; PSNR (dB) and SSIM are means over the images' own values.
+
+    Attributes:
+        model: weights file or baseline.
+        set: name of the test set.
+        protocol: under which the images were scored.
+        degradation: in words.
+        scale: of the super-resolution, else 1.
+        sigma: of Gaussian noise of one level, else None.
+        psnr, ssim: means of the images' own.
+        images: how many.
+        per_image: their own scores.
+    """
+
+    model: str
+    set: str
+    protocol: str
+    degradation: str
+    scale: int
+    sigma: float | None
+    psnr: float
+    ssim: float
+    images: int
+    per_image: tuple[ImageScore, ...]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """All but the single images."""
+        return {name: value for name, value in asdict(self).items() if name != "per_image"}

@@ -1,0 +1,61 @@
+"""Pieces that several networks share: the residual block and the sub-pixel upsampler."""
+
+from collections.abc import Callable
+from typing import Literal
+
+from torch import Tensor, nn
+
+from restore.models.norm import ConvNormFactory, conv
+
+Scale = Literal[2, 3, 4, 8]
+
+
+class ResidualBlock(nn.Module):
+    """x + res_scale * (conv-norm-activation-conv-norm)(x), the block of SRResNet and, without norm, EDSR.
+
+    Args:
+        features: channels of input and output.
+        conv_norm: builds a convolution with its normalisation from (in, out) channels.
+        activation: builds the activation.
+        res_scale: factor on the residual; 0.1 keeps wide networks stable (Lim et al. 2017, section 3.3).
+    """
+
+    def __init__(
+        self,
+        features: int,
+        conv_norm: ConvNormFactory,
+        activation: Callable[[], nn.Module],
+        res_scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.body = nn.Sequential(conv_norm(features, features), activation(), conv_norm(features, features))
+        self.res_scale = res_scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual: Tensor = self.body(x)
+        if self.res_scale != 1:
+            residual = residual * self.res_scale
+        return x + residual
+
+
+class Upsampler(nn.Sequential):
+    """Sub-pixel upsampling (Shi et al. 2016): x2 steps for 2, 4 and 8, one x3 step for 3.
+
+    (N, features, H, W) -> (N, features, scale*H, scale*W).
+
+    Args:
+        scale: 2, 3, 4 or 8.
+        features: channels of input and output.
+        activation: builds the activation behind each step, if any.
+    """
+
+    def __init__(self, scale: Scale, features: int, activation: Callable[[], nn.Module] | None = None) -> None:
+        if scale not in (2, 3, 4, 8):
+            raise ValueError(f"scale must be 2, 3, 4 or 8, not {scale}")
+        steps = [3] if scale == 3 else [2] * (scale.bit_length() - 1)
+        layers: list[nn.Module] = []
+        for step in steps:
+            layers += [conv(features, step * step * features), nn.PixelShuffle(step)]
+            if activation is not None:
+                layers.append(activation())
+        super().__init__(*layers)

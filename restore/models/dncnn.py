@@ -1,0 +1,67 @@
+"""DnCNN: a plain denoiser with residual learning and batch normalisation.
+
+Zhang, Zuo, Chen, Meng, Zhang: Beyond a Gaussian Denoiser. IEEE TIP 2017, arXiv:1608.03981.
+"""
+
+from functools import partial
+
+from torch import Tensor, nn
+
+from restore.models.network import RestorationNetwork, check_channels
+from restore.models.norm import ConvNorm, Norm, conv, initialise
+
+
+class DnCNN(RestorationNetwork):
+    """conv-ReLU, (depth - 2) x (conv-norm-ReLU), conv; 3x3 throughout, receptive field (2 depth + 1)^2.
+
+    Convolution weights start from He's normal distribution, as published.
+
+    Args:
+        channels: 1 (gray) or 3 (RGB).
+        depth: convolutions; 17 for a known noise level, 20 for blind, colour and DnCNN-3.
+        features: channels between the layers.
+        norm: normalisation of the middle layers; the paper's is `batch`.
+        residual: predict the noise and subtract it (the paper), or predict the clean image.
+        bias: a bias on every convolution, also where a norm makes it redundant. Without it the network has
+            biases only where they stand in for a norm's shift.
+        bn_momentum: weight of the new batch in the running statistics.
+        bn_eps: added to the variance.
+    """
+
+    scale = 1
+
+    def __init__(
+        self,
+        channels: int = 1,
+        depth: int = 17,
+        features: int = 64,
+        norm: Norm = "batch",
+        residual: bool = True,
+        bias: bool = False,
+        bn_momentum: float = 0.1,
+        bn_eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        check_channels(channels)
+        if depth < 2:
+            raise ValueError(f"depth must be at least 2, not {depth}")
+        self.channels = channels
+        self.depth = depth
+        self.features = features
+        self.norm = norm
+        self.residual = residual
+        self.bias = bias
+        self.bn_momentum = bn_momentum
+        self.bn_eps = bn_eps
+
+        conv_norm = partial(ConvNorm, norm=norm, bn_momentum=bn_momentum, bn_eps=bn_eps, bias=bias)
+        layers: list[nn.Module] = [conv(channels, features, bias=bias), nn.ReLU(inplace=True)]
+        for _ in range(depth - 2):
+            layers += [conv_norm(features, features), nn.ReLU(inplace=True)]
+        self.body = nn.Sequential(*layers, conv(features, channels, bias=bias))
+        initialise(self, partial(nn.init.kaiming_normal_, nonlinearity="relu"))
+
+    def forward(self, degraded: Tensor) -> Tensor:
+        """(N, channels, H, W) degraded -> (N, channels, H, W) restored, both in [0, 1], unclamped."""
+        prediction: Tensor = self.body(degraded)
+        return degraded - prediction if self.residual else prediction

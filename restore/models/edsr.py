@@ -1,0 +1,80 @@
+"""EDSR: SRResNet without batch normalisation, wider, with scaled residuals.
+
+Lim, Son, Kim, Nah, Lee: Enhanced Deep Residual Networks for Single Image Super-Resolution.
+CVPR Workshops 2017, arXiv:1707.02921.
+"""
+
+import math
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from restore.models.blocks import ResidualBlock, Scale, Upsampler
+from restore.models.network import RestorationNetwork, check_channels
+from restore.models.norm import ConvNorm, Norm, conv, initialise
+
+DIV2K_MEAN = torch.tensor([0.4488, 0.4371, 0.4040])
+LUMA_WEIGHTS = torch.tensor([0.299, 0.587, 0.114])
+
+
+class EDSR(RestorationNetwork):
+    """Head, residual blocks, global skip, sub-pixel upsampler, tail; the mean colour of DIV2K is taken out.
+
+    Args:
+        channels: 1 (gray) or 3 (RGB).
+        features: channels of the body; 64 in the baseline, 256 in the paper's network.
+        blocks: residual blocks; 16 in the baseline, 32 in the paper's network.
+        scale: 2, 3, 4 or 8.
+        res_scale: factor on each residual; 1 in the baseline, 0.1 in the paper's network.
+        norm: normalisation behind each convolution of the residual blocks; the paper's is `none`.
+        bn_momentum: weight of the new batch in the running statistics.
+        bn_eps: added to the variance.
+        rgb_range: the network works on pixels times this, as the published one does (0 to 255).
+    """
+
+    mean: Tensor
+
+    def __init__(
+        self,
+        channels: int = 3,
+        features: int = 64,
+        blocks: int = 16,
+        scale: Scale = 2,
+        res_scale: float = 1.0,
+        norm: Norm = "none",
+        bn_momentum: float = 0.1,
+        bn_eps: float = 1e-5,
+        rgb_range: float = 255.0,
+    ) -> None:
+        super().__init__()
+        check_channels(channels)
+        self.channels = channels
+        self.features = features
+        self.blocks = blocks
+        self.scale = scale
+        self.res_scale = res_scale
+        self.norm = norm
+        self.bn_momentum = bn_momentum
+        self.bn_eps = bn_eps
+        self.rgb_range = rgb_range
+
+        conv_norm = partial(ConvNorm, norm=norm, bn_momentum=bn_momentum, bn_eps=bn_eps)
+        relu = partial(nn.ReLU, inplace=True)
+        self.head = conv(channels, features)
+        self.body = nn.Sequential(
+            *(ResidualBlock(features, conv_norm, relu, res_scale) for _ in range(blocks)),
+            conv(features, features),
+        )
+        self.upsample = Upsampler(scale, features)
+        self.tail = conv(features, channels)
+        mean = DIV2K_MEAN if channels == 3 else (DIV2K_MEAN * LUMA_WEIGHTS).sum(0, keepdim=True)
+        self.register_buffer("mean", mean.view(1, -1, 1, 1), persistent=False)
+        initialise(self, partial(nn.init.kaiming_uniform_, a=math.sqrt(5)))
+
+    def forward(self, degraded: Tensor) -> Tensor:
+        """(N, channels, H, W) low resolution -> (N, channels, scale*H, scale*W), both in [0, 1], unclamped."""
+        shallow: Tensor = self.head((degraded - self.mean) * self.rgb_range)
+        deep: Tensor = shallow + self.body(shallow)
+        restored: Tensor = self.tail(self.upsample(deep))
+        return restored / self.rgb_range + self.mean

@@ -1,0 +1,97 @@
+"""Normalisation as one word: the only home of what `norm` means and of the biases that follow from it."""
+
+import math
+from collections.abc import Callable
+from typing import Literal, assert_never, get_args
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrize, skip_init
+from torch.nn.utils.parametrizations import weight_norm
+
+Norm = Literal["batch", "none", "group", "instance", "layer", "weight"]
+NORMS: tuple[Norm, ...] = get_args(Norm)
+
+ConvNormFactory = Callable[[int, int], nn.Module]
+
+
+def conv(in_features: int, out_features: int, kernel: int = 3, *, bias: bool = True) -> nn.Conv2d:
+    """A zero-padded, size-preserving convolution whose parameters `initialise` fills.
+
+    Leaving them unset here keeps the random stream independent of which biases exist, so that networks
+    which differ in `norm` alone start from identical convolution weights.
+    """
+    convolution: nn.Conv2d = skip_init(  # type: ignore[no-untyped-call]
+        nn.Conv2d, in_features, out_features, kernel, padding=kernel // 2, bias=bias
+    )
+    return convolution
+
+
+class ConvNorm(nn.Sequential):
+    """A 3x3 convolution and the normalisation of its output.
+
+    The convolution carries a bias only where the normalisation brings no shift of its own (`none`, `weight`),
+    or where `bias` asks for a redundant one, as some published files have it.
+
+    Args:
+        in_features: channels of the input.
+        out_features: channels of the output.
+        norm: one word.
+            `batch`: statistics over (N, H, W) per channel (Ioffe & Szegedy 2015); running statistics in eval mode.
+            `none`: no normalisation.
+            `group`: statistics over (C/G, H, W) per image; up to G = 32 groups of at least two channels
+                (Wu & He 2018).
+            `instance`: statistics over (H, W) per image and channel, affine (Ulyanov et al. 2016).
+            `layer`: statistics over (C, H, W) per image, affine per channel (Ba et al. 2016).
+            `weight`: w = g v/||v|| on the convolution instead of on its output (Salimans & Kingma 2016).
+        bn_momentum: weight of the NEW batch in the running statistics (PyTorch's convention).
+        bn_eps: added to the variance before the root.
+        bias: keep the convolution's bias even where the normalisation makes it redundant.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        norm: Norm,
+        bn_momentum: float,
+        bn_eps: float,
+        bias: bool = False,
+    ) -> None:
+        super().__init__()
+        convolution = conv(in_features, out_features, bias=bias or norm in ("none", "weight"))
+        self.add_module("conv", convolution)
+        match norm:
+            case "batch":
+                self.add_module("norm", nn.BatchNorm2d(out_features, eps=bn_eps, momentum=bn_momentum))
+            case "none":
+                pass
+            case "group":
+                self.add_module("norm", nn.GroupNorm(max(1, math.gcd(64, out_features) // 2), out_features))
+            case "instance":
+                self.add_module("norm", nn.InstanceNorm2d(out_features, affine=True))
+            case "layer":
+                self.add_module("norm", nn.GroupNorm(1, out_features))
+            case "weight":
+                weight_norm(convolution)
+            case _:
+                assert_never(norm)
+
+
+def initialise(network: nn.Module, draw: Callable[[Tensor], Tensor]) -> None:
+    """Fill every convolution of `network`: weights by `draw` (in module order), biases with zero.
+
+    Args:
+        network: built from `conv` and `ConvNorm`.
+        draw: fills a weight of shape (out, in, k, k) in place and returns it, e.g. `nn.init.kaiming_normal_`.
+    """
+    for module in network.modules():
+        if not isinstance(module, nn.Conv2d):
+            continue
+        weight = draw(module.weight.detach().clone())
+        if parametrize.is_parametrized(module, "weight"):
+            module.weight = weight  # the parametrisation splits it into g and v
+        else:
+            module.weight.data.copy_(weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,67 @@
+"""SRResNet: the super-resolution network with batch normalisation that EDSR is measured against.
+
+Ledig et al.: Photo-Realistic Single Image Super-Resolution Using a GAN. CVPR 2017, arXiv:1609.04802.
+"""
+
+import math
+from functools import partial
+
+from torch import Tensor, nn
+
+from restore.models.blocks import ResidualBlock, Scale, Upsampler
+from restore.models.network import RestorationNetwork, check_channels
+from restore.models.norm import ConvNorm, Norm, conv, initialise
+
+
+class SRResNet(RestorationNetwork):
+    """conv9-PReLU, residual blocks, conv-norm, global skip, upsampler with PReLU, conv9.
+
+    Args:
+        channels: 1 (gray) or 3 (RGB).
+        features: channels of the body.
+        blocks: residual blocks.
+        scale: 2, 3, 4 or 8.
+        res_scale: factor on each residual; 1 as published.
+        norm: normalisation behind each convolution of the body; the paper's is `batch`.
+        bn_momentum: weight of the new batch in the running statistics.
+        bn_eps: added to the variance.
+    """
+
+    def __init__(
+        self,
+        channels: int = 3,
+        features: int = 64,
+        blocks: int = 16,
+        scale: Scale = 4,
+        res_scale: float = 1.0,
+        norm: Norm = "batch",
+        bn_momentum: float = 0.1,
+        bn_eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        check_channels(channels)
+        self.channels = channels
+        self.features = features
+        self.blocks = blocks
+        self.scale = scale
+        self.res_scale = res_scale
+        self.norm = norm
+        self.bn_momentum = bn_momentum
+        self.bn_eps = bn_eps
+
+        conv_norm = partial(ConvNorm, norm=norm, bn_momentum=bn_momentum, bn_eps=bn_eps)
+        self.head = nn.Sequential(conv(channels, features, kernel=9), nn.PReLU())
+        self.body = nn.Sequential(
+            *(ResidualBlock(features, conv_norm, nn.PReLU, res_scale) for _ in range(blocks)),
+            conv_norm(features, features),
+        )
+        self.upsample = Upsampler(scale, features, activation=nn.PReLU)
+        self.tail = conv(features, channels, kernel=9)
+        initialise(self, partial(nn.init.kaiming_uniform_, a=math.sqrt(5)))
+
+    def forward(self, degraded: Tensor) -> Tensor:
+        """(N, channels, H, W) low resolution -> (N, channels, scale*H, scale*W), both in [0, 1], unclamped."""
+        shallow: Tensor = self.head(degraded)
+        deep: Tensor = shallow + self.body(shallow)
+        restored: Tensor = self.tail(self.upsample(deep))
+        return restored

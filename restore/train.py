@@ -1,0 +1,83 @@
+"""python -m restore.train: a configuration -> a run folder."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser
+from pytorch_lightning import Trainer, seed_everything
+
+from restore import command
+from restore.errors import UserError
+from restore.models import RestorationNetwork
+from restore.report import print_rows
+from restore.training import Optimization, PatchData, fit
+
+CONFIGS = Path(__file__).parent / "configs"
+
+EXAMPLES = """examples:
+  python -m restore.train                                        the quickstart: a small DnCNN on photographs
+  python -m restore.train --model.norm none                      the same without batch normalisation
+  python -m restore.train --config configs/dncnn_gray_25.yaml --data.root DATA
+  python -m restore.train --config configs/edsr_baseline_x2.yaml --data.train FOLDER --trainer.max_steps 10000
+  python -m restore.train --config configs/edsr_baseline_x2.yaml --model.norm batch --output runs/edsr-bn
+  python -m restore.train --config runs/edsr-bn/config.yaml --output runs/edsr-bn --resume auto
+  python -m restore.train --print_config                         all settings with their values
+"""
+
+
+def build_parser() -> ArgumentParser:
+    """The command line: every argument of the network, the data, the optimisation and Lightning's Trainer."""
+    parser = ArgumentParser(
+        prog="python -m restore.train",
+        description="Train a restoration network; without arguments, the quickstart.",
+        epilog=EXAMPLES,
+        exit_on_error=False,
+    )
+    parser.add_argument("--config", action="config", help="a YAML file of settings; flags override it")
+    parser.add_argument("--output", type=Path, help="run folder (default: runs/ and the name of the configuration)")
+    parser.add_argument("--resume", type=str, help="`auto`: from the folder's last checkpoint, if any; or a checkpoint")
+    parser.add_argument("--seed", type=int, default=0, help="of initial weights, batches and noise")
+    parser.add_subclass_arguments(RestorationNetwork, "model", help="the network", required=True)
+    parser.add_class_arguments(PatchData, "data")
+    parser.add_class_arguments(Optimization, "optim")
+    parser.add_class_arguments(Trainer, "trainer", instantiate=False)
+    parser.link_arguments("seed", "data.seed")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = sys.argv[1:] if argv is None else argv
+    if not any(arg.startswith("--config") for arg in args):
+        args = ["--config", str(CONFIGS / "quickstart.yaml"), *args]
+    parser = build_parser()
+    try:
+        settings = parser.parse_args(args)
+        name = Path(str(settings.config[-1])).stem if settings.config else "run"
+        output = settings.output or Path("runs") / name
+        seed_everything(settings.seed, verbose=False)
+        made = parser.instantiate(settings)
+    except ArgumentError as error:
+        raise UserError(str(error)) from error
+    text = parser.dump(settings)
+    summary = fit(
+        made.model, made.data, made.optim, output, trainer=vars(made.trainer), resume=settings.resume, config=text
+    )
+    if summary:
+        _print_summary(summary, output)
+    return 0
+
+
+def _print_summary(summary: dict[str, Any], output: Path) -> None:
+    print_rows(summary["results"])
+    memory = next(f"{name.removesuffix('_mib')} {value:.0f} MiB" for name, value in summary.items() if "_mib" in name)
+    print(
+        f"{summary['steps']} steps, {summary['weights']} weights from step {summary['best_step']}; {memory}; "
+        f"{summary['images_per_s']:.1f} images/s, {summary['data_wait_share']:.1%} of the time waiting for data"
+    )
+    for name in ("weights.safetensors", "summary.json", "config.yaml", "csv", "tensorboard", "checkpoints", "samples"):
+        print(f"written: {output / name}")
+
+
+if __name__ == "__main__":
+    command.run(main)

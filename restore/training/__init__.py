@@ -1,0 +1,7 @@
+"""Training with Lightning: the only place that knows it. `fit` is the door."""
+
+from restore.training.datamodule import PatchData
+from restore.training.module import Optimization
+from restore.training.run import fit
+
+__all__ = ["Optimization", "PatchData", "fit"]

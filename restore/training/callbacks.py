@@ -1,0 +1,166 @@
+"""What happens beside the optimisation: guarding against divergence, sample sheets, throughput."""
+
+import math
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint, RichProgressBar
+from torch import Tensor
+
+from restore.data.pairs import ImagePair
+from restore.errors import UserError
+from restore.inference import baseline
+from restore.report import Panel, comparison, contact_sheet
+from restore.training.module import RestorationModule
+
+
+class ProgressBar(RichProgressBar):
+    """Lightning's bar with loss, PSNR and the time that is left of the whole run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._start = 0.0, 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        self._start = time.perf_counter(), trainer.global_step
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        started, first = self._start
+        done, total = trainer.global_step, trainer.estimated_stepping_batches
+        if trainer.training and done > first and total < math.inf:
+            left = (time.perf_counter() - started) / (done - first) * (total - done)
+            metrics["left"] = str(timedelta(seconds=round(left)))
+        return dict(metrics)
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"Epoch {current_epoch}".ljust(len(self.validation_description))
+
+
+class DivergenceGuard(Callback):
+    """Stops a run whose loss is no longer finite before anything is saved from it.
+
+    The loss is looked at after every step on a CPU; on other devices, where looking means waiting, at every logged
+    step, before each validation and before each checkpoint.
+    """
+
+    def __init__(self, checkpoint: Path) -> None:
+        self._checkpoint = checkpoint
+        self._first_bad: Tensor | None = None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        loss: Tensor = outputs["loss"].detach()
+        step = torch.full_like(loss, trainer.fit_loop.epoch_loop.total_batch_idx)
+        seen = torch.where(loss.isfinite(), math.inf, step)
+        self._first_bad = seen if self._first_bad is None else torch.minimum(self._first_bad, seen)
+        if loss.device.type == "cpu" or batch_idx % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self._check(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._check(trainer)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._check(trainer)
+
+    def _check(self, trainer: Trainer) -> None:
+        if self._first_bad is None or math.isinf(step := self._first_bad.item()):
+            return
+        lr = trainer.optimizers[0].param_groups[0]["lr"]
+        kept = (
+            f"the last good checkpoint is {self._checkpoint}" if self._checkpoint.exists() else "none was saved before"
+        )
+        raise UserError(f"the loss is not finite at step {step:.0f} (learning rate {lr:g}); {kept}; lower optim.lr")
+
+
+class SampleSheet(Callback):
+    """Writes input, restored and true image of the first validation images at each validation."""
+
+    def __init__(self, folder: Path, images: int = 4) -> None:
+        self._folder = folder
+        self._images = images
+        self._rows: list[list[Panel]] = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: tuple[ImagePair, bool],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if not trainer.is_global_zero or outputs is None or len(self._rows) == self._images:
+            return
+        assert isinstance(pl_module, RestorationModule)
+        pair, _ = batch
+        scale = pl_module.network.scale
+        untouched = baseline(pair.degraded, scale)
+        before = pl_module.protocol.score(untouched, pair.clean.cpu(), scale)
+        self._rows.append(
+            comparison(pair, {"input": (untouched, before), "restored": (outputs["restored"], outputs["score"])})
+        )
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._rows and not trainer.sanity_checking:
+            contact_sheet(self._folder / f"step-{trainer.global_step:07d}.png", self._rows)
+        self._rows = []
+
+
+class Throughput(Callback):
+    """Times the training steps, validation left out.
+
+    Attributes:
+        steps: training steps of this start.
+        elapsed_s: seconds spent in them.
+    """
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.elapsed_s = 0.0
+        self._since: float | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._since = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.steps += 1
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._pause()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._since = time.perf_counter()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._pause()
+
+    def _pause(self) -> None:
+        if self._since is not None:
+            self.elapsed_s += time.perf_counter() - self._since
+        self._since = None
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps one checkpoint to resume from: every `every_n_steps` steps, and at the end of each epoch and of the run."""
+
+    def __init__(self, path: Path, every_n_steps: int) -> None:
+        self._path = path
+        self._every_n_steps = every_n_steps
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        epoch_ends = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if epoch_ends or trainer.global_step == trainer.max_steps or (batch_idx + 1) % self._every_n_steps == 0:
+            trainer.save_checkpoint(self._path)

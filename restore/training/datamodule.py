@@ -1,0 +1,202 @@
+"""Shared patch data for every network: training batches from a store, whole images for validation."""
+
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
+
+from restore.data.augmentation import BasicTransform, augment
+from restore.data.catalog import ImageSet, default_root, find_images
+from restore.data.degradation import Bicubic, Degradation, GaussianNoise
+from restore.data.pairs import ImagePair, PatchBatch, PatchSampler, load_pair, make_pair
+from restore.data.random import seeded
+from restore.data.store import StoreSpec, default_cache, open_store
+from restore.errors import UserError
+from restore.images.io import read_image
+from restore.models import RestorationNetwork
+
+
+class TrainLoader:
+    """Yields the batches of an epoch and knows where it is, so that a resumed run sees the batches that follow.
+
+    Args:
+        batches: maps the number of a step to its batch.
+        steps_per_epoch: after how many batches an epoch ends.
+        workers: processes that prepare batches; 0 prepares them here.
+
+    Attributes:
+        waited_s: seconds spent waiting for batches.
+    """
+
+    def __init__(self, batches: Dataset[PatchBatch], steps_per_epoch: int, workers: int) -> None:
+        self._batches = batches
+        self._steps_per_epoch = steps_per_epoch
+        self._workers = workers
+        self._position = 0
+        self.waited_s = 0.0
+
+    def __len__(self) -> int:
+        return self._steps_per_epoch
+
+    def __iter__(self) -> Iterator[PatchBatch]:
+        epoch_end = (self._position // self._steps_per_epoch + 1) * self._steps_per_epoch
+        steps = range(self._position, epoch_end)
+        batches = iter(DataLoader(self._batches, batch_size=None, sampler=steps, num_workers=self._workers))
+        for _ in steps:
+            start = time.perf_counter()
+            batch = next(batches)
+            self.waited_s += time.perf_counter() - start
+            self._position += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"position": self._position}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._position = state["position"]
+
+
+class _Batches(Dataset[PatchBatch]):
+    def __init__(self, sampler: PatchSampler, rank: int) -> None:
+        self._sampler = sampler
+        self._rank = rank
+
+    def __getitem__(self, step: int) -> PatchBatch:
+        return self._sampler.batch(step, self._rank)
+
+
+class ValidationLoader:
+    """Yields the rank's share of a test set as (pair, counted).
+
+    Every rank gets the same number of images, as collective operations need it; a repeated one is not counted.
+    """
+
+    def __init__(self, images: ImageSet, degradation: Degradation, channels: int, rank: int, ranks: int) -> None:
+        self._images = images
+        self._degradation = degradation
+        self._channels = channels
+        self._rank = rank
+        self._ranks = ranks
+
+    def __len__(self) -> int:
+        return -(-len(self._images.clean) // self._ranks)
+
+    def __iter__(self) -> Iterator[tuple[ImagePair, bool]]:
+        count = len(self._images.clean)
+        for number in range(self._rank, len(self) * self._ranks, self._ranks):
+            yield load_pair(self._images, number % count, self._degradation, self._channels), number < count
+
+
+class PatchData(LightningDataModule):
+    """Patches for training and whole images for validation, for any network and degradation.
+
+    Args:
+        train: a known data set (`photos`, `DIV2K`, `BSDS500`, `Train400`) or a folder of images.
+        val: a known data set or a folder.
+        root: where known data sets lie; default: the environment variable RESTORE_DATA, else `data`.
+        cache: where patch stores lie; default: the environment variable RESTORE_CACHE, else the user's cache folder.
+        degradation: what to restore; default: bicubic downsampling by the network's scale, or Gaussian noise of
+            sigma 25 for a network without scale.
+        patch_size: height and width of the network's input.
+        batch_size: patches per step and rank.
+        steps_per_epoch: steps between epoch ends (the papers count epochs of different sizes).
+        sizes: train on each image at these relative sizes too (DnCNN's recipe: 1, .9, .8, .7).
+        transforms: Albumentations transforms applied to each clean patch, beyond the flips and turns by 90 degrees
+            that are always on.
+        workers: processes that prepare batches; worth it with `transforms` only.
+        seed: batches and noise are a pure function of it, the step and the rank.
+    """
+
+    def __init__(
+        self,
+        train: str = "photos",
+        val: str = "photos",
+        root: Path | None = None,
+        cache: Path | None = None,
+        degradation: Degradation | None = None,
+        patch_size: int = 40,
+        batch_size: int = 16,
+        steps_per_epoch: int = 1000,
+        sizes: tuple[float, ...] = (1.0,),
+        transforms: list[BasicTransform] | None = None,
+        workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, value in (
+            ("patch_size", patch_size),
+            ("batch_size", batch_size),
+            ("steps_per_epoch", steps_per_epoch),
+        ):
+            if value < 1:
+                raise UserError(f"data.{name} must be at least 1, not {value}")
+        self.train = train
+        self.val = val
+        self.root = root
+        self.cache = cache
+        self.degradation = degradation
+        self.patch_size = patch_size
+        self.batch_size = batch_size
+        self.steps_per_epoch = steps_per_epoch
+        self.sizes = sizes
+        self.transforms = transforms or []
+        self.workers = workers
+        self.seed = seed
+
+    def prepare(self, network: RestorationNetwork) -> None:
+        """Find the images and open the store for `network`.
+
+        Raises:
+            UserError: images are missing or unreadable, or the degradation does not fit the network.
+        """
+        if self.degradation is None:
+            self.degradation = Bicubic(network.scale) if network.scale > 1 else GaussianNoise()
+        if self.degradation.scale != network.scale:
+            raise UserError(
+                f"data.degradation ({self.degradation.label}) reduces images {self.degradation.scale} times, "
+                f"but the network enlarges them {network.scale} times"
+            )
+        root = self.root or default_root()
+        self.train_images = find_images(self.train, "train", root)
+        self.val_images = find_images(self.val, "test", root)
+        spec = StoreSpec(network.channels, network.scale, tuple(self.sizes))
+        store = open_store(self.train_images, spec, self.cache or default_cache())
+        augmentation = partial(augment, self.transforms) if self.transforms else None
+        self._sampler = PatchSampler(store, self.patch_size, self.batch_size, self.seed, augmentation)
+        self._channels = network.channels
+        for path in (*self.val_images.clean, *self.val_images.degraded.get(network.scale, ())):
+            read_image(path)
+
+    def train_dataloader(self) -> TrainLoader:
+        assert self.trainer is not None
+        batches = _Batches(self._sampler, self.trainer.global_rank)
+        self.train_loader = TrainLoader(batches, self.steps_per_epoch, self.workers)
+        return self.train_loader
+
+    def val_dataloader(self) -> ValidationLoader:
+        assert self.trainer is not None
+        assert self.degradation is not None
+        ranks = self.trainer.world_size
+        return ValidationLoader(self.val_images, self.degradation, self._channels, self.trainer.global_rank, ranks)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        if isinstance(batch, PatchBatch):
+            degraded = None if batch.degraded is None else batch.degraded.to(device, non_blocking=True)
+            return PatchBatch(batch.clean.to(device, non_blocking=True), degraded, batch.step)
+        pair, counted = batch
+        return ImagePair(pair.name, pair.degraded.to(device), pair.clean.to(device)), counted
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """On the device: flips, turns and the degradation of a training batch."""
+        if not isinstance(batch, PatchBatch):
+            return batch
+        assert self.trainer is not None
+        assert self.degradation is not None
+        purpose = 1  # apart from the draw of the patches, which uses (seed, step, rank) alone
+        numbers = (self.seed, batch.step, self.trainer.global_rank, purpose)
+        return make_pair(batch, self.degradation, seeded(*numbers, device=batch.clean.device))

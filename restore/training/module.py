@@ -1,0 +1,140 @@
+"""What is optimised and how: a network, a loss and a schedule as a Lightning module."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, assert_never
+
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, Optimizer
+from torch.optim.lr_scheduler import (
+    ConstantLR,
+    CosineAnnealingLR,
+    ExponentialLR,
+    LRScheduler,
+    OneCycleLR,
+    StepLR,
+)
+from torchmetrics import MeanMetric
+
+from restore.data.pairs import ImagePair, Pair
+from restore.errors import UserError
+from restore.images.tensors import quantise
+from restore.inference import restore_tensor
+from restore.losses import LOSSES, LossName
+from restore.metrics import Protocol
+from restore.models import RestorationNetwork
+
+Schedule = Literal["constant", "step", "exponential", "cosine", "onecycle"]
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """How a network is optimised. The defaults are DnCNN's with Adam.
+
+    Attributes:
+        loss: `half_squared_error` (DnCNN: summed over each image's pixels, mean over the batch) or `l1` (EDSR).
+        optimizer: `adam` or `sgd`.
+        lr: learning rate at the start; the peak for `onecycle`.
+        betas: of Adam.
+        eps: of Adam.
+        momentum: of SGD.
+        weight_decay: L2 penalty on all parameters.
+        schedule: `constant`; `step`: times `gamma` every `step_size` steps; `exponential` and `cosine`: from `lr` to
+            `final_lr` over the run; `onecycle`: up to `lr` and down to nothing (Smith & Topin 2018).
+        step_size, gamma: of `step`.
+        final_lr: of `exponential` and `cosine`.
+        ema_decay: above 0, the weights that are validated and kept are an exponential moving average, buffers
+            (BN's running statistics) included.
+    """
+
+    loss: LossName = "half_squared_error"
+    optimizer: Literal["adam", "sgd"] = "adam"
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: Schedule = "constant"
+    step_size: int = 200_000
+    gamma: float = 0.5
+    final_lr: float = 0.0
+    ema_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.lr > 0:
+            raise UserError(f"optim.lr must be positive, not {self.lr}")
+        if not 0 <= self.ema_decay < 1:
+            raise UserError(f"optim.ema_decay must lie in [0, 1), not {self.ema_decay}")
+        if self.schedule == "exponential" and not self.final_lr > 0:
+            raise UserError("optim.final_lr must be positive for the exponential schedule")
+
+    def build(self, parameters: Iterator[nn.Parameter], steps: int) -> tuple[Optimizer, LRScheduler]:
+        """The optimiser and its schedule, counted in steps, for a run of `steps` steps."""
+        optimizer: Optimizer
+        match self.optimizer:
+            case "adam":
+                optimizer = Adam(parameters, self.lr, self.betas, self.eps, self.weight_decay)
+            case "sgd":
+                optimizer = SGD(parameters, self.lr, self.momentum, weight_decay=self.weight_decay)
+            case _:
+                assert_never(self.optimizer)
+        schedule: LRScheduler
+        match self.schedule:
+            case "constant":
+                schedule = ConstantLR(optimizer, factor=1.0)
+            case "step":
+                schedule = StepLR(optimizer, self.step_size, self.gamma)
+            case "exponential":
+                schedule = ExponentialLR(optimizer, (self.final_lr / self.lr) ** (1 / steps))
+            case "cosine":
+                schedule = CosineAnnealingLR(optimizer, steps, self.final_lr)
+            case "onecycle":
+                schedule = OneCycleLR(optimizer, self.lr, total_steps=steps + 1)
+            case _:
+                assert_never(self.schedule)
+        return optimizer, schedule
+
+
+class RestorationModule(LightningModule):
+    """Trains a network on pairs and validates it on whole images under a protocol.
+
+    Args:
+        network: any restoration network.
+        optim: loss, optimiser, schedule.
+        protocol: how validation images are scored.
+    """
+
+    def __init__(self, network: RestorationNetwork, optim: Optimization, protocol: Protocol) -> None:
+        super().__init__()
+        self.network = network
+        self.optim = optim
+        self.protocol = protocol
+        self.val_psnr = MeanMetric()
+        self.val_ssim = MeanMetric()
+        self._loss = LOSSES[optim.loss]
+
+    def training_step(self, pair: Pair, batch_idx: int) -> Tensor:
+        loss = self._loss(self.network(pair.degraded).float(), pair.clean).mean()
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, item: tuple[ImagePair, bool], batch_idx: int) -> dict[str, Any] | None:
+        """Score one image; returns it restored, (1, C, H, W) uint8, and its score, unless it is not counted."""
+        pair, counted = item
+        restored = quantise(restore_tensor(self.network, pair.degraded))
+        if not counted:
+            return None
+        score = self.protocol.score(restored, pair.clean, self.network.scale)
+        self.val_psnr.update(score.psnr)
+        self.val_ssim.update(score.ssim)
+        return {"restored": restored, "score": score}
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("val/psnr", self.val_psnr, prog_bar=True)
+        self.log("val/ssim", self.val_ssim)
+
+    def configure_optimizers(self) -> Any:
+        steps = int(self.trainer.estimated_stepping_batches)
+        optimizer, schedule = self.optim.build(self.network.parameters(), steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

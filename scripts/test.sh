@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Everything that must hold before a change lands: lint, format, types, tests.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bash scripts/setup.sh requirements-dev.txt
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+.venv/bin/mypy
+.venv/bin/pytest "$@"
