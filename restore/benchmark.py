@@ -21,7 +21,7 @@ from restore.progress import progress
 
 
 class Outcome(NamedTuple):
-    """What a model made of an image: (1, C, H, W) uint8, and how that scored."""
+    """What a model made of an image: (1, C, H, W), 0 to 255, and how that scored."""
 
     restored: Tensor
     score: Score

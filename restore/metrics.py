@@ -87,7 +87,7 @@ class Protocol:
     on_luma: bool
 
     def score(self, restored: Tensor, reference: Tensor, scale: int = 1) -> Score:
-        """Score one restored image against its reference, both (1, C, H, W) uint8.
+        """Score one restored image against its reference, both (1, C, H, W), 0 to 255.
 
         Gray images are scored as they are under every protocol.
 

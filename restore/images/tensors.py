@@ -24,8 +24,8 @@ def quantise(images: Tensor) -> Tensor:
 
 
 def to_image(images: Tensor) -> Image:
-    """(1, C, H, W) uint8 -> (H, W, C)."""
-    image: Image = images[0].permute(1, 2, 0).contiguous().cpu().numpy()
+    """(1, C, H, W), 0 to 255 -> (H, W, C) uint8; floats are clipped and rounded."""
+    image: Image = images[0].clamp(0, 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
     return image
 
 

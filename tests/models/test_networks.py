@@ -1,0 +1,123 @@
+"""The networks against published parameter counts, their equations and other projects' outputs."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from restore.models import DnCNN, EDSR, NETWORKS, NetworkSpec, RestorationNetwork, SRResNet, build
+
+
+def parameters(network: RestorationNetwork) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_dncnn_has_the_published_number_of_parameters() -> None:
+    assert parameters(DnCNN()) == 556_032
+    assert parameters(DnCNN(bias=True)) == 557_057
+
+
+@pytest.mark.parametrize(("scale", "baseline", "full"), [
+    (2, 1_369_859, 40_729_603), (3, 1_554_499, 43_680_003), (4, 1_517_571, 43_089_923),
+])  # fmt: skip
+def test_edsr_has_the_published_number_of_parameters(scale: int, baseline: int, full: int) -> None:
+    assert parameters(EDSR(scale=scale)) == baseline
+    assert parameters(EDSR(scale=scale, features=256, blocks=32, res_scale=0.1)) == full
+
+
+def test_srresnet_has_the_parameters_of_its_layers() -> None:
+    head = 9 * 9 * 3 * 64 + 64 + 1
+    block = 2 * (9 * 64 * 64 + 2 * 64) + 1
+    body_end = 9 * 64 * 64 + 2 * 64
+    upsampler = 2 * (9 * 64 * 256 + 256 + 1)
+    tail = 9 * 9 * 64 * 3 + 3
+    assert parameters(SRResNet()) == head + 16 * block + body_end + upsampler + tail
+
+
+@pytest.mark.parametrize("network", [EDSR, SRResNet])
+@pytest.mark.parametrize("scale", [2, 3, 4, 8])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_super_resolution_enlarges_by_its_scale(network: type, scale: int, channels: int) -> None:
+    x = torch.rand(2, channels, 5, 7)
+    assert network(channels=channels, scale=scale, blocks=1, features=4)(x).shape == (2, channels, 5 * scale, 7 * scale)
+
+
+def test_dncnn_subtracts_what_it_predicts_or_predicts_the_image() -> None:
+    x = torch.rand(1, 1, 6, 6)
+    learned, direct = (DnCNN(depth=3, features=4, residual=residual) for residual in (True, False))
+    direct.load_state_dict(learned.state_dict())
+    torch.testing.assert_close(learned.eval()(x) + direct.eval()(x), x)
+
+
+@pytest.mark.parametrize("depth", [3, 5])
+def test_dncnn_sees_as_far_as_it_is_deep(depth: int) -> None:
+    network = DnCNN(depth=depth, features=4, norm="none").double()
+    x = torch.rand(1, 1, 31, 31, dtype=torch.float64, requires_grad=True)
+    for _ in range(20):  # dead ReLUs of one draw must not hide a path
+        for parameter in network.parameters():
+            torch.nn.init.uniform_(parameter)
+        network(x)[0, 0, 15, 15].backward()
+    rows = (x.grad[0, 0] != 0).any(1).nonzero()
+    assert (rows.min().item(), rows.max().item()) == (15 - depth, 15 + depth)
+
+
+def test_edsr_scales_its_residuals() -> None:
+    torch.manual_seed(0)
+    full = EDSR(blocks=1, features=4, res_scale=1.0)
+    torch.manual_seed(0)
+    tenth = EDSR(blocks=1, features=4, res_scale=0.1)
+    x = torch.randn(1, 4, 5, 5)
+    torch.testing.assert_close(tenth.body[0](x) - x, 0.1 * (full.body[0](x) - x))
+
+
+def test_edsr_takes_out_the_mean_colour_and_adds_it_again() -> None:
+    network = EDSR(blocks=1, features=4)
+    mean = torch.tensor([0.4488, 0.4371, 0.4040]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
+    torch.testing.assert_close(network(mean), mean.repeat(1, 1, 2, 2))
+
+
+def load_in_order(network: RestorationNetwork, state: dict[str, torch.Tensor]) -> RestorationNetwork:
+    """Fill our tensors with another layout's, which are in the same order and of the same shapes."""
+    own = network.state_dict()
+    assert [value.shape for value in own.values()] == [value.shape for value in state.values()]
+    network.load_state_dict(dict(zip(own, state.values(), strict=True)))
+    return network.eval()
+
+
+@pytest.mark.parametrize(("file", "make"), [
+    ("dncnn_kair_merged", partial(DnCNN, norm="none", bias=True)),
+    ("dncnn_saoyan", partial(DnCNN, residual=False)),
+    ("edsr_basicsr_x4", EDSR),
+    ("edsr_official_x2", EDSR),
+])  # fmt: skip
+def test_networks_compute_what_other_projects_compute(
+    golden: Path, file: str, make: partial[RestorationNetwork]
+) -> None:
+    reference = torch.load(golden / f"{file}.pt", weights_only=True)
+    info = {key: reference["info"][key] for key in ("depth", "features", "blocks", "scale", "res_scale")
+            if key in reference["info"]}  # fmt: skip
+    state = {
+        key: value for key, value in reference["state_dict"].items() if "_mean.w" not in key and "_mean.b" not in key
+    }
+    peak = 255 if file == "edsr_official_x2" else 1
+    restored = load_in_order(make(**info), state)(reference["input"] / peak) * peak
+    torch.testing.assert_close(restored, reference["output"], atol=1e-5 * peak, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_specification_rebuilds_its_network(name: str) -> None:
+    network = NETWORKS[name](features=6, norm="group", channels=1)
+    assert build(network.spec).spec == network.spec
+    assert build(network.spec).state_dict().keys() == network.state_dict().keys()
+
+
+@pytest.mark.parametrize(("spec", "complaint"), [
+    (NetworkSpec("Unet", {}), "unknown network 'Unet'"),
+    (NetworkSpec("DnCNN", {"dept": 17}), "dept"),
+    (NetworkSpec("DnCNN", {"channels": 2}), "channels must be 1"),
+    (NetworkSpec("EDSR", {"scale": 5}), "scale must be 2, 3, 4 or 8"),
+])  # fmt: skip
+def test_an_impossible_network_is_refused_by_name(spec: NetworkSpec, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        build(spec)
