@@ -1,10 +1,13 @@
 """python -m restore.train: a configuration -> a run folder."""
 
+import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse.typing import PositiveInt
 from pytorch_lightning import Trainer, seed_everything
 
 from restore import command
@@ -37,6 +40,7 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--config", action="config", help="a YAML file of settings; flags override it")
     parser.add_argument("--output", type=Path, help="run folder (default: runs/ and the name of the configuration)")
     parser.add_argument("--resume", type=str, help="`auto`: from the folder's last checkpoint, if any; or a checkpoint")
+    parser.add_argument("--checkpoint_every", type=PositiveInt, default=500, help="steps between checkpoints")
     parser.add_argument("--seed", type=int, default=0, help="of initial weights, batches and noise")
     parser.add_subclass_arguments(RestorationNetwork, "model", help="the network", required=True)
     parser.add_class_arguments(PatchData, "data")
@@ -50,6 +54,8 @@ def main(argv: list[str] | None = None) -> int:
     args = sys.argv[1:] if argv is None else argv
     if not any(arg.startswith("--config") for arg in args):
         args = ["--config", str(CONFIGS / "quickstart.yaml"), *args]
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)  # Lightning 2.6's own
     parser = build_parser()
     try:
         settings = parser.parse_args(args)
@@ -61,7 +67,14 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(str(error)) from error
     text = parser.dump(settings)
     summary = fit(
-        made.model, made.data, made.optim, output, trainer=vars(made.trainer), resume=settings.resume, config=text
+        made.model,
+        made.data,
+        made.optim,
+        output,
+        trainer=vars(made.trainer),
+        resume=settings.resume,
+        checkpoint_every=settings.checkpoint_every,
+        config=text,
     )
     if summary:
         _print_summary(summary, output)

@@ -205,8 +205,9 @@ def _blur(factor: int, clean: Tensor, _: Generator) -> Tensor:
 @lru_cache(maxsize=64)
 def _shrink_and_enlarge(size: int, factor: int) -> tuple[Tensor, Tensor]:
     """The two matrices of `imresize` along an axis of `size` pixels, down by `factor` and up again."""
-    down = resize_matrix(size, 1 / factor)
-    return torch.from_numpy(down), torch.from_numpy(resize_matrix(len(down), factor)[:size])
+    down = resize_matrix(size, 1 / factor).toarray()
+    up = resize_matrix(len(down), factor).toarray()[:size]
+    return torch.from_numpy(down), torch.from_numpy(up)
 
 
 def _to_levels(image: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 Float = NDArray[np.float64]
 AnyArray = TypeVar("AnyArray", bound=NDArray[np.unsignedinteger[Any] | np.floating[Any]])
@@ -32,37 +33,12 @@ def imresize(image: AnyArray, scale: float) -> AnyArray:
         raise ValueError(f"scale must be positive, not {scale}")
     resized = image
     for axis in (0, 1):
-        taps, weights = _contributions(image.shape[axis], scale)
-        resized = _round_like(_resample(resized, taps, weights, axis), image)
+        resized = _round_like(_resample(resized, resize_matrix(image.shape[axis], scale), axis), image)
     return resized
 
 
-def resize_matrix(size: int, scale: float) -> Float:
-    """The (ceil(size * scale), size) matrix that `imresize` applies along one axis, before any rounding."""
-    taps, weights = _contributions(size, scale)
-    matrix = np.zeros((len(taps), size))
-    np.add.at(matrix, (np.arange(len(taps))[:, None], taps), weights)
-    return matrix
-
-
-def _resample(image: NDArray[np.generic], taps: NDArray[np.int64], weights: Float, axis: int) -> Float:
-    values = np.moveaxis(np.asarray(image, dtype=np.float64), axis, -1)
-    resampled = np.zeros((*values.shape[:-1], len(taps)))
-    for tap, weight in zip(taps.T, weights.T, strict=True):
-        resampled += values[..., tap] * weight
-    return np.moveaxis(resampled, -1, axis)
-
-
-def _round_like(values: Float, image: AnyArray) -> AnyArray:
-    dtype: np.dtype[Any] = image.dtype
-    if np.issubdtype(dtype, np.unsignedinteger):
-        values = np.clip(np.floor(values + 0.5), 0, np.iinfo(dtype).max)
-    rounded: AnyArray = values.astype(dtype)  # type: ignore[assignment]
-    return rounded
-
-
-def _contributions(size: int, scale: float) -> tuple[NDArray[np.int64], Float]:
-    """For each output pixel the input pixels it is made of and their weights, both (output, taps)."""
+def resize_matrix(size: int, scale: float) -> csr_array:
+    """The sparse (ceil(size * scale), size) matrix that `imresize` applies along one axis, before any rounding."""
     stretch = min(scale, 1.0)
     width = 4 / stretch
     output = math.ceil(round(size * scale, 9))
@@ -72,8 +48,22 @@ def _contributions(size: int, scale: float) -> tuple[NDArray[np.int64], Float]:
     weights = stretch * _cubic(stretch * (centre[:, None] - taps))
     weights /= weights.sum(axis=1, keepdims=True)
     mirrored = np.concatenate([np.arange(size), np.arange(size)[::-1]])[taps % (2 * size)]
-    used = np.any(weights != 0, axis=0)
-    return mirrored[:, used], weights[:, used]
+    rows = np.repeat(np.arange(output), taps.shape[1])
+    return csr_array((weights.ravel(), (rows, mirrored.ravel())), shape=(output, size))
+
+
+def _resample(image: NDArray[np.generic], matrix: csr_array, axis: int) -> Float:
+    values = np.moveaxis(np.asarray(image, dtype=np.float64), axis, 0)
+    resampled: Float = (matrix @ values.reshape(len(values), -1)).reshape(-1, *values.shape[1:])
+    return np.moveaxis(resampled, 0, axis)
+
+
+def _round_like(values: Float, image: AnyArray) -> AnyArray:
+    dtype: np.dtype[Any] = image.dtype
+    if np.issubdtype(dtype, np.unsignedinteger):
+        values = np.clip(np.floor(values + 0.5), 0, np.iinfo(dtype).max)
+    rounded: AnyArray = values.astype(dtype)  # type: ignore[assignment]
+    return rounded
 
 
 def _cubic(x: Float) -> Float:

@@ -23,8 +23,6 @@ from restore.training.callbacks import DivergenceGuard, LastCheckpoint, Progress
 from restore.training.datamodule import PatchData
 from restore.training.module import Optimization, RestorationModule
 
-CHECKPOINT_EVERY_N_STEPS = 500
-
 
 def fit(
     network: RestorationNetwork,
@@ -34,6 +32,7 @@ def fit(
     *,
     trainer: Mapping[str, Any],
     resume: str | None = None,
+    checkpoint_every: int = 500,
     config: str = "",
 ) -> dict[str, Any]:
     """Train a network and leave a run folder behind.
@@ -49,6 +48,7 @@ def fit(
         trainer: arguments of Lightning's Trainer, e.g. `{"max_steps": 1000}`; callbacks are added to ours, a logger
             replaces ours.
         resume: `auto` continues from the folder's last checkpoint if there is one; a path from that file.
+        checkpoint_every: steps between checkpoints to resume from; one is kept, also at the end of each epoch.
         config: the text of `config.yaml`.
 
     Returns:
@@ -78,7 +78,7 @@ def fit(
         LearningRateMonitor("step"),
         throughput,
         best,
-        LastCheckpoint(last, CHECKPOINT_EVERY_N_STEPS),
+        LastCheckpoint(last, checkpoint_every),
     ]
     if settings.get("enable_progress_bar", True):
         callbacks.append(ProgressBar())

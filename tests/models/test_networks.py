@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from restore.models import DnCNN, EDSR, NETWORKS, NetworkSpec, RestorationNetwork, SRResNet, build
+from restore.models import EDSR, NETWORKS, DnCNN, NetworkSpec, RestorationNetwork, SRResNet, build
 
 
 def parameters(network: RestorationNetwork) -> int:

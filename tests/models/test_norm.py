@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from restore.models import DnCNN, EDSR, NORMS, RestorationNetwork, SRResNet
+from restore.models import EDSR, NORMS, DnCNN, RestorationNetwork, SRResNet
 from restore.models.norm import ConvNorm, Norm
 
 EPS = 1e-5

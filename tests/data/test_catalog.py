@@ -1,0 +1,71 @@
+"""Data sets are found in the layouts in which they are distributed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from restore.data.catalog import PHOTOS, find_images
+from restore.errors import UserError
+from restore.images.io import write_image
+
+
+def tree(root: Path, *names: str) -> None:
+    for name in names:
+        write_image(root / name, np.zeros((12, 12, 3), np.uint8))
+
+
+def test_photographs_are_there_without_download_and_no_scene_is_in_both_parts() -> None:
+    train, test = (find_images("photos", split, Path()).clean for split in ("train", "test"))
+    assert all(path.is_file() for path in (*train, *test))
+    scenes = [{Path(name).stem.split("_")[0] for name in PHOTOS[split]} for split in ("train", "test")]
+    assert not scenes[0] & scenes[1]
+
+
+def test_div2k_pairs_low_and_high_resolution_by_name(tmp_path: Path) -> None:
+    lr = "DIV2K/DIV2K_train_LR_bicubic"
+    tree(tmp_path, "DIV2K/DIV2K_train_HR/0010.png", "DIV2K/DIV2K_train_HR/0002.png")
+    tree(tmp_path, f"{lr}/X2/0002x2.png", f"{lr}/X2/0010x2.png", f"{lr}/X4/0002x4.png", f"{lr}/X4/0010x4.png")
+    images = find_images("DIV2K", "train", tmp_path)
+    assert [path.name for path in images.clean] == ["0002.png", "0010.png"]
+    assert {s: [path.name for path in paths] for s, paths in images.degraded.items()} == {
+        2: ["0002x2.png", "0010x2.png"],
+        4: ["0002x4.png", "0010x4.png"],
+    }
+
+
+def test_a_missing_low_resolution_image_is_named(tmp_path: Path) -> None:
+    tree(tmp_path, "DIV2K/DIV2K_valid_HR/0801.png", "DIV2K/DIV2K_valid_HR/0802.png")
+    tree(tmp_path, "DIV2K/DIV2K_valid_LR_bicubic/X2/0801x2.png")
+    with pytest.raises(UserError, match=r"no low-resolution image for 0802\.png"):
+        find_images("DIV2K", "test", tmp_path)
+
+
+@pytest.mark.parametrize("root", ["BSR/BSDS500/data/images", "BSDS500/data/images", "BSDS500/images"])
+def test_bsds500_trains_on_train_and_test_and_never_on_val(tmp_path: Path, root: str) -> None:
+    tree(tmp_path, f"{root}/train/1.jpg", f"{root}/test/2.jpg", f"{root}/val/3.jpg")
+    assert [path.stem for path in find_images("BSDS500", "train", tmp_path).clean] == ["1", "2"]
+    assert [path.stem for path in find_images("BSDS500", "test", tmp_path).clean] == ["3"]
+    assert [path.stem for path in find_images("B100", "test", tmp_path).clean] == ["3"]
+
+
+def test_any_folder_is_a_data_set(tmp_path: Path) -> None:
+    tree(tmp_path, "mine/x.png", "mine/deep/y.png")
+    assert len(find_images(str(tmp_path / "mine"), "train", Path()).clean) == 2
+
+
+@pytest.mark.parametrize(("name", "split", "complaint"), [
+    ("Set6", "test", "neither a folder nor a known data set"),
+    ("Train400", "test", "Train400 has no test split, only train"),
+    ("Set5", "test", r"expected .*Set5/HR or .*Set5"),
+])  # fmt: skip
+def test_what_is_missing_is_said(tmp_path: Path, name: str, split: str, complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        find_images(name, split, tmp_path)
+
+
+def test_reference_sets_have_their_published_sizes(reference_data: Path) -> None:
+    found = {name: len(find_images(name, "test", reference_data).clean) for name in ("Set5", "Set14", "Set12", "BSD68")}
+    assert found == {"Set5": 5, "Set14": 14, "Set12": 12, "BSD68": 68}
+    assert len(find_images("B100", "test", reference_data).clean) == 100
+    assert len(find_images("BSDS500", "train", reference_data).clean) == 400

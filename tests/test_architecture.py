@@ -1,0 +1,55 @@
+"""The layers of the house: imports go down only."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "restore"
+
+# Each room and the rooms it may use, besides itself and `errors` and `progress`.
+FOUNDATION = {"images", "data", "models", "losses", "metrics"}
+MAY_USE: dict[str, set[str]] = {
+    "errors": set(),
+    "progress": set(),
+    "images": set(),
+    "models": set(),
+    "losses": set(),
+    "data": {"images"},
+    "metrics": {"images"},
+    "provenance": set(),
+    "checkpoint": FOUNDATION,
+    "inference": FOUNDATION,
+    "benchmark": FOUNDATION | {"inference"},
+    "report": FOUNDATION,
+    "training": FOUNDATION | {"checkpoint", "inference", "benchmark", "report", "provenance"},
+}
+ENTRIES = {"train", "infer", "evaluate", "command", "__init__"}
+
+
+def room(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imported_rooms(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return {name.split(".")[1] for name in found if name.startswith("restore.")}
+
+
+FILES = [path for path in sorted(ROOT.rglob("*.py")) if room(path) not in ENTRIES]
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(ROOT)) for path in FILES])
+def test_imports_go_down_only(path: Path) -> None:
+    allowed = MAY_USE[room(path)] | {room(path), "errors", "progress"}
+    assert imported_rooms(path) <= allowed
+
+
+def test_lightning_is_known_in_training_and_the_train_command_alone() -> None:
+    users = {room(path) for path in ROOT.rglob("*.py") if "pytorch_lightning" in path.read_text()}
+    assert users - {"provenance"} == {"training", "train"}

@@ -1,0 +1,69 @@
+"""The weights file."""
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import restore
+from restore.checkpoint import Weights, load_weights, save_weights
+from restore.errors import UserError
+from restore.models import NORMS, SRResNet
+from restore.models.norm import Norm
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_network_comes_back_as_it_was_saved(tmp_path: Path, norm: Norm) -> None:
+    network = SRResNet(features=4, blocks=1, scale=2, norm=norm)
+    network(torch.rand(2, 3, 8, 8))  # moves the running statistics
+    weights = Weights(network, {"class_path": "Bicubic"}, {"steps": 7}, [{"psnr": 30.0}])
+    save_weights(tmp_path / "w.safetensors", weights)
+    loaded = load_weights(tmp_path / "w.safetensors")
+    assert (loaded.degradation, loaded.training, loaded.results) == (
+        {"class_path": "Bicubic"},
+        {"steps": 7},
+        [{"psnr": 30.0}],
+    )
+    x = torch.rand(1, 3, 8, 8)
+    assert torch.equal(restore.load(tmp_path / "w.safetensors")(x), network.eval()(x))
+
+
+def edited(path: Path, change: dict[str, object]) -> Path:
+    """The weights file `path` with other metadata."""
+    raw = path.read_bytes()
+    (length,) = struct.unpack("<Q", raw[:8])
+    header = json.loads(raw[8 : 8 + length])
+    metadata = json.loads(header["__metadata__"]["restore"])
+    header["__metadata__"]["restore"] = json.dumps(metadata | change)
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + raw[8 + length :])
+    return path
+
+
+@pytest.mark.parametrize(("change", "complaint"), [
+    ({"network": {"name": "SRResNet", "arguments": {"features": 8, "blocks": 1, "scale": 2}}}, "tensors do not fit"),
+    ({"network": {"name": "SRResNet", "arguments": {"features": 4, "blocks": 2, "scale": 2}}}, "tensors do not fit"),
+    ({"network": {"name": "os.system", "arguments": {}}}, "unknown network 'os.system'"),
+    ({"network": {"name": "SRResNet", "arguments": {"wide": 4}}}, "wide"),
+    ({"network": "SRResNet"}, "do not describe a network"),
+    ({"format": 2}, "weights format 2, this version reads 1"),
+])  # fmt: skip
+def test_metadata_that_do_not_fit_are_refused(tmp_path: Path, change: dict[str, object], complaint: str) -> None:
+    path = tmp_path / "w.safetensors"
+    save_weights(path, Weights(SRResNet(features=4, blocks=1, scale=2)))
+    with pytest.raises(UserError, match=complaint):
+        load_weights(edited(path, change))
+
+
+def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"gone\.safetensors: no such weights file"):
+        load_weights(tmp_path / "gone.safetensors")
+    torch.save(SRResNet(features=4, blocks=1), tmp_path / "pickled.pt")
+    with pytest.raises(UserError, match=r"pickled\.pt: not a safetensors file"):
+        load_weights(tmp_path / "pickled.pt")
+    save_file({"x": torch.zeros(1)}, tmp_path / "foreign.safetensors")
+    with pytest.raises(UserError, match=r"foreign\.safetensors: a safetensors file without the metadata"):
+        load_weights(tmp_path / "foreign.safetensors")

@@ -1,0 +1,114 @@
+"""The evaluate command against published numbers and a second way of computing them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import peak_signal_noise_ratio
+
+from restore import evaluate
+from restore.checkpoint import Weights, save_weights
+from restore.errors import UserError
+from restore.images.io import read_image, write_image
+from restore.models import EDSR, DnCNN
+
+
+def rows(tmp_path: Path, *args: str) -> list[dict]:
+    assert evaluate.main([*args, "--json", str(tmp_path / "scores.json")]) == 0
+    return json.loads((tmp_path / "scores.json").read_text())["rows"]
+
+
+@pytest.mark.parametrize(("scale", "published"), [(2, 29.56), (3, 27.21), (4, 25.96)])
+def test_bicubic_enlargement_scores_as_published_on_b100(
+    reference_data: Path, tmp_path: Path, scale: int, published: float
+) -> None:
+    (row,) = rows(
+        tmp_path, "--weights", "bicubic", "--scale", str(scale), "--data", "B100", "--root", str(reference_data)
+    )
+    assert (row["set"], row["protocol"], row["scale"], row["images"]) == ("B100", "sr-y", scale, 100)
+    assert round(row["psnr"], 2) == published
+    assert row["psnr"] == pytest.approx(np.mean([image["psnr"] for image in row["per_image"]]))
+
+
+def test_noise_scores_as_its_variance_says(reference_data: Path, tmp_path: Path) -> None:
+    found = rows(
+        tmp_path, "--weights", "noisy", "--sigma", "15", "25", "50", "--data", "BSD68", "--root", str(reference_data)
+    )
+    for row, sigma in zip(found, (15, 25, 50), strict=True):
+        assert (row["protocol"], row["sigma"], row["images"]) == ("denoise-gray", sigma, 68)
+        assert row["psnr"] == pytest.approx(20 * np.log10(255 / sigma), abs=0.02)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A denoiser for sigma 25 that predicts no noise: it clips and rounds its input."""
+    network = DnCNN(depth=2, features=4)
+    torch.nn.init.zeros_(network.body[-1].weight)
+    degradation = {"class_path": "GaussianNoise", "init_args": {"sigma": 25.0}}
+    save_weights(tmp_path / "w.safetensors", Weights(network, degradation))
+    return tmp_path / "w.safetensors"
+
+
+def test_a_network_stands_beside_its_baseline_at_the_level_it_was_trained_for(weights: Path, tmp_path: Path) -> None:
+    baseline, network = rows(tmp_path, "--weights", str(weights), "--data", "photos")
+    assert (baseline["model"], network["model"]) == ("noisy", str(weights))
+    assert baseline["sigma"] == network["sigma"] == 25
+    assert baseline["psnr"] == pytest.approx(20.17, abs=0.05)
+    assert [image["name"] for image in network["per_image"]] == ["camera", "chelsea", "coffee", "rocket"]
+    assert network["psnr"] > baseline["psnr"]  # clipping alone removes some noise
+
+
+def test_gray_test_images_are_scored_gray_for_a_colour_network(tmp_path: Path) -> None:
+    save_weights(tmp_path / "sr.safetensors", Weights(EDSR(features=4, blocks=1, scale=3)))
+    write_image(tmp_path / "set/x.png", np.random.default_rng(0).integers(0, 256, (40, 41, 1), np.uint8))
+    bicubic, network = rows(tmp_path, "--weights", str(tmp_path / "sr.safetensors"), "--data", str(tmp_path / "set"))
+    assert (bicubic["degradation"], network["scale"]) == ("bicubic x3", 3)
+
+
+def test_a_contact_sheet_and_a_table_are_written(weights: Path, tmp_path: Path) -> None:
+    sheet, table = tmp_path / "sheet.png", tmp_path / "table.csv"
+    args = ["--weights", str(weights), "--data", "photos", "--sigma", "50", "--sheet", str(sheet), "--csv", str(table)]
+    assert evaluate.main(args) == 0
+    assert read_image(sheet).shape[1] > 3 * 300
+    assert table.read_text().splitlines()[0] == "model,set,protocol,degradation,scale,sigma,psnr,ssim,images"
+
+
+def test_anybodys_images_are_scored_against_their_references(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    reference = {name: random.integers(0, 256, (32, 30, 3), np.uint8) for name in ("a", "b")}
+    for name, image in reference.items():
+        write_image(tmp_path / f"true/{name}.png", image)
+        write_image(tmp_path / f"made/{name}x3.png", (image[:30] // 2 + 20))
+    folders = ["--restored", str(tmp_path / "made"), "--reference", str(tmp_path / "true")]
+    (row,) = rows(tmp_path, *folders, "--protocol", "sr-rgb", "--scale", "3")
+    inner = [image[9:21, 9:21] for image in reference.values()]
+    expected = [peak_signal_noise_ratio(image, image // 2 + 20) for image in inner]
+    assert [image["psnr"] for image in row["per_image"]] == pytest.approx(expected)
+
+    write_image(tmp_path / "true/c.png", reference["a"])
+    with pytest.raises(UserError, match=r"c\.png: no restored image c\.\*"):
+        rows(tmp_path, *folders, "--protocol", "sr-rgb", "--scale", "3")
+
+
+def test_equal_images_have_no_finite_psnr_and_the_json_stays_valid(tmp_path: Path) -> None:
+    write_image(tmp_path / "x/a.png", np.zeros((20, 20, 3), np.uint8))
+    args = "--restored", str(tmp_path / "x"), "--reference", str(tmp_path / "x"), "--protocol", "denoise-rgb"
+    (row,) = rows(tmp_path, *args)
+    assert row["psnr"] is None
+    assert row["ssim"] == 1
+
+
+@pytest.mark.parametrize(("args", "complaint"), [
+    ("--weights bicubic --data photos", "--weights bicubic needs --scale"),
+    ("--weights noisy", "--weights and --data are needed"),
+    ("--restored x --reference y", "go together"),
+    ("--weights gone.safetensors --data photos", "gone.safetensors: no such weights file"),
+    ("--weights noisy --data Set99", "Set99: neither a folder nor a known data set"),
+    ("--weights noisy --data photos --sigmas 15", "unrecognized arguments: --sigmas"),
+    ("--weights noisy --data photos --sigma many", "argument --sigma: invalid float value: 'many'"),
+])  # fmt: skip
+def test_mistakes_are_named(args: str, complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        evaluate.main(args.split())

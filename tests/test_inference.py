@@ -1,0 +1,113 @@
+"""Restoring images of every kind, and the command around it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from restore import infer
+from restore.checkpoint import Weights, save_weights
+from restore.errors import UserError
+from restore.images.io import read_image, write_image
+from restore.images.resize import imresize
+from restore.inference import restore_image
+from restore.models import EDSR, DnCNN, RestorationNetwork
+
+RANDOM = np.random.default_rng(0)
+
+
+def identity(channels: int) -> RestorationNetwork:
+    """A denoiser that predicts no noise at all."""
+    network = DnCNN(channels=channels, depth=2, features=4).eval()
+    torch.nn.init.zeros_(network.body[-1].weight)
+    return network
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(("network", "image"), [(1, 1), (3, 3), (3, 1)])
+def test_a_network_that_changes_nothing_gives_the_image_back(network: int, image: int, dtype: type) -> None:
+    pixels = RANDOM.integers(0, np.iinfo(dtype).max + 1, (9, 12, image), dtype)
+    np.testing.assert_array_equal(restore_image(identity(network), pixels), pixels)
+
+
+def test_a_gray_network_restores_the_luma_of_a_colour_image() -> None:
+    pixels = RANDOM.integers(0, 256, (9, 12, 3), np.uint8)
+    restored = restore_image(identity(1), pixels)
+    assert np.abs(restored.astype(int) - pixels).max() <= 2  # the colour conversion rounds
+
+    brighter = DnCNN(depth=2, features=4, bias=True).eval()
+    torch.nn.init.zeros_(brighter.body[-1].weight)
+    torch.nn.init.constant_(brighter.body[-1].bias, -20 / 255)
+    flat = np.full((5, 5, 3), (90, 100, 110), np.uint8)
+    np.testing.assert_allclose(restore_image(brighter, flat), flat + 20.0, atol=1)
+
+
+def test_a_gray_super_resolution_network_enlarges_chroma_bicubically() -> None:
+    network = EDSR(channels=1, features=4, blocks=1).eval()
+    pixels = np.full((8, 8, 3), (200, 100, 50), np.uint8)
+    assert restore_image(network, pixels).shape == (16, 16, 3)
+
+
+def test_results_are_clipped_and_rounded_half_up() -> None:
+    network = DnCNN(depth=2, features=4, bias=True).eval()
+    torch.nn.init.zeros_(network.body[-1].weight)
+    pixels = np.array([[[0], [128], [255]]], np.uint8)
+    torch.nn.init.constant_(network.body[-1].bias, -1.0)
+    assert restore_image(network, pixels).ravel().tolist() == [255, 255, 255]
+    torch.nn.init.constant_(network.body[-1].bias, -0.6 / 255)
+    assert restore_image(network, pixels).ravel().tolist() == [1, 129, 255]
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    save_weights(tmp_path / "w.safetensors", Weights(identity(1)))
+    return tmp_path / "w.safetensors"
+
+
+def test_a_folder_is_restored_under_the_same_names_and_gray_stays_gray(weights: Path, tmp_path: Path) -> None:
+    gray = RANDOM.integers(0, 256, (8, 8, 1), np.uint8)
+    write_image(tmp_path / "in/gray.png", gray)
+    write_image(tmp_path / "in/deep/colour.bmp", RANDOM.integers(0, 256, (8, 8, 3), np.uint8))
+    code = infer.main(["--weights", str(weights), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")])
+    assert code == 0
+    np.testing.assert_array_equal(read_image(tmp_path / "out/gray.png"), gray)
+    assert read_image(tmp_path / "out/deep/colour.bmp").shape == (8, 8, 3)
+
+
+def test_an_unreadable_file_is_reported_and_the_rest_is_done(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "c"):
+        write_image(tmp_path / f"in/{name}.png", np.zeros((8, 8, 1), np.uint8))
+    (tmp_path / "in/b.png").write_text("no image")
+    code = infer.main(["--weights", str(weights), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")])
+    assert code == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
+    captured = capsys.readouterr()
+    assert "2 of 3 images restored" in captured.out
+    assert "b.png: not a readable image" in captured.err
+
+
+def test_alpha_that_is_lost_is_told(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from PIL import Image
+
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.zeros((8, 8, 4), np.uint8)).save(tmp_path / "in/a.png")
+    infer.main(["--weights", str(weights), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")])
+    assert "a.png: written without its alpha channel" in capsys.readouterr().out
+
+
+def test_nothing_is_written_over_an_input_or_over_another_result(weights: Path, tmp_path: Path) -> None:
+    for name in ("in/a.png", "more/a.png"):
+        write_image(tmp_path / name, np.zeros((8, 8, 1), np.uint8))
+    common = ["--weights", str(weights), "--input"]
+    with pytest.raises(UserError, match="would overwrite an input"):
+        infer.main([*common, str(tmp_path / "in"), "--output", str(tmp_path / "in")])
+    with pytest.raises(UserError, match="would be written there"):
+        infer.main([*common, str(tmp_path / "in"), str(tmp_path / "more"), "--output", str(tmp_path / "out")])
+
+
+def test_enlarging_with_a_super_resolution_network_gives_scaled_sizes() -> None:
+    image = imresize(RANDOM.integers(0, 256, (20, 14, 3), np.uint8), 0.5)
+    assert restore_image(EDSR(features=4, blocks=1, scale=3).eval(), image).shape == (30, 21, 3)

@@ -1,0 +1,273 @@
+"""Training runs: what they leave behind, and that stopping them changes nothing."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from pytorch_lightning import Callback, Trainer
+from safetensors.torch import load_file
+from torch import Generator, Tensor
+
+import restore
+from restore import train
+from restore.data.degradation import Degradation, GaussianNoise
+from restore.errors import UserError
+from restore.images.io import read_image, write_image
+from restore.models import EDSR, DnCNN
+from restore.training import Optimization, PatchData, fit
+
+TINY = partial(DnCNN, depth=3, features=4)
+QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    """Training and validation images as in real folders, small."""
+    random = np.random.default_rng(0)
+    for name in ("train/a", "train/b", "val/x", "val/y", "val/z"):
+        write_image(tmp_path / f"{name}.png", random.integers(0, 256, (32, 36, 1), np.uint8))
+    return tmp_path
+
+
+def data(folder: Path, **settings: Any) -> PatchData:
+    defaults = {"patch_size": 12, "batch_size": 4, "steps_per_epoch": 5}
+    return PatchData(str(folder / "train"), str(folder / "val"), **defaults | settings)
+
+
+def test_a_run_folder_holds_all_that_is_needed_to_judge_repeat_and_use_it(photographs: Path) -> None:
+    output = photographs / "run"
+    returned = fit(
+        TINY(), data(photographs), Optimization(), output, trainer={**QUIET, "max_steps": 10}, config="a: 1\n"
+    )
+    summary = json.loads((output / "summary.json").read_text())
+    assert summary == json.loads(json.dumps(returned))
+    assert (output / "config.yaml").read_text() == "a: 1\n"
+    assert "train/loss" in (output / "csv/version_0/metrics.csv").read_text()
+    assert list((output / "tensorboard").glob("events*"))
+    assert {path.name for path in (output / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert [path.name for path in sorted((output / "samples").iterdir())] == ["step-0000005.png", "step-0000010.png"]
+    assert read_image(output / "samples/step-0000005.png").shape[0] > 3 * 32
+
+    assert summary["steps"] == 10
+    assert [row["model"] for row in summary["results"]] == ["baseline", "restored"]
+    assert {row["protocol"] for row in summary["results"]} == {"denoise-gray"}
+    assert {"images_per_s", "data_wait_share", "peak_rss_mib", "best_step", "seed", "provenance"} <= summary.keys()
+    network = restore.load(output / "weights.safetensors")
+    assert not network.training
+    assert summary["parameters"] == sum(p.numel() for p in network.parameters())
+
+
+def test_the_kept_weights_are_those_of_the_best_validation(photographs: Path) -> None:
+    output = photographs / "run"
+    optim = Optimization(lr=0.05, schedule="constant")
+    summary = fit(TINY(), data(photographs), optim, output, trainer={**QUIET, "max_steps": 30})
+    lines = (output / "csv/version_0/metrics.csv").read_text().splitlines()
+    header = lines[0].split(",")
+    table = [dict(zip(header, line.split(","), strict=True)) for line in lines[1:]]
+    psnrs = {int(row["step"]) + 1: float(row["val/psnr"]) for row in table if row["val/psnr"]}
+    assert len(psnrs) == 6
+    assert summary["best_step"] == max(psnrs, key=lambda step: psnrs[step])
+    assert summary["results"][1]["psnr"] == pytest.approx(max(psnrs.values()), abs=1e-3)
+
+
+class Kill(Callback):
+    """Ends the process as `kill -9` does, when a step is about to begin."""
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == self._step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fourteen_steps(folder: Path, name: str, ema_decay: float, resume: str | None, kill_at: int) -> None:
+    torch.manual_seed(0)
+    optim = Optimization(schedule="onecycle", lr=0.01, ema_decay=ema_decay)
+    trainer = {**QUIET, "max_steps": 14, "callbacks": [Kill(kill_at)]}
+    fit(TINY(), data(folder), optim, folder / name, trainer=trainer, resume=resume, checkpoint_every=3)
+
+
+@pytest.mark.parametrize(("ema_decay", "kill_at"), [(0.0, 9), (0.9, 9), (0.9, 5)])
+def test_a_killed_and_resumed_run_ends_with_the_weights_of_an_undisturbed_one(
+    photographs: Path, ema_decay: float, kill_at: int
+) -> None:
+    fourteen_steps(photographs, "undisturbed", ema_decay, None, kill_at=-1)
+    killed = multiprocessing.get_context("fork").Process(
+        target=fourteen_steps, args=(photographs, "killed", ema_decay, None, kill_at)
+    )
+    killed.start()
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
+    assert not (photographs / "killed/weights.safetensors").exists()
+    fourteen_steps(photographs, "killed", ema_decay, "auto", kill_at=-1)
+
+    for file in ("checkpoints/last.ckpt", "checkpoints/best.ckpt"):
+        states = [torch.load(photographs / name / file, weights_only=True) for name in ("undisturbed", "killed")]
+        assert states[0]["global_step"] == states[1]["global_step"]
+        for key in {"state_dict", "current_model_state"} & states[0].keys():
+            assert all(torch.equal(states[0][key][name], states[1][key][name]) for name in states[0][key])
+    weights = [load_file(photographs / name / "weights.safetensors") for name in ("undisturbed", "killed")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_averaged_weights_average_running_statistics_too(photographs: Path) -> None:
+    optim = Optimization(ema_decay=0.5)
+    fit(TINY(), data(photographs), optim, photographs / "run", trainer={**QUIET, "max_steps": 5})
+    state = torch.load(photographs / "run/checkpoints/last.ckpt", weights_only=True)
+    name = "network.body.2.norm.running_mean"
+    averaged, current = state["state_dict"][name], state["current_model_state"][name]
+    assert not torch.equal(averaged, current)
+    assert averaged.abs().sum() > 0
+
+
+RECORDER = """
+from pathlib import Path
+import torch
+from pytorch_lightning import Callback
+
+class Recorder(Callback):
+    def __init__(self, folder: str):
+        self.folder = Path(folder)
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        torch.save(batch.clean, self.folder / f"batch-{trainer.global_rank}-{trainer.global_step}.pt")
+    def on_train_end(self, trainer, module):
+        torch.save([p.detach() for p in module.parameters()], self.folder / f"weights-{trainer.global_rank}.pt")
+"""
+
+
+def test_two_processes_train_on_different_shards_to_identical_weights(photographs: Path) -> None:
+    (photographs / "recorder.py").write_text(RECORDER)
+    callback = {"class_path": "recorder.Recorder", "init_args": {"folder": str(photographs)}}
+    args = (
+        f"--model.depth 3 --model.features 4 --data.train {photographs}/train --data.val {photographs}/val "
+        "--data.patch_size 12 --data.batch_size 2 --data.steps_per_epoch 3 --trainer.max_steps 3 "
+        "--optim.schedule constant --trainer.accelerator cpu --trainer.devices 2 --trainer.strategy ddp "
+        "--trainer.enable_progress_bar false "
+        f"--output {photographs}/run"
+    ).split()
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "restore.train",
+        *args,
+        "--trainer.callbacks",
+        json.dumps([callback]),
+    ]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(photographs), str(Path(__file__).parents[2])])}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    for step in (1, 2, 3):
+        batches = [torch.load(photographs / f"batch-{rank}-{step}.pt") for rank in (0, 1)]
+        assert batches[0].shape == (2, 1, 12, 12)
+        assert not torch.equal(*batches)
+    weights = [torch.load(photographs / f"weights-{rank}.pt") for rank in (0, 1)]
+    assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
+    summary = json.loads((photographs / "run/summary.json").read_text())
+    assert summary["ranks"] == 2
+    assert summary["last"]["psnr"] == pytest.approx(summary["results"][1]["psnr"], abs=1e-3)  # 3 images on 2 ranks
+
+
+class Poison(Degradation):
+    """Makes every loss nan."""
+
+    label = "poison"
+
+    def __call__(self, clean: Tensor, generator: Generator) -> Tensor:
+        return clean * torch.nan
+
+
+def test_a_diverging_run_stops_by_name_and_keeps_its_last_good_checkpoint(photographs: Path) -> None:
+    output = photographs / "run"
+    fit(TINY(), data(photographs), Optimization(), output, trainer={**QUIET, "max_steps": 5})
+    network = TINY(norm="none")
+    torch.nn.init.constant_(network.body[0].weight, 1e30)
+    with pytest.raises(
+        UserError, match=r"the loss is not finite at step 0 \(learning rate 0\.001\); none was saved before"
+    ):
+        fit(network, data(photographs), Optimization(), photographs / "bad", trainer={**QUIET, "max_steps": 5})
+
+    good = (output / "checkpoints/last.ckpt").read_bytes()
+
+    with pytest.raises(UserError, match=r"not finite at step 5 .*the last good checkpoint is .*last\.ckpt"):
+        fit(
+            TINY(),
+            data(photographs, degradation=Poison()),
+            Optimization(),
+            output,
+            trainer={**QUIET, "max_steps": 10},
+            resume="auto",
+        )
+    assert (output / "checkpoints/last.ckpt").read_bytes() == good
+
+
+def test_a_folder_that_holds_a_run_is_not_trained_into_again(photographs: Path) -> None:
+    go = partial(fit, TINY(), data(photographs), Optimization(), photographs / "run", trainer={**QUIET, "max_steps": 5})
+    go()
+    with pytest.raises(UserError, match="holds a run; --resume auto continues it"):
+        go()
+    assert go(resume="auto")["steps"] == 5
+    with pytest.raises(UserError, match=r"gone\.ckpt: no such checkpoint"):
+        go(resume="gone.ckpt")
+
+
+def test_bad_data_are_an_error_before_training(photographs: Path) -> None:
+    def start(**settings: Any) -> None:
+        fit(
+            TINY(),
+            data(photographs, **settings),
+            Optimization(),
+            photographs / "run",
+            trainer={**QUIET, "max_steps": 5},
+        )
+
+    (photographs / "val/broken.png").write_text("no image")
+    with pytest.raises(UserError, match=r"broken\.png: not a readable image"):
+        start()
+    for path in (photographs / "val").iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match="val: no image found"):
+        start()
+    with pytest.raises(UserError, match="batch_size must be at least 1"):
+        start(batch_size=0)
+    with pytest.raises(UserError, match=r"reduces images 1 times, but the network enlarges them 2 times"):
+        fit(
+            EDSR(blocks=1, features=4),
+            data(photographs, degradation=GaussianNoise()),
+            Optimization(),
+            photographs / "run",
+            trainer=QUIET,
+        )
+    assert not (photographs / "run").exists()
+
+
+def test_flags_reach_network_data_optimiser_and_trainer(photographs: Path) -> None:
+    args = (
+        f"--model.norm group --model.depth 3 --model.features 4 --data.train {photographs}/train --data.patch_size 8 "
+        f"--data.val {photographs}/val --data.degradation Jpeg --data.degradation.quality [10,40] "
+        "--data.steps_per_epoch 2 --optim.optimizer sgd --optim.lr 1e-5 --optim.schedule cosine --seed 3 "
+        "--trainer.max_steps 4 --trainer.accumulate_grad_batches 2 --trainer.gradient_clip_val 1 --trainer.precision bf16-mixed "
+        f"--trainer.accelerator cpu --trainer.enable_progress_bar false --output {photographs}/run"
+    ).split()
+    transforms = [{"class_path": "albumentations.RandomBrightnessContrast", "init_args": {"p": 1.0}}]
+    assert train.main([*args, "--data.transforms", json.dumps(transforms), "--data.workers", "1"]) == 0
+    summary = json.loads((photographs / "run/summary.json").read_text())
+    assert summary["network"]["arguments"]["norm"] == "group"
+    assert summary["degradation"] == {"class_path": "Jpeg", "init_args": {"quality": [10, 40]}}
+    assert (summary["optim"]["optimizer"], summary["optim"]["lr"], summary["seed"]) == ("sgd", 1e-5, 3)
+    assert (summary["precision"], summary["steps"]) == ("bf16-mixed", 4)
+    config = yaml.safe_load((photographs / "run/config.yaml").read_text())
+    assert config["model"]["init_args"]["norm"] == "group"
+    assert config["trainer"]["accumulate_grad_batches"] == 2
