@@ -5,7 +5,7 @@ A degradation maps (N, C, H, W) in [0, 1] to (N, C, H/scale, W/scale), drawing f
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
@@ -143,29 +143,29 @@ class Jpeg(Degradation):
 
 
 @dataclass(frozen=True)
-class Mixture(Degradation):
-    """One of several degradations for each image, all without change of size. The default is DnCNN-3's.
+class DnCNN3Mixture(Degradation):
+    """What DnCNN-3 is trained on: each image gets noise, bicubic blur or JPEG compression, one in three.
 
     Attributes:
-        parts: each drawn with the same probability.
+        sigma: of the `GaussianNoise`.
+        factors: of the `BicubicBlur`.
+        quality: of the `Jpeg`.
     """
 
-    parts: tuple[Degradation, ...] = field(default_factory=lambda: (GaussianNoise((0.0, 55.0)), BicubicBlur(), Jpeg()))
-
-    def __post_init__(self) -> None:
-        if not self.parts or any(part.scale != 1 for part in self.parts):
-            raise UserError("a mixture needs parts, each of which keeps the image's size")
+    sigma: float | tuple[float, float] = (0.0, 55.0)
+    factors: tuple[int, ...] = (2, 3, 4)
+    quality: int | tuple[int, int] = (5, 99)
 
     def __call__(self, clean: Tensor, generator: Generator) -> Tensor:
-        return _by_choice(clean, generator, self.parts)
+        return _by_choice(clean, generator, self._parts)
 
     @property
     def label(self) -> str:
-        return " | ".join(part.label for part in self.parts)
+        return " | ".join(part.label for part in self._parts)
 
     @property
-    def description(self) -> dict[str, Any]:
-        return {"class_path": "Mixture", "init_args": {"parts": [part.description for part in self.parts]}}
+    def _parts(self) -> tuple[Degradation, ...]:
+        return GaussianNoise(self.sigma), BicubicBlur(self.factors), Jpeg(self.quality)
 
 
 def _ends(value: float | tuple[float, float]) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 import json
 import resource
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -89,8 +90,11 @@ def fit(
         ]
     settings.setdefault("enable_model_summary", False)
     settings.setdefault("log_every_n_steps", min(50, data.steps_per_epoch))
-    lightning = Trainer(**settings, callbacks=callbacks)
-    lightning.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)  # Lightning 2.6's own
+        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # it does on resuming
+        lightning = Trainer(**settings, callbacks=callbacks)
+        lightning.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
     if not lightning.is_global_zero:
         return {}
 

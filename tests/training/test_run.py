@@ -103,7 +103,7 @@ def test_a_killed_and_resumed_run_ends_with_the_weights_of_an_undisturbed_one(
     photographs: Path, ema_decay: float, kill_at: int
 ) -> None:
     fourteen_steps(photographs, "undisturbed", ema_decay, None, kill_at=-1)
-    killed = multiprocessing.get_context("fork").Process(
+    killed = multiprocessing.get_context("spawn").Process(
         target=fourteen_steps, args=(photographs, "killed", ema_decay, None, kill_at)
     )
     killed.start()
@@ -216,7 +216,7 @@ def test_a_diverging_run_stops_by_name_and_keeps_its_last_good_checkpoint(photog
 def test_a_folder_that_holds_a_run_is_not_trained_into_again(photographs: Path) -> None:
     go = partial(fit, TINY(), data(photographs), Optimization(), photographs / "run", trainer={**QUIET, "max_steps": 5})
     go()
-    with pytest.raises(UserError, match="holds a run; --resume auto continues it"):
+    with pytest.raises(UserError, match="holds a run already; --resume auto continues it"):
         go()
     assert go(resume="auto")["steps"] == 5
     with pytest.raises(UserError, match=r"gone\.ckpt: no such checkpoint"):
@@ -258,8 +258,9 @@ def test_flags_reach_network_data_optimiser_and_trainer(photographs: Path) -> No
         f"--model.norm group --model.depth 3 --model.features 4 --data.train {photographs}/train --data.patch_size 8 "
         f"--data.val {photographs}/val --data.degradation Jpeg --data.degradation.quality [10,40] "
         "--data.steps_per_epoch 2 --optim.optimizer sgd --optim.lr 1e-5 --optim.schedule cosine --seed 3 "
-        "--trainer.max_steps 4 --trainer.accumulate_grad_batches 2 --trainer.gradient_clip_val 1 --trainer.precision bf16-mixed "
-        f"--trainer.accelerator cpu --trainer.enable_progress_bar false --output {photographs}/run"
+        "--trainer.max_steps 4 --trainer.accumulate_grad_batches 2 --trainer.gradient_clip_val 1 "
+        "--trainer.precision bf16-mixed --trainer.accelerator cpu --trainer.enable_progress_bar false "
+        f"--output {photographs}/run"
     ).split()
     transforms = [{"class_path": "albumentations.RandomBrightnessContrast", "init_args": {"p": 1.0}}]
     assert train.main([*args, "--data.transforms", json.dumps(transforms), "--data.workers", "1"]) == 0
