@@ -60,8 +60,8 @@ def main(argv: list[str] | None = None) -> int:
         settings = parser.parse_args(args)
         seed_everything(settings.seed, verbose=False)
         made = parser.instantiate(settings)
-    except ArgumentError as error:
-        raise UserError(str(error)) from error
+    except (ArgumentError, ValueError) as error:
+        raise UserError(_essence(str(error))) from error
     output = settings.output or Path("runs") / Path(str(settings.config[-1])).stem
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "\\s*Dump of a value that does not round-trip: a tuple is serialized as list")
@@ -79,6 +79,13 @@ def main(argv: list[str] | None = None) -> int:
     if summary:
         _print_summary(summary, output)
     return 0
+
+
+def _essence(message: str) -> str:
+    """The lines of jsonargparse's message that say what is wrong, as one."""
+    noise = ("Does not validate", "Subtypes:", "Errors:", "- Expected a <class 'NoneType'>", "Given value")
+    lines = [line.strip() for line in message.splitlines()]
+    return " ".join(line.removeprefix("- ") for line in lines if not line.startswith(noise))
 
 
 def _print_summary(summary: dict[str, Any], output: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning import Trainer
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
@@ -56,60 +57,45 @@ def fit(
         What `summary.json` holds; empty on all ranks but the first.
 
     Raises:
-        UserError: the folder holds a run and `resume` is None, data are missing, or the loss diverged.
+        UserError: the folder holds a run and `resume` is None, data are missing, `trainer` is refused by Lightning, or
+            the loss diverged.
     """
-    checkpoints = output / "checkpoints"
-    last = checkpoints / "last.ckpt"
+    last = output / "checkpoints" / "last.ckpt"
     start = _starting_point(resume, last)
     data.prepare(network)
     assert data.degradation is not None
     protocol = default_protocol(data.val_images, data.degradation, network.channels)
-    module = RestorationModule(network, optim, protocol)
     if config:
         rank_zero_only(write_atomically)(output / "config.yaml", config)
 
-    best = ModelCheckpoint(checkpoints, "best", monitor="val/psnr", mode="max", enable_version_counter=False)
+    best = ModelCheckpoint(last.parent, "best", monitor="val/psnr", mode="max", enable_version_counter=False)
     throughput = Throughput()
-    settings = {"default_root_dir": output} | {name: value for name, value in trainer.items() if value is not None}
     callbacks = [
-        *settings.pop("callbacks", ()),
         *([EMAWeightAveraging(decay=optim.ema_decay)] if optim.ema_decay else []),
         DivergenceGuard(last),
         SampleSheet(output / "samples"),
-        LearningRateMonitor("step"),
         throughput,
         best,
         LastCheckpoint(last, checkpoint_every),
     ]
-    if settings.get("enable_progress_bar", True):
-        callbacks.append(ProgressBar())
-    if settings.get("logger", True) is True:
-        settings["logger"] = [
-            CSVLogger(output, name="csv"),
-            TensorBoardLogger(output, name="", version="tensorboard"),
-        ]
-    settings.setdefault("enable_model_summary", False)
-    settings.setdefault("log_every_n_steps", min(50, data.steps_per_epoch))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)  # Lightning 2.6's own
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # it does on resuming
-        lightning = Trainer(**settings, callbacks=callbacks)
+        lightning = _lightning(trainer, output, callbacks, data.steps_per_epoch)
+        module = RestorationModule(network, optim, protocol)
         lightning.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
     if not lightning.is_global_zero:
         return {}
 
-    chosen = best.best_model_path
-    if chosen:
-        _load_network(network, Path(chosen))
-    network.eval()
-    rows = measure(
-        {"baseline": None, "restored": network}, data.val_images, data.degradation, protocol, network.channels
-    )
-    final = {name.removeprefix("val/"): lightning.callback_metrics.get(name) for name in ("val/psnr", "val/ssim")}
-    summary = {
-        "network": asdict(network.spec),
+    if best.best_model_path:
+        kept, step = "best", _load_network(network, Path(best.best_model_path))
+    else:
+        kept, step = "last", lightning.global_step
+    device = lightning.strategy.root_device
+    models = {"baseline": None, "restored": network.to(device).eval()}
+    rows = [row.summary for row in measure(models, data.val_images, data.degradation, protocol, network.channels)]
+    training = {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "degradation": data.degradation.description,
         "train": {"set": data.train, "images": len(data.train_images.clean)},
         "optim": asdict(optim),
         "seed": data.seed,
@@ -118,21 +104,40 @@ def fit(
         "ranks": lightning.world_size,
         "precision": str(lightning.precision),
         "steps": lightning.global_step,
-        "weights": "best" if chosen else "last",
-        "best_step": _step_of(Path(chosen)) if chosen else lightning.global_step,
-        "last": {name: None if value is None else float(value) for name, value in final.items()},
-        "results": [row.summary for row in rows],
+        "weights": kept,
+        "best_step": step,
+        "last": {name: float(value) for name, value in lightning.callback_metrics.items() if name.startswith("val/")},
         "elapsed_s": throughput.elapsed_s,
         "images_per_s": throughput.steps * data.batch_size * lightning.world_size / max(throughput.elapsed_s, 1e-9),
         "data_wait_share": data.train_loader.waited_s / max(throughput.elapsed_s, 1e-9),
-        **_peak_memory(module.device),
-        "provenance": provenance(module.device),
+        **_peak_memory(device),
+        "provenance": provenance(device),
     }
-    training = {name: value for name, value in summary.items() if name not in ("network", "degradation", "results")}
-    weights = Weights(network, data.degradation.description, training, [row.summary for row in rows])
-    save_weights(output / "weights.safetensors", weights)
+    description = data.degradation.description
+    save_weights(output / "weights.safetensors", Weights(network, description, training, rows))
+    summary = {"network": asdict(network.spec), "degradation": description, "results": rows, **training}
     write_atomically(output / "summary.json", json.dumps(summary, indent=2) + "\n")
     return summary
+
+
+def _lightning(settings: Mapping[str, Any], output: Path, ours: list[Callback], steps_per_epoch: int) -> Trainer:
+    given = {name: value for name, value in settings.items() if value is not None}
+    callbacks = [*given.pop("callbacks", ()), *ours]
+    if given.get("enable_progress_bar", True):
+        callbacks.append(ProgressBar())
+    if given.get("logger", True) is True:
+        given["logger"] = [CSVLogger(output, name="csv"), TensorBoardLogger(output, name="", version="tensorboard")]
+    if given["logger"]:
+        callbacks.append(LearningRateMonitor("step"))
+    defaults = {
+        "default_root_dir": output,
+        "enable_model_summary": False,
+        "log_every_n_steps": min(50, steps_per_epoch),
+    }
+    try:
+        return Trainer(**defaults | given, callbacks=callbacks)
+    except (ValueError, TypeError, MisconfigurationException) as error:
+        raise UserError(f"trainer: {error}") from error
 
 
 def _starting_point(resume: str | None, last: Path) -> Path | None:
@@ -155,14 +160,13 @@ def _refuse_existing(last: Path) -> None:
         )
 
 
-def _load_network(network: RestorationNetwork, checkpoint: Path) -> None:
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+def _load_network(network: RestorationNetwork, checkpoint: Path) -> int:
+    """Load the network's part of a checkpoint; returns the step it was saved at."""
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     prefix = "network."
-    network.load_state_dict({key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)})
-
-
-def _step_of(checkpoint: Path) -> int:
-    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
+    tensors = {name.removeprefix(prefix): t for name, t in state["state_dict"].items() if name.startswith(prefix)}
+    network.load_state_dict(tensors)
+    return int(state["global_step"])
 
 
 def _peak_memory(device: torch.device) -> dict[str, float]:

@@ -177,7 +177,7 @@ def test_two_processes_train_on_different_shards_to_identical_weights(photograph
     assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
     summary = json.loads((photographs / "run/summary.json").read_text())
     assert summary["ranks"] == 2
-    assert summary["last"]["psnr"] == pytest.approx(summary["results"][1]["psnr"], abs=1e-3)  # 3 images on 2 ranks
+    assert summary["last"]["val/psnr"] == pytest.approx(summary["results"][1]["psnr"], abs=1e-3)  # 3 images on 2 ranks
 
 
 class Poison(Degradation):
