@@ -95,8 +95,7 @@ def _print_summary(summary: dict[str, Any], output: Path) -> None:
         f"{summary['steps']} steps, {summary['weights']} weights from step {summary['best_step']}; {memory}; "
         f"{summary['images_per_s']:.1f} images/s, {summary['data_wait_share']:.1%} of the time waiting for data"
     )
-    for name in ("weights.safetensors", "summary.json", "config.yaml", "csv", "tensorboard", "checkpoints", "samples"):
-        print(f"written: {output / name}")
+    print(f"written: {output}: {', '.join(sorted(path.name for path in output.iterdir()))}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from restore import train
+from restore.errors import UserError
 from restore.images.io import write_image
 from restore.models import RestorationNetwork
 
@@ -80,3 +81,15 @@ def test_recipes_carry_the_published_settings() -> None:
     assert (edsr.data.patch_size, edsr.data.batch_size, edsr.optim.loss) == (48, 16, "l1")
     assert (edsr.optim.lr, tuple(edsr.optim.betas), edsr.optim.eps) == (1e-4, (0.9, 0.999), 1e-8)
     assert (edsr.optim.step_size, edsr.optim.gamma, edsr.trainer.max_steps) == (200_000, 0.5, 300_000)
+
+
+def test_a_rate_written_as_1e_minus_4_is_a_number(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("optim:\n  lr: 1e-4\n  betas: [0.9, 0.99]\n")
+    settings = train.build_parser().parse_args(["--config", str(CONFIGS[0]), "--config", str(tmp_path / "mine.yaml")])
+    assert settings.optim.lr == 1e-4
+
+
+def test_a_misspelt_key_in_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("optim:\n  learning_rate: 0.1\n")
+    with pytest.raises(UserError, match="learning_rate"):
+        train.main(["--config", str(CONFIGS[0]), "--config", str(tmp_path / "mine.yaml")])

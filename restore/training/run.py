@@ -129,7 +129,7 @@ def _lightning(settings: Mapping[str, Any], output: Path, ours: list[Callback], 
         given["logger"] = [CSVLogger(output, name="csv"), TensorBoardLogger(output, name="", version="tensorboard")]
     if given["logger"]:
         callbacks.append(LearningRateMonitor("step"))
-    defaults = {
+    defaults: dict[str, Any] = {
         "default_root_dir": output,
         "enable_model_summary": False,
         "log_every_n_steps": min(50, steps_per_epoch),
