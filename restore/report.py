@@ -64,10 +64,11 @@ def _row(panels: Sequence[Panel], size: int) -> Image:
 def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print the summaries of rows as a table, each number beside its protocol."""
     table = Table()
-    for heading in ("model", "set", "degradation", "protocol"):
-        table.add_column(heading, overflow="fold")
+    table.add_column("model", overflow="fold")
+    for heading in ("set", "degradation", "protocol"):
+        table.add_column(heading, no_wrap=True)
     for heading in ("PSNR (dB)", "SSIM", "images"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         numbers = f"{row['psnr']:.2f}", f"{row['ssim']:.4f}", str(row["images"])
         table.add_row(row["model"], row["set"], row["degradation"], row["protocol"], *numbers)
