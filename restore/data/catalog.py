@@ -76,7 +76,7 @@ _SETS: dict[str, _Entry] = {
 PHOTOS: dict[Split, tuple[str, ...]] = {
     "train": (
         "astronaut.png", "brick.png", "coins.png", "grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png",
-        "moon.png", "motorcycle_left.png", "motorcycle_right.png", "page.png", "retina.jpg", "text.png",
+        "moon.png", "motorcycle_left.png", "motorcycle_right.png", "retina.jpg", "text.png",
     ),
     "test": ("camera.png", "chelsea.png", "coffee.png", "rocket.jpg"),
 }  # fmt: skip
