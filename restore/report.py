@@ -1,4 +1,4 @@
-"""Rows and images -> something people look at: contact sheets and tables."""
+"""Rows and images -> something people look at: contact sheets, tables and plots."""
 
 import csv
 import io
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 from rich.console import Console
@@ -18,6 +19,11 @@ from restore.images.color import with_channels
 from restore.images.io import Image, write_atomically, write_image
 from restore.images.tensors import to_image
 from restore.metrics import Score
+
+# Okabe & Ito: told apart by colour-blind readers; the hatching, in print.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#56B4E9", "#F0E442", "#D55E00", "#CC79A7", "#000000")
+HATCHES = ("", "//", "..", "\\\\", "xx", "--")
+MARKERS = "osD^vP*X"
 
 CAPTION_HEIGHT = 22
 GAP = 6
@@ -72,6 +78,61 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
         numbers = f"{row['psnr']:.2f}", f"{row['ssim']:.4f}", str(row["images"])
         table.add_row(row["model"], row["set"], row["degradation"], row["protocol"], *numbers)
     Console().print(table)
+
+
+def print_table(title: str, rows: Sequence[Mapping[str, str]]) -> None:
+    """Print rows of the same keys, the first column to the left and the others to the right."""
+    table = Table(title=title, title_justify="left")
+    for number, heading in enumerate(rows[0]):
+        table.add_column(heading, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row.values())
+    Console().print(table)
+
+
+def plot_stacks(path: Path, groups: Mapping[str, Mapping[str, Mapping[str, float]]], label: str) -> None:
+    """Write a picture of groups of horizontal bars, each stacked from named parts; all bars have the same parts."""
+    heights = [len(bars) for bars in groups.values()]
+    figure = Figure(figsize=(8, 1.1 + 0.33 * sum(heights) + 0.45 * len(groups)), dpi=110, layout="constrained")
+    for number, (title, bars) in enumerate(groups.items()):
+        axes = figure.add_subplot(figure.add_gridspec(len(groups), 1, height_ratios=heights)[number])
+        names = list(bars)
+        ends = [0.0] * len(names)
+        for part, colour, hatch in zip(next(iter(bars.values())), COLOURS, HATCHES, strict=False):
+            sizes = [bars[name][part] for name in names]
+            axes.barh(names, sizes, left=ends, label=part, color=colour, hatch=hatch, edgecolor="white", linewidth=0.5)
+            ends = [end + size for end, size in zip(ends, sizes, strict=True)]
+        for name, end in zip(names, ends, strict=True):
+            axes.text(end, name, f" {end:,.0f}", va="center")
+        axes.set_xlim(0, 1.12 * max(ends))
+        axes.invert_yaxis()
+        axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
+        axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel(label)
+    handles, parts = axes.get_legend_handles_labels()
+    figure.legend(handles, parts, loc="outside upper center", ncols=3, frameon=False)
+    _write_figure(path, figure)
+
+
+def plot_lines(path: Path, lines: Mapping[str, Sequence[tuple[float, float]]], x_label: str, y_label: str) -> None:
+    """Write a picture of named lines through (x, y), x on a logarithmic scale."""
+    figure = Figure(figsize=(7, 4.5), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    for (name, points), colour, marker in zip(lines.items(), COLOURS * 3, MARKERS * 3, strict=False):
+        axes.plot(*zip(*points, strict=True), label=name, color=colour, marker=marker)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    _write_figure(path, figure)
+
+
+def _write_figure(path: Path, figure: Figure) -> None:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    write_atomically(path, picture.getvalue())
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
