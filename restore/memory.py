@@ -11,12 +11,13 @@ from typing import Any, NamedTuple, get_args
 
 import torch
 import yaml
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from restore import command
 from restore.errors import UserError
 from restore.images.io import write_atomically
 from restore.models import NORMS, NetworkSpec, build
-from restore.models.norm import normalises_output
+from restore.models.norm import Norm, normalises_output
 from restore.profiling import (
     Memory,
     OptimizerName,
@@ -37,7 +38,7 @@ from restore.report import plot_lines, plot_stacks, print_table, write_csv
 CONFIGS = Path(__file__).parent / "configs"
 RECIPES = {
     "EDSR-baseline": "edsr_baseline_x2",
-    "EDSR": "edsr_x2",
+    "EDSR-32x256": "edsr_x2",
     "DnCNN-17": "dncnn_gray_25",
     "DnCNN-20": "dncnn_blind",
     "SRResNet": "srresnet_x4",
@@ -62,6 +63,7 @@ SWEEPS: dict[Quantity, tuple[int, ...]] = {
     "features": (8, 16, 32, 64, 128, 256),
     "depth": (3, 6, 12, 24, 48),
 }
+SWEPT: tuple[Norm, Norm] = ("batch", "none")
 
 EXAMPLES = """examples:
   python -m restore.memory                                         what batch norm costs each network, by forecast
@@ -193,7 +195,8 @@ def _recipe(name: str, args: argparse.Namespace) -> Step:
 def _complete(spec: NetworkSpec) -> NetworkSpec:
     """With all arguments of the network, defaults too."""
     try:
-        return build(spec).spec
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            return build(spec).spec
     except ValueError as error:
         raise UserError(str(error)) from error
 
@@ -221,10 +224,11 @@ def _rows(args: argparse.Namespace) -> list[Row]:
         title = "SRResNet vs EDSR-baseline: " + _title("", theirs).strip(", ")
         planned.append((title, "SRResNet", theirs))
         planned.append((title, "EDSR-baseline", _with(ours, scale=theirs.network.arguments["scale"])))
-    if not args.device:
-        return [Row(network, variant, forecast(step)) for network, variant, step in progress(planned, "Forecasting")]
-    device = torch.device(args.device)
-    return [Row(network, variant, measure(step, device)) for network, variant, step in progress(planned, "Measuring")]
+    profiles: dict[str, Profile] = {}
+    for _, _, step in progress(planned, "Measuring" if args.device else "Forecasting"):
+        if repr(step) not in profiles:
+            profiles[repr(step)] = measure(step, torch.device(args.device)) if args.device else forecast(step)
+    return [Row(network, variant, profiles[repr(step)]) for network, variant, step in planned]
 
 
 def _print_rows(args: argparse.Namespace, rows: list[Row]) -> None:
@@ -243,7 +247,7 @@ def _print_rows(args: argparse.Namespace, rows: list[Row]) -> None:
             cells["saved"] = f"{saving / MIB:,.1f}" if saving is not None else ""
             cells["saved %"] = f"{saving / reference.peak:.1%}" if saving is not None and reference.peak else ""
             if times:
-                cells["time"] = f"{times[row]:.2f}x"
+                cells["time"] = f"{times[id(row)]:.2f}x" if id(row) in times else ""
             if row.profile.device:
                 cells |= {f"cuda {name}": f"{size / MIB:,.1f}" for name, size in row.profile.device._asdict().items()}
             table.append(cells)
@@ -253,36 +257,33 @@ def _print_rows(args: argparse.Namespace, rows: list[Row]) -> None:
         print_table(f"{network} ({', '.join(settings)})", table)
 
 
-def _time_ratios(rows: Sequence[Row], device: torch.device) -> dict[Row, float]:
-    """Of each row to the first of its network."""
-    ratios = {}
+def _time_ratios(rows: Sequence[Row], device: torch.device) -> dict[int, float]:
+    """Of each row, by identity, to the first of its network."""
+    ratios: dict[int, float] = {}
     for network in dict.fromkeys(row.network for row in rows):
         group = [row for row in rows if row.network == network and row.profile.memory]
         times = measure_times([row.profile.step for row in group], device)
-        ratios |= {row: time_ratio(own, times[0]) for row, own in zip(group, times, strict=True)}
+        ratios |= {id(row): time_ratio(own, times[0]) for row, own in zip(group, times, strict=True)}
     return ratios
 
 
 def _verdicts(rows: Sequence[Row]) -> list[str]:
-    """A sentence for each pair: without norm against with it, and recomputed against without norm."""
+    """A sentence for each pair: from a network with norm to that without."""
     lines = []
     for network in dict.fromkeys(row.network for row in rows):
-        group = {row.variant: row.peak for row in rows if row.network == network and row.peak}
-        without = group.get("none") or group.get("EDSR-baseline")
-        if not without:
-            continue
-        for variant, peak in group.items():
-            if peak == without or variant in ("none", "EDSR-baseline"):
+        group = [row for row in rows if row.network == network]
+        without = next((row for row in group if row.profile.step.network.arguments["norm"] == "none"), None)
+        for row in group:
+            if row is without or not (without and without.peak and row.peak):
                 continue
-            if variant.endswith("recomputed"):
-                lines.append(f"{network}: {variant}: {peak / without:.2f}x the peak of the network without norm")
+            if row.profile.step.network.arguments["recompute"] == "norm":
+                lines.append(f"{network}: {row.variant}: {row.peak / without.peak:.2f}x the peak of {without.variant}")
                 continue
-            saving = (peak - without) / peak
-            verdict = "supported" if saving >= CLAIM - TOLERANCE else "not supported"
+            saving = row.peak - without.peak
+            verdict = "supported" if saving / row.peak >= CLAIM - TOLERANCE else "not supported"
             lines.append(
-                f"{network}: {verdict}: {saving:.1%} less memory without "
-                f"{'SRResNet' if variant == 'SRResNet' else f'{variant} norm'} "
-                f"({(peak - without) / 1e6:,.1f} of {peak / 1e6:,.1f} MB; the claim: about {CLAIM:.0%})"
+                f"{network}: {verdict}: {saving / row.peak:.1%} less memory from {row.variant} to {without.variant} "
+                f"({saving / 1e6:,.1f} of {row.peak / 1e6:,.1f} MB; the claim: about {CLAIM:.0%})"
             )
     return lines
 
@@ -304,18 +305,16 @@ def _print_layers(row: Row) -> None:
 def _sweep(args: argparse.Namespace) -> list[Row]:
     """The saving of each network against a quantity: printed, and plotted if asked for."""
     quantity: Quantity = args.sweep
-    rows = []
+    rows: list[Row] = []
     lines: dict[str, list[tuple[float, float]]] = {}
     for name in args.networks:
         recipe = _recipe(name, args)
         table = []
         for value in progress(SWEEPS[quantity], name):
             step = recipe.having(quantity, value)
-            found = {
-                norm: Row(_title(name, step), norm, forecast(_with(step, norm=norm))) for norm in ("batch", "none")
-            }
-            rows += found.values()
-            batch, none = (row.profile.memory or Memory() for row in found.values())
+            found = [forecast(_with(step, norm=norm)) for norm in SWEPT]
+            rows += [Row(_title(name, step), norm, profile) for norm, profile in zip(SWEPT, found, strict=True)]
+            batch, none = (profile.memory or Memory() for profile in found)
             saving = 1 - none.peak / batch.peak
             lines.setdefault(name, []).append((value, 100 * saving))
             table.append({

@@ -160,6 +160,7 @@ def forecast(step: Step) -> Profile:
         layers = ledger.layers()
         with ledger:
             trial.backward(loss)
+        ledger.forget(trial.state)  # made in the first step, which this is, but held in all others
         return Profile(step, "forecast", _at_peak(ledger.allocations, forward_end, trial), layers)
 
 
@@ -221,7 +222,7 @@ def largest(step: Step, quantity: Quantity, budget: int, unit: int = 1) -> int:
 
 
 class _Trial:
-    """A network, an optimiser that has taken a step, and a batch."""
+    """A network, its optimiser and a batch."""
 
     def __init__(self, step: Step, device: torch.device) -> None:
         form = torch.channels_last if step.channels_last else torch.contiguous_format
@@ -239,7 +240,19 @@ class _Trial:
         self._run: Callable[[Tensor], Tensor] = self.network
         if step.compile is not None:
             self._run = torch.compile(self.network)
-        self.optimizer = self._optimizer()
+        self.optimizer: Optimizer
+        match step.optimizer:
+            case "adam":
+                self.optimizer = Adam(self.network.parameters())
+            case "sgd":
+                self.optimizer = SGD(self.network.parameters(), 1e-3, momentum=0.9)
+            case _:
+                assert_never(step.optimizer)
+
+    def warm_up(self) -> None:
+        """Take a step, so that the next is one of many."""
+        self.backward(self.forward())
+        self.optimizer.zero_grad()
 
     def forward(self) -> Tensor:
         dtype = AUTOCAST.get(self.step.precision)
@@ -256,28 +269,16 @@ class _Trial:
         self.optimizer.step()
 
     @property
+    def state(self) -> list[Tensor]:
+        """The optimiser's."""
+        values = (value for values in self.optimizer.state.values() for value in values.values())
+        return [value for value in values if isinstance(value, Tensor)]
+
+    @property
     def held(self) -> Memory:
         """What lives on from step to step: parameters with buffers, and the optimiser's state."""
-        state = (value for values in self.optimizer.state.values() for value in values.values())
-        return Memory(
-            parameters=sum(t.nbytes for t in (*self.network.parameters(), *self.network.buffers())),
-            optimizer=sum(value.nbytes for value in state if isinstance(value, Tensor)),
-        )
-
-    def _optimizer(self) -> Optimizer:
-        optimizer: Optimizer
-        match self.step.optimizer:
-            case "adam":
-                optimizer = Adam(self.network.parameters())
-            case "sgd":
-                optimizer = SGD(self.network.parameters(), 1e-3, momentum=0.9)
-            case _:
-                assert_never(self.step.optimizer)
-        for parameter in self.network.parameters():
-            parameter.grad = torch.zeros_like(parameter)
-        optimizer.step()
-        optimizer.zero_grad()
-        return optimizer
+        tensors = (*self.network.parameters(), *self.network.buffers())
+        return Memory(parameters=sum(t.nbytes for t in tensors), optimizer=sum(t.nbytes for t in self.state))
 
 
 @dataclass
@@ -314,11 +315,11 @@ def _at_peak(allocations: Iterable[_Allocation], forward_end: int, trial: _Trial
     return replace(trial.held, **sizes)
 
 
-class _Ledger(TorchDispatchMode):
+class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows every storage that is born within, and what each layer keeps of them."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = 0
         self.allocations: list[_Allocation] = []
         self._live: dict[int, tuple[_Allocation, weakref.ref[torch.UntypedStorage]]] = {}
@@ -351,6 +352,11 @@ class _Ledger(TorchDispatchMode):
         finally:
             for handle in handles:
                 handle.remove()
+
+    def forget(self, tensors: Iterable[Tensor]) -> None:
+        """Leave out what holds these tensors."""
+        left_out = {id(self._live[tensor.untyped_storage()._cdata][0]) for tensor in tensors}
+        self.allocations = [allocation for allocation in self.allocations if id(allocation) not in left_out]
 
     def layers(self) -> tuple[LayerMemory, ...]:
         """What each layer keeps at this moment, in the order of the forward pass."""
@@ -409,9 +415,7 @@ def _layout_copies(inputs: Sequence[Tensor]) -> int:
 
 def _measure_cpu(step: Step) -> Profile:
     trial = _Trial(step, torch.device("cpu"))
-    if step.compile is not None:
-        trial.backward(trial.forward())
-        trial.optimizer.zero_grad()
+    trial.warm_up()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
         with record_function("forward"):
             loss = trial.forward()
@@ -451,8 +455,7 @@ def _measure_cuda(step: Step, device: torch.device) -> Profile:
     try:
         trial = _Trial(step, device)
         for _ in range(2):
-            trial.backward(trial.forward())
-            trial.optimizer.zero_grad()
+            trial.warm_up()
         torch.cuda.reset_peak_memory_stats(device)
         torch.cuda.memory._record_memory_history(context=None)
         with _Convolutions() as convolutions:
@@ -471,11 +474,11 @@ def _measure_cuda(step: Step, device: torch.device) -> Profile:
     return Profile(step, "cuda", memory, device=DeviceMemory(allocated, reserved, total - free))
 
 
-class _Convolutions(TorchDispatchMode):
+class _Convolutions(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes when convolutions begin and end, in microseconds."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.spans: list[tuple[int, int]] = []
 
     def __torch_dispatch__(

@@ -91,26 +91,29 @@ def print_table(title: str, rows: Sequence[Mapping[str, str]]) -> None:
 
 
 def plot_stacks(path: Path, groups: Mapping[str, Mapping[str, Mapping[str, float]]], label: str) -> None:
-    """Write a picture of groups of horizontal bars, each stacked from named parts; all bars have the same parts."""
+    """Write a picture of groups of horizontal bars, each stacked from named parts; all bars have the same parts.
+
+    Every group has its own scale; `label` names the numbers at the ends of the bars.
+    """
     heights = [len(bars) for bars in groups.values()]
-    figure = Figure(figsize=(8, 1.1 + 0.33 * sum(heights) + 0.45 * len(groups)), dpi=110, layout="constrained")
-    for number, (title, bars) in enumerate(groups.items()):
-        axes = figure.add_subplot(figure.add_gridspec(len(groups), 1, height_ratios=heights)[number])
-        names = list(bars)
-        ends = [0.0] * len(names)
+    size = (8, 1.0 + 0.3 * sum(heights) + 0.4 * len(groups))
+    figure = Figure(figsize=size, dpi=110, layout="constrained")
+    grid = figure.subplots(len(groups), squeeze=False, gridspec_kw={"height_ratios": heights})
+    for axes, (title, bars) in zip(grid[:, 0], groups.items(), strict=True):
+        ends = dict.fromkeys(bars, 0.0)
         for part, colour, hatch in zip(next(iter(bars.values())), COLOURS, HATCHES, strict=False):
-            sizes = [bars[name][part] for name in names]
-            axes.barh(names, sizes, left=ends, label=part, color=colour, hatch=hatch, edgecolor="white", linewidth=0.5)
-            ends = [end + size for end, size in zip(ends, sizes, strict=True)]
-        for name, end in zip(names, ends, strict=True):
-            axes.text(end, name, f" {end:,.0f}", va="center")
-        axes.set_xlim(0, 1.12 * max(ends))
+            sizes = [parts[part] for parts in bars.values()]
+            axes.barh(list(bars), sizes, left=list(ends.values()), label=part, color=colour, hatch=hatch, edgecolor="w")
+            ends = {name: end + bars[name][part] for name, end in ends.items()}
+        for row, end in enumerate(ends.values()):
+            axes.text(end, row, f" {end:,.0f}", va="center")
+        axes.set_xlim(0, 1.1 * max(ends.values()))
+        axes.set_xticks([])
         axes.invert_yaxis()
         axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
-        axes.spines[["top", "right"]].set_visible(False)
-    axes.set_xlabel(label)
-    handles, parts = axes.get_legend_handles_labels()
-    figure.legend(handles, parts, loc="outside upper center", ncols=3, frameon=False)
+        axes.spines[["top", "right", "bottom"]].set_visible(False)
+    axes.set_xlabel(f"{label}; each network to its own scale")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
     _write_figure(path, figure)
 
 

@@ -21,6 +21,7 @@ from restore.models import RestorationNetwork
 from restore.provenance import provenance
 from restore.training.callbacks import DivergenceGuard, LastCheckpoint, ProgressBar, SampleSheet, Throughput
 from restore.training.datamodule import PatchData
+from restore.training.memory_log import MemoryLog
 from restore.training.module import Optimization, RestorationModule
 
 CHECKPOINT_EVERY_N_STEPS = 500
@@ -76,6 +77,7 @@ def fit(
         DivergenceGuard(last),
         SampleSheet(output / "samples"),
         LearningRateMonitor("step"),
+        MemoryLog(),
         throughput,
         best,
         LastCheckpoint(last, CHECKPOINT_EVERY_N_STEPS),
