@@ -240,8 +240,8 @@ def _print_rows(args: argparse.Namespace, rows: list[Row]) -> None:
         table = []
         for row in group:
             cells = {"MiB": row.variant}
-            for name, label in CATEGORIES.items():
-                cells[label] = f"{getattr(row.profile.memory, name) / MIB:,.1f}" if row.profile.memory else "-"
+            for name in CATEGORIES:
+                cells[name] = f"{getattr(row.profile.memory, name) / MIB:,.1f}" if row.profile.memory else "-"
             cells["peak"] = f"{row.peak / MIB:,.1f}" if row.peak else "out of memory"
             saving = reference.peak - row.peak if reference.peak and row.peak and row is not reference else None
             cells["saved"] = f"{saving / MIB:,.1f}" if saving is not None else ""

@@ -13,6 +13,7 @@ The forecast's workspace is an estimate: a copy of what goes in and of what come
 tensors are not channels-last.
 """
 
+import math
 import statistics
 import time
 import weakref
@@ -48,7 +49,7 @@ class Step:
     """A training step.
 
     Attributes:
-        network: what is trained.
+        network: what is trained, with all its arguments, as `RestorationNetwork.spec` gives it.
         batch: patches.
         patch: height and width of the network's input.
         loss: see `losses.py`.
@@ -138,6 +139,7 @@ class Profile:
         step: what was measured.
         source: where the figures come from.
         memory: None where the device has too little.
+        tensors: bytes at the peak of tensors alone, without the workspace, which depends on the library.
         layers: by layer, of a forecast.
         device: of a CUDA step.
     """
@@ -145,6 +147,7 @@ class Profile:
     step: Step
     source: Source
     memory: Memory | None
+    tensors: int | None = None
     layers: tuple[LayerMemory, ...] = ()
     device: DeviceMemory | None = None
 
@@ -161,7 +164,7 @@ def forecast(step: Step) -> Profile:
         with ledger:
             trial.backward(loss)
         ledger.forget(trial.state)  # made in the first step, which this is, but held in all others
-        return Profile(step, "forecast", _at_peak(ledger.allocations, forward_end, trial), layers)
+        return Profile(step, "forecast", *_peaks(ledger.allocations, forward_end, trial), layers)
 
 
 def measure(step: Step, device: torch.device) -> Profile:
@@ -193,7 +196,7 @@ def time_ratio(times: Sequence[float], reference: Sequence[float]) -> float:
 def largest(step: Step, quantity: Quantity, budget: int, unit: int = 1) -> int:
     """The largest multiple of `unit` for which the forecast stays within `budget` bytes; 0 where none does.
 
-    Between a size that fits and one that does not, the next to try is where a straight line meets the budget.
+    Between a size that fits and one that does not, the next to try is where a power law through both meets the budget.
     """
 
     def need(value: int) -> int:
@@ -205,17 +208,14 @@ def largest(step: Step, quantity: Quantity, budget: int, unit: int = 1) -> int:
     fails = max(1, step.value(quantity) // unit)
     while (needed := need(fails)) <= budget:
         fits, held = fails, needed
-        fails = max(fits + 1, min(4 * fits, round(fits * budget / needed * 1.02) + 1))
+        fails = max(fits + 1, min(4 * fits, int(fits * budget / held)))
     while fails - fits > 1:
-        guess = fits + int((fails - fits) * (budget - held) / (needed - held))
+        guess = fails // 2
+        if fits:
+            guess = int(fits * (budget / held) ** (math.log(fails / fits) / math.log(needed / held)))
         guess = min(max(guess, fits + 1), fails - 1)
         if (found := need(guess)) <= budget:
             fits, held = guess, found
-            guess += 1
-            if guess < fails and (found := need(guess)) > budget:
-                fails, needed = guess, found
-            elif guess < fails:
-                fits, held = guess, found
         else:
             fails, needed = guess, found
     return fits * unit
@@ -299,16 +299,21 @@ class _Allocation:
         return "gradients" if self.died is None else "temporaries"
 
 
-def _at_peak(allocations: Iterable[_Allocation], forward_end: int, trial: _Trial) -> Memory:
-    found = list(allocations)
-    changes = [(a.born, a.size) for a in found] + [(a.died, -a.size) for a in found if a.died is not None]
+def _peaks(allocations: Sequence[_Allocation], forward_end: int, trial: _Trial) -> tuple[Memory, int]:
+    """What is held at the peak, and the bytes at the peak of tensors alone."""
+    tensors = [allocation for allocation in allocations if not allocation.workspace]
+    return _at_peak(allocations, forward_end, trial), _at_peak(tensors, forward_end, trial).peak
+
+
+def _at_peak(allocations: Sequence[_Allocation], forward_end: int, trial: _Trial) -> Memory:
+    changes = [(a.born, a.size) for a in allocations] + [(a.died, -a.size) for a in allocations if a.died is not None]
     total, highest, peak = 0, 0, 0
     for moment, change in sorted(changes):
         total += change
         if total > highest:
             highest, peak = total, moment
     sizes: dict[str, int] = {}
-    for a in found:
+    for a in allocations:
         if a.born <= peak and (a.died is None or a.died > peak):
             category = a.category(forward_end)
             sizes[category] = sizes.get(category, 0) + a.size
@@ -423,7 +428,7 @@ def _measure_cpu(step: Step) -> Profile:
     assert profiler.profiler is not None
     roots = profiler.profiler.kineto_results.experimental_event_tree()
     forward_end = next(root.end_time_ns for root in roots if root.name == "forward")
-    return Profile(step, "cpu", _at_peak(_allocations(roots), forward_end, trial))
+    return Profile(step, "cpu", *_peaks(_allocations(roots), forward_end, trial))
 
 
 def _allocations(roots: Sequence[Any]) -> list[_Allocation]:
@@ -470,8 +475,8 @@ def _measure_cuda(step: Step, device: torch.device) -> Profile:
         torch.cuda.memory._record_memory_history(enabled=None)
     free, total = torch.cuda.mem_get_info(device)
     allocated, reserved = torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
-    memory = _at_peak(_traced_allocations(trace, convolutions.spans), forward_end, trial)
-    return Profile(step, "cuda", memory, device=DeviceMemory(allocated, reserved, total - free))
+    peaks = _peaks(_traced_allocations(trace, convolutions.spans), forward_end, trial)
+    return Profile(step, "cuda", *peaks, device=DeviceMemory(allocated, reserved, total - free))
 
 
 class _Convolutions(TorchDispatchMode):  # type: ignore[no-untyped-call]

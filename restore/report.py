@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -25,6 +26,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#56B4E9", "#F0E442", "#D55E00", "#C
 HATCHES = ("", "//", "..", "\\\\", "xx", "--")
 MARKERS = "osD^vP*X"
 
+WIDTH_IN_FILES = 120
 CAPTION_HEIGHT = 22
 GAP = 6
 
@@ -82,12 +84,16 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
 
 def print_table(title: str, rows: Sequence[Mapping[str, str]]) -> None:
     """Print rows of the same keys, the first column to the left and the others to the right."""
-    table = Table(title=title, title_justify="left")
+    table = Table(box=SIMPLE_HEAD)
     for number, heading in enumerate(rows[0]):
         table.add_column(heading, justify="right" if number else "left", overflow="fold")
     for row in rows:
         table.add_row(*row.values())
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDTH_IN_FILES
+    print(title)
+    console.print(table)
 
 
 def plot_stacks(path: Path, groups: Mapping[str, Mapping[str, Mapping[str, float]]], label: str) -> None:

@@ -29,9 +29,9 @@ class MemoryLog(Callback):
         memory = forecast(step).memory
         assert memory is not None
         need, free = memory.peak, _free(pl_module.device)
-        message = f"this run needs about {need / GIB:.1f} GiB"
+        message = f"this run needs about {_words(need)}"
         if free is not None:
-            message += f"; the device has {free / GIB:.1f} free"
+            message += f"; the device has {_words(free)} free"
             if need > free:
                 batch = largest(step, "batch", free)
                 message += f": batch {batch} fits" if batch else ": not even batch 1 fits"
@@ -72,6 +72,10 @@ def _step_of(trainer: Trainer, module: LightningModule) -> Step:
         module.optim.optimizer,
         precisions.get(str(trainer.precision), "fp32"),
     )
+
+
+def _words(size: int) -> str:
+    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / MIB:.1f} MiB"
 
 
 def _free(device: torch.device) -> int | None:
