@@ -18,6 +18,7 @@ from restore.errors import UserError
 from restore.images.io import write_atomically
 from restore.models import NORMS, NetworkSpec, build
 from restore.models.norm import Norm, normalises_output
+from restore.models.recompute import Recompute
 from restore.profiling import (
     Memory,
     OptimizerName,
@@ -98,7 +99,13 @@ def _compare(argv: list[str]) -> int:
     description = "Where the memory of a training step goes, and what batch norm costs. See also: restore.memory fit."
     parser = command.ArgumentParser("restore.memory", description, EXAMPLES)
     _add_step_arguments(parser)
-    parser.add_argument("--recompute", nargs="+", choices=("none", "norm"), default=["none", "norm"])
+    parser.add_argument(
+        "--recompute",
+        nargs="+",
+        choices=get_args(Recompute),
+        default=get_args(Recompute),
+        help="keep all for backward, or run norms and activations again (default: both)",
+    )
     parser.add_argument(
         "--compile",
         type=float,
@@ -115,8 +122,8 @@ def _compare(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     if args.compile is not None and not args.device:
         parser.error("--compile is measured, not forecast: it needs --device")
-    if args.layers and args.device:
-        parser.error("--layers is forecast: it goes without --device")
+    if args.device and (args.layers or args.sweep):
+        parser.error("--layers and --sweep are forecast: they go without --device")
 
     if args.sweep:
         rows = _sweep(args)
@@ -342,6 +349,7 @@ def _plain(row: Row) -> dict[str, Any]:
         "spec": json.dumps(asdict(step.network)),
         **sizes,
         "peak": row.peak,
+        "tensors": row.profile.tensors,
         **{f"cuda_{name}": device.get(name) for name in ("allocated", "reserved", "used")},
     }
 

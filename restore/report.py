@@ -26,7 +26,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#56B4E9", "#F0E442", "#D55E00", "#C
 HATCHES = ("", "//", "..", "\\\\", "xx", "--")
 MARKERS = "osD^vP*X"
 
-WIDTH_IN_FILES = 120
+WIDTH_IN_FILES = 132
 CAPTION_HEIGHT = 22
 GAP = 6
 

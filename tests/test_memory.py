@@ -82,7 +82,7 @@ def test_fit_says_what_the_saving_buys(tmp_path: Path, capsys: pytest.CaptureFix
     [
         (["--networks", "VDSR"], "VDSR: no such recipe; known networks: EDSR-baseline"),
         (["--compile"], "--compile is measured"),
-        (["--layers", "--device", "cpu"], "--layers is forecast"),
+        (["--layers", "--device", "cpu"], "--layers and --sweep are forecast"),
         (["fit", "--budget", "12 apples"], "--budget: expected a size such as 12GiB"),
         (["fit"], "--budget"),
         (["--norms", "bach"], "--norms"),

@@ -6,7 +6,7 @@ activation checkpointing makes the exchange: what lies between two convolutions 
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import count
 from typing import Any, Literal
 
@@ -76,6 +76,8 @@ class _Segment(nn.Sequential):
         """
         convolutions = sum(isinstance(module, nn.Conv2d) for module in self.modules())
         kept = convolutions - isinstance(self[-1], nn.Conv2d)
+        if not kept:
+            return nullcontext(), self._repetition(nullcontext())
         seen = {False: count(), True: count()}
 
         def policy(context: SelectiveCheckpointContext, operation: Any, *_: Any, **__: Any) -> CheckpointPolicy:
