@@ -294,8 +294,8 @@ class _Allocation:
     def category(self, forward_end: int) -> str:
         if self.workspace:
             return "workspace"
-        if self.born < forward_end:
-            return "activations" if self.died is None or self.died >= forward_end else "temporaries"
+        if self.born <= forward_end:
+            return "activations" if self.died is None or self.died > forward_end else "temporaries"
         return "gradients" if self.died is None else "temporaries"
 
 
