@@ -401,7 +401,7 @@ def _device(name: str) -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {name}: not to be had here ({str(error).splitlines()[0]})") from error
+        raise argparse.ArgumentTypeError(f"{name} is not to be had here ({str(error).splitlines()[0]})") from error
     return name
 
 

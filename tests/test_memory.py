@@ -85,7 +85,7 @@ def test_fit_says_what_the_saving_buys(tmp_path: Path, capsys: pytest.CaptureFix
         (["--layers", "--device", "cpu"], "--layers and --sweep are forecast"),
         (["fit", "--budget", "12 apples"], "--budget: expected a size such as 12GiB"),
         (["fit"], "--budget"),
-        (["--device", "abacus"], "--device abacus: not to be had here"),
+        (["--device", "abacus"], "--device: abacus is not to be had here"),
         (["--norms", "bach"], "--norms"),
     ],
 )
