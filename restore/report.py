@@ -1,4 +1,4 @@
-"""Rows and images -> something people look at: contact sheets and tables."""
+"""Rows and images -> something people look at: contact sheets, tables and plots."""
 
 import csv
 import io
@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -19,6 +21,12 @@ from restore.images.io import Image, write_atomically, write_image
 from restore.images.tensors import to_image
 from restore.metrics import Score
 
+# Okabe & Ito: told apart by colour-blind readers; the hatching, in print.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#56B4E9", "#F0E442", "#D55E00", "#CC79A7", "#000000")
+HATCHES = ("", "//", "..", "\\\\", "xx", "--")
+MARKERS = "osD^vP*X"
+
+WIDTH_IN_FILES = 132
 CAPTION_HEIGHT = 22
 GAP = 6
 
@@ -73,6 +81,68 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
         numbers = f"{row['psnr']:.2f}", f"{row['ssim']:.4f}", str(row["images"])
         table.add_row(row["model"], row["set"], row["degradation"], row["protocol"], *numbers)
     Console().print(table)
+
+
+def print_table(title: str, rows: Sequence[Mapping[str, str]]) -> None:
+    """Print rows of the same keys, the first column to the left and the others to the right."""
+    table = Table(box=SIMPLE_HEAD)
+    for number, heading in enumerate(rows[0]):
+        table.add_column(heading, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row.values())
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDTH_IN_FILES
+    print(title)
+    console.print(table)
+
+
+def plot_stacks(path: Path, groups: Mapping[str, Mapping[str, Mapping[str, float]]], label: str) -> None:
+    """Write a picture of groups of horizontal bars, each stacked from named parts; all bars have the same parts.
+
+    Every group has its own scale; `label` names the numbers at the ends of the bars.
+    """
+    heights = [len(bars) for bars in groups.values()]
+    size = (8, 1.0 + 0.3 * sum(heights) + 0.4 * len(groups))
+    figure = Figure(figsize=size, dpi=110, layout="constrained")
+    grid = figure.subplots(len(groups), squeeze=False, gridspec_kw={"height_ratios": heights})
+    for axes, (title, bars) in zip(grid[:, 0], groups.items(), strict=True):
+        ends = dict.fromkeys(bars, 0.0)
+        for part, colour, hatch in zip(next(iter(bars.values())), COLOURS, HATCHES, strict=False):
+            sizes = [parts[part] for parts in bars.values()]
+            axes.barh(list(bars), sizes, left=list(ends.values()), label=part, color=colour, hatch=hatch, edgecolor="w")
+            ends = {name: end + bars[name][part] for name, end in ends.items()}
+        for row, end in enumerate(ends.values()):
+            axes.text(end, row, f" {end:,.0f}", va="center")
+        axes.set_xlim(0, 1.1 * max(ends.values()))
+        axes.set_xticks([])
+        axes.invert_yaxis()
+        axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
+        axes.spines[["top", "right", "bottom"]].set_visible(False)
+    axes.set_xlabel(f"{label}; each network to its own scale")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+    _write_figure(path, figure)
+
+
+def plot_lines(path: Path, lines: Mapping[str, Sequence[tuple[float, float]]], x_label: str, y_label: str) -> None:
+    """Write a picture of named lines through (x, y), x on a logarithmic scale."""
+    figure = Figure(figsize=(7, 4.5), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    for (name, points), colour, marker in zip(lines.items(), COLOURS * 3, MARKERS * 3, strict=False):
+        axes.plot(*zip(*points, strict=True), label=name, color=colour, marker=marker)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    _write_figure(path, figure)
+
+
+def _write_figure(path: Path, figure: Figure) -> None:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    write_atomically(path, picture.getvalue())
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from restore.models.network import RestorationNetwork, check_channels
 from restore.models.norm import ConvNorm, Norm, conv, initialise
+from restore.models.recompute import Recompute, sequential
 
 
 class DnCNN(RestorationNetwork):
@@ -26,6 +27,8 @@ class DnCNN(RestorationNetwork):
             biases only where they stand in for a norm's shift.
         bn_momentum: weight of the new batch in the running statistics.
         bn_eps: added to the variance.
+        recompute: `norm` computes norms and activations again in backward instead of keeping them (`recompute.py`);
+            nothing to do for `none` and `weight`.
     """
 
     scale = 1
@@ -40,6 +43,7 @@ class DnCNN(RestorationNetwork):
         bias: bool = False,
         bn_momentum: float = 0.1,
         bn_eps: float = 1e-5,
+        recompute: Recompute = "none",
     ) -> None:
         super().__init__()
         check_channels(channels)
@@ -53,12 +57,15 @@ class DnCNN(RestorationNetwork):
         self.bias = bias
         self.bn_momentum = bn_momentum
         self.bn_eps = bn_eps
+        self.recompute = recompute
 
         conv_norm = partial(ConvNorm, norm=norm, bn_momentum=bn_momentum, bn_eps=bn_eps, bias=bias)
-        layers: list[nn.Module] = [conv(channels, features, bias=bias), nn.ReLU(inplace=True)]
+        body = sequential(norm, recompute)
+        relu = partial(nn.ReLU, inplace=body is nn.Sequential)
+        layers: list[nn.Module] = [conv(channels, features, bias=bias), relu()]
         for _ in range(depth - 2):
-            layers += [conv_norm(features, features), nn.ReLU(inplace=True)]
-        self.body = nn.Sequential(*layers, conv(features, channels, bias=bias))
+            layers += [conv_norm(features, features), relu()]
+        self.body = body(*layers, conv(features, channels, bias=bias))
         initialise(self, partial(nn.init.kaiming_normal_, nonlinearity="relu"))
 
     def forward(self, degraded: Tensor) -> Tensor:

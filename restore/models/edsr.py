@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from restore.models.blocks import ResidualBlock, Scale, Upsampler
 from restore.models.network import RestorationNetwork, check_channels
 from restore.models.norm import ConvNorm, Norm, conv, initialise
+from restore.models.recompute import Recompute, sequential
 
 DIV2K_MEAN = torch.tensor([0.4488, 0.4371, 0.4040])
 LUMA_WEIGHTS = torch.tensor([0.299, 0.587, 0.114])
@@ -30,6 +31,8 @@ class EDSR(RestorationNetwork):
         norm: normalisation behind each convolution of the residual blocks; the paper's is `none`.
         bn_momentum: weight of the new batch in the running statistics.
         bn_eps: added to the variance.
+        recompute: `norm` computes norms and activations again in backward instead of keeping them (`recompute.py`);
+            nothing to do for `none` and `weight`.
         rgb_range: the network works on pixels times this, as the published one does (0 to 255).
     """
 
@@ -45,6 +48,7 @@ class EDSR(RestorationNetwork):
         norm: Norm = "none",
         bn_momentum: float = 0.1,
         bn_eps: float = 1e-5,
+        recompute: Recompute = "none",
         rgb_range: float = 255.0,
     ) -> None:
         super().__init__()
@@ -57,12 +61,14 @@ class EDSR(RestorationNetwork):
         self.norm = norm
         self.bn_momentum = bn_momentum
         self.bn_eps = bn_eps
+        self.recompute = recompute
         self.rgb_range = rgb_range
 
         conv_norm = partial(ConvNorm, norm=norm, bn_momentum=bn_momentum, bn_eps=bn_eps)
-        relu = partial(nn.ReLU, inplace=True)
+        body = sequential(norm, recompute)
+        relu = partial(nn.ReLU, inplace=body is nn.Sequential)
         self.head = conv(channels, features)
-        self.body = nn.Sequential(
+        self.body = body(
             *(ResidualBlock(features, conv_norm, relu, res_scale) for _ in range(blocks)),
             conv(features, features),
         )

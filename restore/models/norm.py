@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Literal, assert_never, get_args
 
 from torch import Tensor, nn
-from torch.nn.utils import parametrize, skip_init
+from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
 Norm = Literal["batch", "none", "group", "instance", "layer", "weight"]
@@ -14,23 +14,29 @@ NORMS: tuple[Norm, ...] = get_args(Norm)
 ConvNormFactory = Callable[[int, int], nn.Module]
 
 
-def conv(in_features: int, out_features: int, kernel: int = 3, *, bias: bool = True) -> nn.Conv2d:
-    """A zero-padded, size-preserving convolution whose parameters `initialise` fills.
+def normalises_output(norm: Norm) -> bool:
+    """Whether `norm` works on the convolution's output, which it then shifts in place of a bias."""
+    return norm not in ("none", "weight")
 
-    Leaving them unset here keeps the random stream independent of which biases exist, so that networks
-    which differ in `norm` alone start from identical convolution weights.
-    """
-    convolution: nn.Conv2d = skip_init(  # type: ignore[no-untyped-call]
-        nn.Conv2d, in_features, out_features, kernel, padding=kernel // 2, bias=bias
-    )
-    return convolution
+
+def conv(in_features: int, out_features: int, kernel: int = 3, *, bias: bool = True) -> nn.Conv2d:
+    """A zero-padded, size-preserving convolution whose parameters `initialise` fills."""
+    return _UnsetConv2d(in_features, out_features, kernel, padding=kernel // 2, bias=bias)
+
+
+class _UnsetConv2d(nn.Conv2d):
+    """Draws no initial weights, so that the random stream does not depend on which biases exist and networks which
+    differ in `norm` alone start from identical convolution weights."""
+
+    def reset_parameters(self) -> None:
+        pass
 
 
 class ConvNorm(nn.Sequential):
     """A 3x3 convolution and the normalisation of its output.
 
-    The convolution carries a bias only where the normalisation brings no shift of its own (`none`, `weight`),
-    or where `bias` asks for a redundant one, as some published files have it.
+    The convolution carries a bias only where the normalisation brings no shift of its own, or where `bias` asks for a
+    redundant one, as some published files have it.
 
     Args:
         in_features: channels of the input.
@@ -59,7 +65,7 @@ class ConvNorm(nn.Sequential):
         bias: bool = False,
     ) -> None:
         super().__init__()
-        convolution = conv(in_features, out_features, bias=bias or norm in ("none", "weight"))
+        convolution = conv(in_features, out_features, bias=bias or not normalises_output(norm))
         self.add_module("conv", convolution)
         match norm:
             case "batch":

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from restore.models.blocks import ResidualBlock, Scale, Upsampler
 from restore.models.network import RestorationNetwork, check_channels
 from restore.models.norm import ConvNorm, Norm, conv, initialise
+from restore.models.recompute import Recompute, sequential
 
 
 class SRResNet(RestorationNetwork):
@@ -25,6 +26,8 @@ class SRResNet(RestorationNetwork):
         norm: normalisation behind each convolution of the body; the paper's is `batch`.
         bn_momentum: weight of the new batch in the running statistics.
         bn_eps: added to the variance.
+        recompute: `norm` computes norms and activations again in backward instead of keeping them (`recompute.py`);
+            nothing to do for `none` and `weight`.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class SRResNet(RestorationNetwork):
         norm: Norm = "batch",
         bn_momentum: float = 0.1,
         bn_eps: float = 1e-5,
+        recompute: Recompute = "none",
     ) -> None:
         super().__init__()
         check_channels(channels)
@@ -48,10 +52,11 @@ class SRResNet(RestorationNetwork):
         self.norm = norm
         self.bn_momentum = bn_momentum
         self.bn_eps = bn_eps
+        self.recompute = recompute
 
         conv_norm = partial(ConvNorm, norm=norm, bn_momentum=bn_momentum, bn_eps=bn_eps)
         self.head = nn.Sequential(conv(channels, features, kernel=9), nn.PReLU())
-        self.body = nn.Sequential(
+        self.body = sequential(norm, recompute)(
             *(ResidualBlock(features, conv_norm, nn.PReLU, res_scale) for _ in range(blocks)),
             conv_norm(features, features),
         )

@@ -1,6 +1,7 @@
 """One training run, from its start or a checkpoint to a weights file and a summary."""
 
 import json
+import logging
 import resource
 import warnings
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
+from pytorch_lightning.utilities import rank_zero_only
 
 from restore.benchmark import default_protocol, measure
 from restore.checkpoint import Weights, save_weights
@@ -23,7 +24,10 @@ from restore.models import RestorationNetwork
 from restore.provenance import provenance
 from restore.training.callbacks import DivergenceGuard, LastCheckpoint, ProgressBar, SampleSheet, Throughput
 from restore.training.datamodule import PatchData
+from restore.training.memory_log import MemoryLog
 from restore.training.module import Optimization, RestorationModule
+
+LOG = logging.getLogger(__name__)
 
 
 def fit(
@@ -74,6 +78,7 @@ def fit(
         *([EMAWeightAveraging(decay=optim.ema_decay)] if optim.ema_decay else []),
         DivergenceGuard(last),
         SampleSheet(output / "samples"),
+        MemoryLog(),
         throughput,
         best,
         LastCheckpoint(last, checkpoint_every),
@@ -145,7 +150,8 @@ def _starting_point(resume: str | None, last: Path) -> Path | None:
         _refuse_existing(last)
         return None
     if resume == "auto":
-        rank_zero_info(f"Resuming from {last}" if last.exists() else f"{last}: nothing to resume from, starting anew")
+        start = f"Resuming from {last}" if last.exists() else f"{last}: nothing to resume from, starting anew"
+        rank_zero_only(LOG.info)(start)
         return last if last.exists() else None
     if not Path(resume).is_file():
         raise UserError(f"{resume}: no such checkpoint")

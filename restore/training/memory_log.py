@@ -1,0 +1,96 @@
+"""How much memory a run needs, said before its first step, and what it holds, logged every epoch."""
+
+import resource
+from pathlib import Path
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.utilities import rank_zero_info
+from torch import Tensor
+
+from restore.profiling import Precision, Step, forecast, largest
+from restore.training.datamodule import PatchData
+from restore.training.module import RestorationModule
+
+GIB = 2**30
+MIB = 2**20
+
+
+class MemoryLog(Callback):
+    """Says at the start what the forecast is and whether it fits; logs the peak of each epoch by category.
+
+    Logged in MiB: `memory/peak` (CUDA's allocated peak of the epoch; on a CPU the process's resident peak so far),
+    of which `memory/parameters`, `memory/gradients`, `memory/optimizer`, and in `memory/rest` all else: activations,
+    temporaries, batches and, on a CPU, the program itself.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        step = _step_of(trainer, pl_module)
+        memory = forecast(step).memory
+        assert memory is not None
+        need, free = memory.peak, _free(pl_module.device)
+        message = f"this run needs about {_words(need)}"
+        if free is not None:
+            message += f"; the device has {_words(free)} free"
+            if need > free:
+                batch = largest(step, "batch", free)
+                message += f": batch {batch} fits" if batch else ": not even batch 1 fits"
+        rank_zero_info(message)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if pl_module.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(pl_module.device)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            return
+        parameters = list(pl_module.parameters())
+        states = (value for state in trainer.optimizers[0].state.values() for value in state.values())
+        held = {
+            "parameters": sum(tensor.nbytes for tensor in (*parameters, *pl_module.buffers())),
+            "gradients": sum(parameter.grad.nbytes for parameter in parameters if parameter.grad is not None),
+            "optimizer": sum(value.nbytes for value in states if isinstance(value, Tensor)),
+        }
+        peak = _peak(pl_module.device)
+        held |= {"rest": peak - sum(held.values()), "peak": peak}
+        for name, size in held.items():
+            pl_module.log(f"memory/{name}", size / MIB, on_step=False, on_epoch=True)
+
+
+def _step_of(trainer: Trainer, module: LightningModule) -> Step:
+    assert isinstance(module, RestorationModule)
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    assert isinstance(data, PatchData)
+    precisions: dict[str, Precision] = {"bf16-mixed": "bf16-mixed", "16-mixed": "fp16-mixed"}
+    return Step(
+        module.network.spec,
+        data.batch_size,
+        data.patch_size,
+        module.optim.loss,
+        module.optim.optimizer,
+        precisions.get(str(trainer.precision), "fp32"),
+    )
+
+
+def _words(size: int) -> str:
+    return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / MIB:.1f} MiB"
+
+
+def _free(device: torch.device) -> int | None:
+    """Bytes that can still be had, with what PyTorch holds in reserve; None where that cannot be told."""
+    if device.type == "cuda":
+        reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + reserve
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.exists():
+        return None
+    line = next(line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable"))
+    return int(line.split()[1]) * 2**10
+
+
+def _peak(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10

@@ -1,0 +1,140 @@
+"""The forecast against real steps, PyTorch's own tracker, arithmetic and the figures of other machines."""
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed._tools.mem_tracker import MemTracker
+
+from restore.losses import l1
+from restore.models import EDSR, NORMS, NetworkSpec, Norm
+from restore.models.norm import normalises_output
+from restore.profiling import Memory, Step, _traced_allocations, forecast, largest, measure, measure_times, time_ratio
+
+CPU = torch.device("cpu")
+MB = 10**6
+
+
+def edsr(norm: Norm = "none", recompute: str = "none", blocks: int = 16, scale: int = 2) -> NetworkSpec:
+    return NetworkSpec("EDSR", {"norm": norm, "recompute": recompute, "blocks": blocks, "scale": scale})
+
+
+def memory_of(step: Step) -> Memory:
+    found = forecast(step).memory
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(
+    ("network", "size"), [("DnCNN", {"depth": 5}), ("EDSR", {"blocks": 3}), ("SRResNet", {"blocks": 3})]
+)
+def test_forecast_and_cpu_agree_on_tensor_memory(network: str, size: dict[str, int], norm: Norm) -> None:
+    for recompute in ("none", "norm") if normalises_output(norm) else ("none",):
+        spec = NetworkSpec(network, {"norm": norm, "recompute": recompute, "features": 16, **size})
+        step = Step(spec, batch=4, patch=24, loss="l1")
+        predicted, real = forecast(step), measure(step, CPU)
+        assert predicted.tensors == pytest.approx(real.tensors, rel=0.01), recompute
+
+
+def test_edsr_baseline_needs_what_was_measured_on_another_machine() -> None:
+    profiles = [forecast(Step(edsr(norm), 16, 48, "l1")) for norm in ("batch", "none")]
+    for profile, saved in zip(profiles, (662.8, 360.8), strict=True):
+        assert sum(layer.saved for layer in profile.layers) == pytest.approx(saved * MB, abs=0.1 * MB)
+    batch, none = (profile.memory for profile in profiles)
+    assert batch is not None
+    assert none is not None
+    assert batch.peak == pytest.approx(748 * MB, abs=15 * MB)
+    assert none.peak == pytest.approx(446 * MB, abs=9 * MB)
+    assert 1 - none.peak / batch.peak == pytest.approx(0.40, abs=0.01)
+
+
+def test_layers_add_up_to_what_pytorchs_tracker_sees_after_the_forward_pass() -> None:
+    step = Step(edsr("batch", blocks=4), 4, 24, "l1")
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        network = EDSR(norm="batch", blocks=4)
+        degraded, clean = torch.rand(4, 3, 24, 24), torch.rand(4, 3, 48, 48)
+        tracker = MemTracker()
+        tracker.track_external(network, degraded, clean)
+        with tracker:
+            loss = l1(network(degraded), clean).mean()
+            seen = tracker.get_tracker_snapshot("current")[CPU]
+        del loss
+    activations = next(size for kind, size in seen.items() if getattr(kind, "value", kind) == "Activation")
+    assert sum(layer.saved for layer in forecast(step).layers) == pytest.approx(activations, rel=1e-4)
+
+
+def test_without_norm_dncnn_keeps_one_map_for_each_activation() -> None:
+    profile = forecast(Step(NetworkSpec("DnCNN", {"norm": "none", "depth": 6, "features": 8}), 2, 10))
+    one_map = 2 * 8 * 10 * 10 * 4
+    layers = {layer.name: layer for layer in profile.layers}
+    activations = [layer for layer in layers.values() if layer.kind == "ReLU"]
+    assert [layer.saved for layer in activations] == [one_map] * 5
+    assert layers["body.10"].shared == one_map
+    assert layers["body.10"].shape == (2, 1, 10, 10)
+
+
+def test_half_precision_halves_the_activations() -> None:
+    step = Step(edsr("batch", blocks=4), 16, 48, "l1")
+    full = memory_of(step).activations
+    half = memory_of(Step(step.network, 16, 48, "l1", precision="bf16-mixed")).activations
+    assert half == pytest.approx(full / 2, rel=0.05)
+
+
+def test_adam_holds_two_copies_of_the_parameters_and_sgd_one() -> None:
+    network = NetworkSpec("DnCNN", {"norm": "none", "depth": 4})
+    adam, sgd = (memory_of(Step(network, 1, 8, optimizer=name)) for name in ("adam", "sgd"))
+    assert adam.optimizer == pytest.approx(2 * adam.parameters, rel=1e-3)
+    assert sgd.optimizer == sgd.parameters
+
+
+@pytest.mark.parametrize(
+    ("network", "batch", "patch"),
+    [("DnCNN", 32, 40), ("EDSR", 16, 48), ("SRResNet", 16, 24)],
+)
+def test_recomputed_batch_norm_costs_at_most_eight_percent_of_the_peak(network: str, batch: int, patch: int) -> None:
+    def peak(norm: Norm, recompute: str) -> int:
+        spec = NetworkSpec(network, {"norm": norm, "recompute": recompute})
+        return memory_of(Step(spec, batch, patch)).peak
+
+    without = peak("none", "none")
+    assert peak("batch", "norm") <= 1.08 * without < peak("batch", "none")
+
+
+def test_the_forecast_leaves_the_random_stream_alone() -> None:
+    before = torch.get_rng_state()
+    forecast(Step(edsr(blocks=1), 1, 8))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(("quantity", "unit"), [("batch", 1), ("patch", 4), ("features", 8), ("depth", 1)])
+def test_the_largest_size_fits_and_the_next_does_not(quantity: str, unit: int) -> None:
+    step = Step(EDSR(blocks=2, norm="batch").spec, 2, 16)
+    budget = 20 * MB
+    found = largest(step, quantity, budget, unit)
+    assert found % unit == 0
+    assert memory_of(step.having(quantity, found)).peak <= budget < memory_of(step.having(quantity, found + unit)).peak
+
+
+def test_nothing_fits_in_no_memory() -> None:
+    assert largest(Step(edsr(blocks=1), 2, 16), "batch", 1000) == 0
+
+
+def test_times_are_compared_round_by_round() -> None:
+    assert time_ratio([2.0, 30.0, 8.0], [1.0, 10.0, 4.0]) == 2.0
+    times = measure_times([Step(edsr(blocks=1), 1, 8)] * 2, CPU, rounds=2)
+    assert [len(of_step) for of_step in times] == [2, 2]
+    assert all(elapsed > 0 for of_step in times for elapsed in of_step)
+
+
+def test_in_the_history_of_cuda_workspace_is_what_lives_within_one_convolution() -> None:
+    trace = [
+        {"action": "alloc", "addr": 1, "size": 512, "time_us": 10},  # the output
+        {"action": "alloc", "addr": 2, "size": 1024, "time_us": 11},  # within
+        {"action": "free_requested", "addr": 2, "size": 1024, "time_us": 12},
+        {"action": "free_completed", "addr": 2, "size": 1024, "time_us": 12},
+        {"action": "free_completed", "addr": 9, "size": 64, "time_us": 13},  # older than the history
+        {"action": "alloc", "addr": 2, "size": 2048, "time_us": 30},  # the same place again, outside
+        {"action": "free_completed", "addr": 1, "size": 512, "time_us": 40},
+    ]
+    found = [(a.size, a.born, a.died, a.workspace) for a in _traced_allocations(trace, [(9, 20), (50, 60)])]
+    assert found == [(512, 10, 40, False), (1024, 11, 12, True), (2048, 30, None, False)]

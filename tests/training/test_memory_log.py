@@ -1,0 +1,45 @@
+"""Memory in a training run: the forecast before it, the categories in its log."""
+
+import csv
+import logging
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from restore.images.io import write_image
+from restore.models import DnCNN
+from restore.training import Optimization, PatchData, fit, memory_log
+
+QUIET = {"enable_progress_bar": False, "accelerator": "cpu", "max_steps": 2, "num_sanity_val_steps": 0}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> PatchData:
+    noise = np.random.default_rng(0).integers(0, 255, (32, 32, 1), dtype=np.uint8)
+    write_image(tmp_path / "images" / "noise.png", noise)
+    folder = str(tmp_path / "images")
+    return PatchData(folder, folder, cache=tmp_path / "cache", patch_size=16, batch_size=4, steps_per_epoch=1)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")  # of Lightning
+def test_a_run_says_what_it_needs_and_logs_what_it_holds(
+    data: PatchData, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_log, "_free", lambda _: 2**19)
+    network = DnCNN(depth=5, features=16)
+    with caplog.at_level(logging.INFO):
+        fit(network, data, Optimization(), tmp_path / "run", trainer=QUIET)
+    (said,) = (message for message in caplog.messages if "this run needs about" in message)
+    assert re.search(r"needs about 0\.\d MiB; the device has 0\.5 MiB free: batch [123] fits$", said), said
+
+    (table,) = (tmp_path / "run" / "csv").rglob("metrics.csv")
+    rows = [row for row in csv.DictReader(table.read_text().splitlines()) if row.get("memory/peak")]
+    assert len(rows) == 2
+    weights = sum(tensor.nbytes for tensor in (*network.parameters(), *network.buffers())) / 2**20
+    for row in rows:
+        sizes = {name: float(size) for name, size in row.items() if name.startswith("memory/")}
+        assert sizes["memory/parameters"] == pytest.approx(weights)
+        assert sizes["memory/optimizer"] == pytest.approx(2 * sizes["memory/gradients"], rel=1e-2)
+        assert sum(sizes.values()) == pytest.approx(2 * sizes["memory/peak"])
