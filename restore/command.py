@@ -1,6 +1,7 @@
 """What all commands share: one line and exit code 1 for a user's mistake."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -26,6 +27,8 @@ class ArgumentParser(argparse.ArgumentParser):
 
 def run(main: Callable[[], int]) -> None:
     """Run a command's `main` and exit with its code; a user's mistake is one line on stderr and code 1."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("restore").setLevel(logging.INFO)
     try:
         sys.exit(main())
     except UserError as error:

@@ -22,9 +22,10 @@ MAY_USE: dict[str, set[str]] = {
     "inference": FOUNDATION,
     "benchmark": FOUNDATION | {"inference"},
     "report": FOUNDATION,
-    "training": FOUNDATION | {"checkpoint", "inference", "benchmark", "report", "provenance"},
+    "profiling": FOUNDATION,
+    "training": FOUNDATION | {"checkpoint", "inference", "benchmark", "report", "provenance", "profiling"},
 }
-ENTRIES = {"train", "infer", "evaluate", "command", "__init__"}
+ENTRIES = {"train", "infer", "evaluate", "memory", "command", "__init__"}
 
 
 def room(path: Path) -> str:

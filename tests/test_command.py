@@ -8,9 +8,9 @@ from types import ModuleType
 
 import pytest
 
-from restore import command, evaluate, infer, train
+from restore import command, evaluate, infer, memory, train
 
-COMMANDS = {module.__name__: module for module in (train, infer, evaluate)}
+COMMANDS = {module.__name__: module for module in (train, infer, evaluate, memory)}
 
 
 @pytest.mark.parametrize("module", COMMANDS.values(), ids=list(COMMANDS))

@@ -1,16 +1,18 @@
 """How much memory a run needs, said before its first step, and what it holds, logged every epoch."""
 
+import logging
 import resource
 from pathlib import Path
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from restore.profiling import Precision, Step, forecast, largest
 from restore.training.datamodule import PatchData
 from restore.training.module import RestorationModule
+
+LOG = logging.getLogger(__name__)
 
 GIB = 2**30
 MIB = 2**20
@@ -25,6 +27,8 @@ class MemoryLog(Callback):
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
         step = _step_of(trainer, pl_module)
         memory = forecast(step).memory
         assert memory is not None
@@ -35,7 +39,7 @@ class MemoryLog(Callback):
             if need > free:
                 batch = largest(step, "batch", free)
                 message += f": batch {batch} fits" if batch else ": not even batch 1 fits"
-        rank_zero_info(message)
+        LOG.info(message)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if pl_module.device.type == "cuda":
