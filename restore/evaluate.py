@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="write the rows with every image's scores")
     parser.add_argument("--csv", type=Path, help="write the rows")
     parser.add_argument("--sheet", type=Path, help="write a PNG contact sheet: degraded, restored, truth")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: %(default)s")
+    parser.add_argument("--device", type=command.device, default=command.best_device(), help="default: %(default)s")
     args = parser.parse_args(argv)
 
     panels: list[list[Panel]] = []
@@ -126,9 +126,12 @@ def _degradations(
         *map(Jpeg, qualities),
         *(BicubicBlur((factor,)) for factor in scales),
     ]
-    trained = weights.degradation.get("init_args", {}).get("sigma")
-    if not asked and isinstance(trained, float | int):
-        asked = [GaussianNoise(float(trained))]
+    if not asked:
+        match weights.degradation.get("init_args"):
+            case {"sigma": float() | int() as sigma}:
+                asked = [GaussianNoise(float(sigma))]
+            case {"quality": int() as quality}:
+                asked = [Jpeg(quality)]
     if not asked:
         raise UserError(f"{name}: trained for a range of degradations; name some by --sigma, --quality or --scale")
     return asked

@@ -4,8 +4,6 @@ import sys
 import time
 from pathlib import Path
 
-import torch
-
 from restore import command
 from restore.checkpoint import load_weights
 from restore.errors import UserError
@@ -24,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, required=True, help="a weights file")
     parser.add_argument("--input", type=Path, nargs="+", required=True, help="images and folders of images")
     parser.add_argument("--output", type=Path, required=True, help="folder for the restored images, same names")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: %(default)s")
+    parser.add_argument("--device", type=command.device, default=command.best_device(), help="default: %(default)s")
     args = parser.parse_args(argv)
 
     network = load_weights(args.weights).network.to(args.device)

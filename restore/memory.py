@@ -169,7 +169,9 @@ def _add_step_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=get_args(Precision), default=Step.precision)
     parser.add_argument("--optimizer", choices=get_args(OptimizerName), help="default: the recipe's")
     parser.add_argument("--channels-last", action="store_true")
-    parser.add_argument("--device", type=_device, help="measure real steps on `cpu` or `cuda` (default: forecast)")
+    parser.add_argument(
+        "--device", type=command.device, help="measure real steps on `cpu` or `cuda` (default: forecast)"
+    )
 
 
 def _recipe(name: str, args: argparse.Namespace) -> Step:
@@ -395,14 +397,6 @@ def _bought(step: Step) -> str:
         f"without it, the same memory holds {depth} {layers} x {step.value('features')} "
         f"or {step.value('depth')} x {features}."
     )
-
-
-def _device(name: str) -> str:
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise argparse.ArgumentTypeError(f"{name} is not to be had here ({str(error).splitlines()[0]})") from error
-    return name
 
 
 def _size(text: str) -> int:

@@ -70,17 +70,21 @@ def _row(panels: Sequence[Panel], size: int) -> Image:
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print the summaries of rows as a table, each number beside its protocol."""
-    table = Table()
-    table.add_column("model", overflow="fold")
-    for heading in ("set", "degradation", "protocol"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("PSNR (dB)", "SSIM", "images"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        numbers = f"{row['psnr']:.2f}", f"{row['ssim']:.4f}", str(row["images"])
-        table.add_row(row["model"], row["set"], row["degradation"], row["protocol"], *numbers)
-    Console().print(table)
+    """Print the summaries of rows, one table for each protocol."""
+    for protocol in dict.fromkeys(row["protocol"] for row in rows):
+        table = [
+            {
+                "model": row["model"],
+                "set": row["set"],
+                "degradation": row["degradation"],
+                "PSNR (dB)": f"{row['psnr']:.2f}",
+                "SSIM": f"{row['ssim']:.4f}",
+                "images": str(row["images"]),
+            }
+            for row in rows
+            if row["protocol"] == protocol
+        ]
+        print_table(f"protocol {protocol}", table)
 
 
 def print_table(title: str, rows: Sequence[Mapping[str, str]]) -> None:

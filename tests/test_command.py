@@ -34,6 +34,7 @@ def test_help_shows_examples(module: ModuleType, capsys: pytest.CaptureFixture[s
     ("train", "--trainer.accelerator abacus", "abacus"),
     ("infer", "--weights gone.safetensors --input . --output out", "gone.safetensors: no such weights file"),
     ("infer", "--input .", "the following arguments are required: --weights, --output"),
+    ("infer", "--weights w --input . --output out --device abacus", "argument --device: abacus is not to be had here"),
     ("evaluate", "--weights noisy --data Set99", "Set99: neither a folder nor a known data set"),
 ])  # fmt: skip
 def test_a_mistake_is_one_line_that_names_it(
