@@ -40,7 +40,7 @@ class Panel(NamedTuple):
 
 def comparison(pair: ImagePair, outcomes: Mapping[str, tuple[Tensor, Score]]) -> list[Panel]:
     """The row of a contact sheet for one image: each result, (1, C, H, W), 0 to 255, with PSNR, and the truth."""
-    panels = [Panel(to_image(image), f"{model} {score.psnr:.2f} dB") for model, (image, score) in outcomes.items()]
+    panels = [Panel(to_image(image), f"{score.psnr:.2f} dB  {model}") for model, (image, score) in outcomes.items()]
     return [*panels, Panel(to_image(pair.clean), f"{pair.name} (truth)")]
 
 
