@@ -166,7 +166,8 @@ def test_two_processes_train_on_different_shards_to_identical_weights(photograph
         "--trainer.callbacks",
         json.dumps([callback]),
     ]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(photographs), str(Path(__file__).parents[2])])}
+    paths = os.pathsep.join([str(photographs), str(Path(__file__).parents[2])])
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     for step in (1, 2, 3):
