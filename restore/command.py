@@ -4,11 +4,14 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 import torch
 
 from restore.errors import UserError
+
+CONFIGS = Path(__file__).parent / "configs"
 
 
 class ArgumentParser(argparse.ArgumentParser):

@@ -36,7 +36,6 @@ from restore.progress import progress
 from restore.provenance import provenance
 from restore.report import plot_lines, plot_stacks, print_table, write_csv
 
-CONFIGS = Path(__file__).parent / "configs"
 RECIPES = {
     "EDSR-baseline": "edsr_baseline_x2",
     "EDSR-32x256": "edsr_x2",
@@ -176,7 +175,7 @@ def _add_step_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _recipe(name: str, args: argparse.Namespace) -> Step:
     """The step of a named network or a YAML file, changed by the command line."""
-    path = CONFIGS / f"{RECIPES[name]}.yaml" if name in RECIPES else Path(name)
+    path = command.CONFIGS / f"{RECIPES[name]}.yaml" if name in RECIPES else Path(name)
     try:
         recipe = yaml.safe_load(path.read_text())
         arguments = dict(recipe["model"].get("init_args", {}))

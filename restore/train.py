@@ -16,8 +16,6 @@ from restore.models import RestorationNetwork
 from restore.report import print_rows
 from restore.training import Optimization, PatchData, fit
 
-CONFIGS = Path(__file__).parent / "configs"
-
 EXAMPLES = """examples:
   python -m restore.train                                        the quickstart: a small DnCNN on photographs
   python -m restore.train --model.norm none                      the same without batch normalisation
@@ -53,7 +51,7 @@ def build_parser() -> ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     args = sys.argv[1:] if argv is None else argv
     if not any(arg.startswith("--config") for arg in args):
-        args = ["--config", str(CONFIGS / "quickstart.yaml"), *args]
+        args = ["--config", str(command.CONFIGS / "quickstart.yaml"), *args]
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     parser = build_parser()
     try:

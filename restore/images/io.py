@@ -13,6 +13,8 @@ from PIL import Image as Pillow
 
 from restore.errors import UserError
 
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # a damaged file is one line: ours
+
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 
 Image = NDArray[np.uint8]

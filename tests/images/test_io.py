@@ -73,12 +73,16 @@ def test_images_are_listed_sorted_through_sub_folders(tmp_path: Path) -> None:
 
 def damaged(kind: str) -> bytes:
     whole = cv2.imencode(".png", np.tile(RGB, (40, 40, 1)))[1].tobytes()
-    return {"truncated header": whole[:20], "no bytes": b"", "text": b"not an image", "bit flip": b"\x00" + whole[1:]}[
-        kind
-    ]
+    return {
+        "truncated header": whole[:20],
+        "truncated data": whole[: len(whole) * 9 // 10],
+        "no bytes": b"",
+        "text": b"not an image",
+        "bit flip": b"\x00" + whole[1:],
+    }[kind]
 
 
-@pytest.mark.parametrize("kind", ["truncated header", "no bytes", "text", "bit flip"])
+@pytest.mark.parametrize("kind", ["truncated header", "truncated data", "no bytes", "text", "bit flip"])
 def test_a_file_that_is_no_image_is_named(tmp_path: Path, kind: str) -> None:
     (tmp_path / "broken.png").write_bytes(damaged(kind))
     with pytest.raises(UserError, match=r"broken\.png: not a readable image"):
