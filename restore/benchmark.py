@@ -14,9 +14,8 @@ from restore.errors import UserError
 from restore.images.color import with_channels
 from restore.images.io import list_images, read_image, to_uint8
 from restore.images.tensors import as_tensor, quantise
-from restore.inference import baseline, restore_tensor
+from restore.inference import Runner, baseline, restore_tensor
 from restore.metrics import PROTOCOLS, ImageScore, Protocol, Row, Score
-from restore.models import RestorationNetwork
 from restore.progress import progress
 
 
@@ -38,7 +37,7 @@ def default_protocol(images: ImageSet, degradation: Degradation, channels: int) 
 
 
 def measure(
-    models: Mapping[str, RestorationNetwork | None],
+    models: Mapping[str, Runner | None],
     images: ImageSet,
     degradation: Degradation,
     protocol: Protocol,
@@ -48,8 +47,8 @@ def measure(
     """Restore and score a test set.
 
     Args:
-        models: by name, networks in eval mode, or None for the baseline: the degraded image itself, enlarged
-            bicubically where the degradation shrinks it.
+        models: by name, networks in eval mode or other runners, or None for the baseline: the degraded image itself,
+            enlarged bicubically where the degradation shrinks it.
         images: the test set.
         degradation: what each image goes through; its noise is seeded by its name.
         protocol: how images are scored.
@@ -64,8 +63,8 @@ def measure(
     for number in progress(numbers, f"{images.name}, {degradation.label}"):
         pair = load_pair(images, number, degradation, channels)
         outcomes = {}
-        for model, network in models.items():
-            restored = _restore(network, pair, degradation.scale)
+        for model, runner in models.items():
+            restored = _restore(runner, pair, degradation.scale)
             try:
                 outcomes[model] = Outcome(restored, protocol.score(restored, pair.clean, degradation.scale))
             except UserError as error:
@@ -102,11 +101,10 @@ def score_folder(restored: Path, reference: Path, protocol: Protocol, scale: int
     return _row(str(restored), reference.resolve().name, protocol, "as given", scale, None, found)
 
 
-def _restore(network: RestorationNetwork | None, pair: ImagePair, scale: int) -> Tensor:
-    if network is None:
+def _restore(runner: Runner | None, pair: ImagePair, scale: int) -> Tensor:
+    if runner is None:
         return baseline(pair.degraded, scale)
-    device = next(network.parameters()).device
-    return quantise(restore_tensor(network, pair.degraded.to(device))).cpu()
+    return quantise(restore_tensor(runner, pair.degraded.to(runner.device))).cpu()
 
 
 def _row(

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -28,6 +29,10 @@ class RestorationNetwork(nn.Module, ABC):
     @abstractmethod
     def forward(self, degraded: Tensor) -> Tensor:
         """Restore a batch of images."""
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
 
     @property
     def spec(self) -> NetworkSpec:

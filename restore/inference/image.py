@@ -11,43 +11,42 @@ from restore.images.color import rgb_to_gray
 from restore.images.io import Pixels
 from restore.images.resize import imresize
 from restore.images.tensors import as_tensor, quantise, to_image, to_pixels, to_tensor
-from restore.models import RestorationNetwork
+from restore.inference.runner import Runner
 
 
 @torch.inference_mode()
-def restore_tensor(network: RestorationNetwork, degraded: Tensor) -> Tensor:
-    """Run a network in eval mode on (N, C, H, W) float in [0, 1]; the result is float32, unclamped.
+def restore_tensor(runner: Runner, degraded: Tensor) -> Tensor:
+    """Restore (N, C, H, W) float in [0, 1]; the result is float32, unclamped.
 
     Gray images through a colour network come back gray.
     """
-    gray_in_colour = degraded.shape[1] < network.channels
-    restored: Tensor = network(degraded.expand(-1, network.channels, -1, -1)).float()
+    gray_in_colour = degraded.shape[1] < runner.channels
+    restored: Tensor = runner(degraded.expand(-1, runner.channels, -1, -1)).float()
     return rgb_to_gray(restored) if gray_in_colour else restored
 
 
-def restore_image(network: RestorationNetwork, image: Pixels) -> Pixels:
-    """Restore one image of any kind with any network in eval mode.
+def restore_image(runner: Runner, image: Pixels) -> Pixels:
+    """Restore one image of any kind with a network in eval mode or another runner.
 
     A gray image through a colour network comes back gray. A colour image through a gray network has its luma
     restored; its chroma is kept, or enlarged bicubically where the network enlarges.
 
     Args:
-        network: on any device.
+        runner: on any device.
         image: (H, W, 1 or 3), uint8 or uint16.
 
     Returns:
         (scale*H, scale*W, 1 or 3) of the same type and as many channels.
     """
-    device = next(network.parameters()).device
-    if network.channels == 1 and image.shape[2] == 3:
-        return _restore_luma(network, image, device)
-    return to_pixels(restore_tensor(network, to_tensor(image).to(device)), image.dtype)
+    if runner.channels == 1 and image.shape[2] == 3:
+        return _restore_luma(runner, image)
+    return to_pixels(restore_tensor(runner, to_tensor(image).to(runner.device)), image.dtype)
 
 
-def _restore_luma(network: RestorationNetwork, image: Pixels, device: torch.device) -> Pixels:
+def _restore_luma(runner: Runner, image: Pixels) -> Pixels:
     ycc: Any = cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb)
-    luma = to_pixels(restore_tensor(network, to_tensor(ycc[:, :, :1]).to(device)), image.dtype)
-    chroma = imresize(ycc[:, :, 1:], network.scale) if network.scale > 1 else ycc[:, :, 1:]
+    luma = to_pixels(restore_tensor(runner, to_tensor(ycc[:, :, :1]).to(runner.device)), image.dtype)
+    chroma = imresize(ycc[:, :, 1:], runner.scale) if runner.scale > 1 else ycc[:, :, 1:]
     restored: Any = cv2.cvtColor(np.concatenate([luma, chroma], axis=2), cv2.COLOR_YCrCb2RGB)
     colour: Pixels = restored
     return colour
