@@ -1,23 +1,19 @@
-"""Batch norm at the memory of none: keep the convolutions' outputs, compute the rest again in backward.
+"""Batch norm at the memory of none: keep the convolutions' outputs, make the rest again in backward.
 
 A layer conv-norm-activation keeps two maps for its backward: the convolution's output, which the norm needs, and the
-activation's, which the next convolution needs. The second follows from the first at little cost. PyTorch's selective
-activation checkpointing makes the exchange: what lies between two convolutions is a checkpointed segment.
+activation's, which the next convolution needs. The second follows from the first, and from the statistics that the
+norm has taken, in one pass over it. So autograd, when it saves a map that can be made again, is given the way to make
+it instead (`torch.autograd.graph.saved_tensors_hooks`).
 """
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from itertools import count
-from typing import Any, Literal
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import (
-    CheckpointPolicy,
-    SelectiveCheckpointContext,
-    checkpoint,
-    create_selective_checkpoint_contexts,
-)
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn import functional as F
 
 from restore.models.blocks import ResidualBlock
 from restore.models.norm import Norm, normalises_output
@@ -31,81 +27,143 @@ def sequential(norm: Norm, recompute: Recompute) -> type[nn.Sequential]:
 
 
 class Recomputed(nn.Sequential):
-    """Layers in turn, as nn.Sequential has them, whose norms and activations run again in backward.
+    """Layers in turn, as nn.Sequential has them, whose norms and activations are made again in backward.
 
-    A segment ends with a convolution. Residual blocks end with a sum, which is none, so that several of them share a
-    segment and only its first input is kept: half of the blocks, then half of the rest and so on, because backward
-    begins at the end and has freed more by the time it comes to the longer segments.
-
-    Activations must not work in place, or they change the outputs that are kept.
+    So are the sums of residual blocks, each from the sum before it. But the sum of half of the blocks is kept, and of
+    half of the rest and so on, because backward begins at the end and has freed more by the time it comes to the
+    longer stretches.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if not torch.is_grad_enabled():
-            for layer in self:
-                x = layer(x)
-            return x
-        for segment in self._segments():
-            x = checkpoint(segment, x, use_reentrant=False, preserve_rng_state=False, context_fn=segment.contexts)
+        if torch.is_grad_enabled():
+            return _Pass(self, x.device.type).run(x)
+        for layer in self:
+            x = layer(x)
         return x
 
-    def _segments(self) -> Iterator["_Segment"]:
-        layers = list(_flattened(self))
-        blocks = sum(isinstance(layer, ResidualBlock) for layer in layers)
-        segment = _Segment()
-        for layer in layers:
-            if isinstance(layer, ResidualBlock) and len(segment) == max(2, blocks // 2):
-                blocks -= len(segment)
-                yield segment
-                segment = _Segment()
-            segment.append(layer)
-            if isinstance(layer, nn.Conv2d):
-                yield segment
-                segment = _Segment()
-        if len(segment):
-            yield segment
+
+class _Map:
+    """A map that is kept, or that is made when backward first asks for it and let go when its last user has it.
+
+    Attributes:
+        tensor: the map while it exists.
+        make: makes it from the maps of `sources`; None where it is kept.
+        users: how often backward asks for it.
+    """
+
+    def __init__(self, tensor: Tensor | None, users: int = 0) -> None:
+        self.tensor = tensor
+        self.make: Callable[..., Tensor] | None = None
+        self.sources: tuple[_Map, ...] = ()
+        self.users = users
+        self._served = 0
+
+    def made(self, make: Callable[..., Tensor], *sources: "_Map") -> "_Map":
+        """This map, not kept any more."""
+        self.tensor, self.make, self.sources = None, make, sources
+        for source in sources:
+            source.users += 1
+        return self
+
+    def take(self) -> Tensor:
+        tensor = self.tensor
+        if tensor is None:
+            assert self.make is not None
+            self.tensor = tensor = self.make(*(source.take() for source in self.sources))
+        if self.make is not None:
+            self._served = (self._served + 1) % self.users
+            if self._served == 0:
+                self.tensor = None
+        return tensor
 
 
-class _Segment(nn.Sequential):
-    """Layers that run again together, but for their convolutions."""
+class _Pass:
+    """A forward pass in which autograd saves maps."""
 
-    def contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        """What the layers run in at first and again: outputs of convolutions are kept there and taken here.
+    def __init__(self, layers: nn.Sequential, device: str) -> None:
+        self.layers = layers
+        self._kept_sums = _halfway(sum(isinstance(module, ResidualBlock) for module in layers.modules()))
+        self._blocks = 0
+        self._saved: list[_Map] = []
+        self._autocast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
 
-        A convolution at the end is left out: the repetition stops at its input.
-        """
-        convolutions = sum(isinstance(module, nn.Conv2d) for module in self.modules())
-        kept = convolutions - isinstance(self[-1], nn.Conv2d)
-        if not kept:
-            return nullcontext(), self._repetition(nullcontext())
-        seen = {False: count(), True: count()}
+    def run(self, x: Tensor) -> Tensor:
+        with saved_tensors_hooks(self._save, self._restore):
+            return self._through(self.layers, x, _Map(_bare(x)))[0]
 
-        def policy(context: SelectiveCheckpointContext, operation: Any, *_: Any, **__: Any) -> CheckpointPolicy:
-            convolves = operation is torch.ops.aten.convolution.default
-            keep = convolves and next(seen[context.is_recompute]) < kept
-            return CheckpointPolicy.MUST_SAVE if keep else CheckpointPolicy.MUST_RECOMPUTE
+    def _save(self, tensor: Tensor) -> _Map:
+        self._saved.append(_Map(_bare(tensor), users=1))
+        return self._saved[-1]
 
-        first, again = create_selective_checkpoint_contexts(policy)  # type: ignore[no-untyped-call]
-        return first, self._repetition(again)
+    def _restore(self, saved: _Map) -> Tensor:
+        with torch.no_grad(), torch.autocast(*self._autocast):
+            return saved.take()
 
-    @contextmanager
-    def _repetition(self, again: AbstractContextManager[None]) -> Iterator[None]:
-        """Batch norms have counted this batch: they update a copy of their running statistics."""
-        norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
-        statistics = [(norm, name, buffer) for norm in norms for name, buffer in norm.named_buffers()]
-        for norm, name, buffer in statistics:
-            setattr(norm, name, buffer.clone())
-        try:
-            with again:
-                yield
-        finally:
-            for norm, name, buffer in statistics:
-                setattr(norm, name, buffer)
-
-
-def _flattened(layers: nn.Sequential) -> Iterator[nn.Module]:
-    for layer in layers:
+    def _through(self, layer: nn.Module, x: Tensor, source: _Map) -> tuple[Tensor, _Map]:
+        """What the layer makes of `x`, as a tensor and as a map."""
         if isinstance(layer, nn.Sequential):
-            yield from _flattened(layer)
-        else:
-            yield layer
+            for part in layer:
+                x, source = self._through(part, x, source)
+            return x, source
+        if isinstance(layer, ResidualBlock):
+            residual, change = self._through(layer.body, x, source)
+            x = layer.add(x, residual)
+            self._blocks += 1
+            if self._blocks in self._kept_sums:
+                return x, _Map(_bare(x))
+            return x, _Map(None).made(layer.add, source, change)
+        y = layer(x)
+        make = _way_to_make(layer, source, y)
+        result = _Map(None).made(make, source) if make else _Map(_bare(y))
+        for saved in self._saved:
+            for tensor, known in ((y, result), (x, source)):
+                if _same(saved.tensor, tensor):
+                    if known.make:
+                        saved.made(_itself, known)
+                    break
+        self._saved.clear()
+        return y, result
+
+
+def _way_to_make(layer: nn.Module, source: _Map, output: Tensor) -> Callable[[Tensor], Tensor] | None:
+    """How a layer's output is made again from its input; None where it is kept."""
+    match layer:
+        case nn.BatchNorm2d() if layer.training:
+            if output.grad_fn is None:
+                return None
+            mean, deviation = output.grad_fn._saved_result1, output.grad_fn._saved_result2
+            return partial(
+                F.batch_norm,
+                running_mean=mean,
+                running_var=torch.ones_like(mean),
+                weight=layer.weight.data * deviation,
+                bias=layer.bias,
+                eps=1e-30,
+            )
+        case nn.BatchNorm2d() | nn.GroupNorm() | nn.InstanceNorm2d():
+            return layer.forward
+        case nn.ReLU() | nn.PReLU() if source.make:
+            return layer.forward
+    return None
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.untyped_storage()._cdata == b.untyped_storage()._cdata and a.shape == b.shape and a.stride() == b.stride()
+
+
+def _bare(tensor: Tensor) -> Tensor:
+    """The tensor without its history, which would hold what holds the tensor."""
+    return tensor if tensor.is_leaf else tensor.detach()
+
+
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _halfway(blocks: int) -> set[int]:
+    """Numbers of the blocks"""
+    kept, done = set(), 0
+    while blocks - done > 2:
+        done += max(2, (blocks - done) // 2)
+        kept.add(done)
+    return kept
