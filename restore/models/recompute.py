@@ -1,14 +1,15 @@
 """Batch norm at the memory of none: keep the convolutions' outputs, make the rest again in backward.
 
 A layer conv-norm-activation keeps two maps for its backward: the convolution's output, which the norm needs, and the
-activation's, which the next convolution needs. The second follows from the first, and from the statistics that the
-norm has taken, in one pass over it. So autograd, when it saves a map that can be made again, is given the way to make
-it instead (`torch.autograd.graph.saved_tensors_hooks`).
+activation's, which the next convolution needs. The second follows from the first and the statistics that the norm has
+taken, in one pass over it. So where autograd saves a map that can be made again, it is given the way to make it
+instead, by `torch.autograd.graph.saved_tensors_hooks`.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,116 +30,127 @@ def sequential(norm: Norm, recompute: Recompute) -> type[nn.Sequential]:
 class Recomputed(nn.Sequential):
     """Layers in turn, as nn.Sequential has them, whose norms and activations are made again in backward.
 
-    So are the sums of residual blocks, each from the sum before it. But the sum of half of the blocks is kept, and of
-    half of the rest and so on, because backward begins at the end and has freed more by the time it comes to the
-    longer stretches.
+    So are the sums of residual blocks, each from the sum before it. But the sum behind half of the blocks is kept, and
+    behind half of the rest and so on, because backward begins at the end and has freed more by the time it comes to
+    the longer stretches.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         if torch.is_grad_enabled():
-            return _Pass(self, x.device.type).run(x)
+            restored: Tensor = _run(self, x)
+            return restored
         for layer in self:
             x = layer(x)
         return x
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _run(layers: nn.Sequential, x: Tensor) -> Tensor:
+    blocks = sum(isinstance(module, ResidualBlock) for module in layers.modules())
+    this = _Pass(x.device.type, blocks)
+    with saved_tensors_hooks(this.save, this.restore):
+        return this.through(layers, x, _Map(_bare(x)))[0]
+
+
 class _Map:
     """A map that is kept, or that is made when backward first asks for it and let go when its last user has it.
 
-    Attributes:
-        tensor: the map while it exists.
-        make: makes it from the maps of `sources`; None where it is kept.
-        users: how often backward asks for it.
+    Args:
+        kept: the map; None where it is made.
+        make: makes it from the maps of `sources`.
+        sources: what it is made from.
     """
 
-    def __init__(self, tensor: Tensor | None, users: int = 0) -> None:
-        self.tensor = tensor
-        self.make: Callable[..., Tensor] | None = None
-        self.sources: tuple[_Map, ...] = ()
-        self.users = users
+    def __init__(self, kept: Tensor | None, make: Callable[..., Tensor] | None = None, *sources: "_Map") -> None:
+        self.tensor = kept
+        self.make = make
+        self.sources = sources
+        self.users = 0
         self._served = 0
-
-    def made(self, make: Callable[..., Tensor], *sources: "_Map") -> "_Map":
-        """This map, not kept any more."""
-        self.tensor, self.make, self.sources = None, make, sources
         for source in sources:
             source.users += 1
-        return self
 
     def take(self) -> Tensor:
         tensor = self.tensor
-        if tensor is None:
-            assert self.make is not None
-            self.tensor = tensor = self.make(*(source.take() for source in self.sources))
         if self.make is not None:
+            if tensor is None:
+                tensor = self.make(*(source.take() for source in self.sources))
             self._served = (self._served + 1) % self.users
-            if self._served == 0:
-                self.tensor = None
+            self.tensor = tensor if self._served else None
+        assert tensor is not None
         return tensor
 
 
+@dataclass
+class _Saved:
+    """What autograd holds in place of a tensor that it saves."""
+
+    content: Tensor | _Map
+
+
 class _Pass:
-    """A forward pass in which autograd saves maps."""
+    """One pass forward, and what its backward asks for."""
 
-    def __init__(self, layers: nn.Sequential, device: str) -> None:
-        self.layers = layers
-        self._kept_sums = _halfway(sum(isinstance(module, ResidualBlock) for module in layers.modules()))
-        self._blocks = 0
-        self._saved: list[_Map] = []
+    def __init__(self, device: str, blocks: int) -> None:
         self._autocast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
+        self._kept_blocks = _halfway(blocks)
+        self._block = 0
+        self._saved: list[_Saved] = []
 
-    def run(self, x: Tensor) -> Tensor:
-        with saved_tensors_hooks(self._save, self._restore):
-            return self._through(self.layers, x, _Map(_bare(x)))[0]
-
-    def _save(self, tensor: Tensor) -> _Map:
-        self._saved.append(_Map(_bare(tensor), users=1))
+    def save(self, tensor: Tensor) -> _Saved:
+        self._saved.append(_Saved(_bare(tensor)))
         return self._saved[-1]
 
-    def _restore(self, saved: _Map) -> Tensor:
+    def restore(self, saved: _Saved) -> Tensor:
+        if isinstance(saved.content, Tensor):
+            return saved.content
         with torch.no_grad(), torch.autocast(*self._autocast):
-            return saved.take()
+            return saved.content.take()
 
-    def _through(self, layer: nn.Module, x: Tensor, source: _Map) -> tuple[Tensor, _Map]:
-        """What the layer makes of `x`, as a tensor and as a map."""
+    def through(self, layer: nn.Module, x: Tensor, source: _Map) -> tuple[Tensor, _Map]:
+        """A layer's output as a tensor and as a map, from its input as both."""
         if isinstance(layer, nn.Sequential):
             for part in layer:
-                x, source = self._through(part, x, source)
+                x, source = self.through(part, x, source)
             return x, source
         if isinstance(layer, ResidualBlock):
-            residual, change = self._through(layer.body, x, source)
+            residual, change = self.through(layer.body, x, source)
             x = layer.add(x, residual)
-            self._blocks += 1
-            if self._blocks in self._kept_sums:
-                return x, _Map(_bare(x))
-            return x, _Map(None).made(layer.add, source, change)
+            self._block += 1
+            keep = self._block in self._kept_blocks
+            return x, _Map(_bare(x)) if keep else _Map(None, layer.add, source, change)
         y = layer(x)
         make = _way_to_make(layer, source, y)
-        result = _Map(None).made(make, source) if make else _Map(_bare(y))
-        for saved in self._saved:
-            for tensor, known in ((y, result), (x, source)):
-                if _same(saved.tensor, tensor):
-                    if known.make:
-                        saved.made(_itself, known)
-                    break
-        self._saved.clear()
+        result = _Map(None, make, source) if make else _Map(_bare(y))
+        self._settle((y, result), (x, source))
         return y, result
+
+    def _settle(self, *known: tuple[Tensor, _Map]) -> None:
+        """Give up those of the tensors just saved that are maps which can be made again."""
+        for saved in self._saved:
+            assert isinstance(saved.content, Tensor)
+            found = next((known_as for tensor, known_as in known if _same(saved.content, tensor)), None)
+            if found and found.make:
+                saved.content = found
+                found.users += 1
+        self._saved.clear()
 
 
 def _way_to_make(layer: nn.Module, source: _Map, output: Tensor) -> Callable[[Tensor], Tensor] | None:
     """How a layer's output is made again from its input; None where it is kept."""
     match layer:
         case nn.BatchNorm2d() if layer.training:
-            if output.grad_fn is None:
+            node: Any = output.grad_fn
+            if node is None:
                 return None
-            mean, deviation = output.grad_fn._saved_result1, output.grad_fn._saved_result2
+            mean, inverse_deviation = node._saved_result1, node._saved_result2
             return partial(
                 F.batch_norm,
                 running_mean=mean,
                 running_var=torch.ones_like(mean),
-                weight=layer.weight.data * deviation,
-                bias=layer.bias,
-                eps=1e-30,
+                weight=layer.weight.detach() * inverse_deviation,
+                bias=layer.bias.detach(),
+                eps=1e-30,  # must be positive; the deviation has it already
             )
         case nn.BatchNorm2d() | nn.GroupNorm() | nn.InstanceNorm2d():
             return layer.forward
@@ -152,17 +164,14 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 
 def _bare(tensor: Tensor) -> Tensor:
-    """The tensor without its history, which would hold what holds the tensor."""
+    """The tensor without its history, which holds what is saved."""
     return tensor if tensor.is_leaf else tensor.detach()
 
 
-def _itself(tensor: Tensor) -> Tensor:
-    return tensor
-
-
 def _halfway(blocks: int) -> set[int]:
-    """Numbers of the blocks"""
-    kept, done = set(), 0
+    """The numbers of the blocks behind which sums are kept."""
+    kept = set()
+    done = 0
     while blocks - done > 2:
         done += max(2, (blocks - done) // 2)
         kept.add(done)
