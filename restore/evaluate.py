@@ -11,7 +11,8 @@ import torch
 
 from restore import command
 from restore.benchmark import Outcome, Show, default_protocol, measure, score_folder
-from restore.checkpoint import Weights, load_weights
+from restore.checkpoint import Weights
+from restore.compat import load_any
 from restore.data.catalog import NAMES, default_root, find_images
 from restore.data.degradation import Bicubic, BicubicBlur, Degradation, GaussianNoise, Jpeg
 from restore.data.pairs import NOISE_SEED, ImagePair
@@ -89,7 +90,7 @@ def _measure_all(args: argparse.Namespace, show: Show) -> list[Row]:
     for name in args.weights:
         if name in BASELINES:
             continue
-        weights = load_weights(Path(name))
+        weights = load_any(Path(name))
         weights.network.to(args.device)
         for degradation in _degradations(name, weights, args.sigma, args.quality, args.scale):
             task = tasks.setdefault((degradation, weights.network.channels), {_baseline_name(degradation): None})

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from restore import command
-from restore.checkpoint import load_weights
+from restore.compat import load_any
 from restore.errors import UserError
 from restore.images.io import has_alpha, list_images, read_image, write_image
 from restore.inference import restore_image
@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--device", type=command.device, default=command.best_device(), help="default: %(default)s")
     args = parser.parse_args(argv)
 
-    network = load_weights(args.weights).network.to(args.device)
+    network = load_any(args.weights).network.to(args.device)
     jobs = _plan(args.input, args.output)
     failures: list[str] = []
     remarks: list[str] = []
