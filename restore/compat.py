@@ -6,6 +6,7 @@ the clean image is returned, from the layout. What no file tells has the publish
 Nothing in a file is executed.
 """
 
+import io
 import logging
 import math
 import re
@@ -18,10 +19,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
 from restore.checkpoint import Weights, load_weights, read_tensors
 from restore.errors import UserError
+from restore.images.io import write_atomically
 from restore.models import EDSR, MDSR, DnCNN, NetworkSpec, Norm, RestorationNetwork, build
 from restore.models.edsr import DIV2K_MEAN
 from restore.models.fold import fold
@@ -72,24 +75,39 @@ def load_any(path: Path, *, res_scale: float | None = None, scale: int | None = 
     return Weights(network.eval(), degradation, {"imported": imported})
 
 
-def as_layout(network: RestorationNetwork, layout: str) -> tuple[dict[str, Tensor], str]:
-    """The tensors of `network` under another project's names, norm folded, and how that project rebuilds it.
+def save_layout(path: Path, network: RestorationNetwork, layout: str) -> str:
+    """Write a network as another project's checkpoint, norms folded, atomically.
 
     Args:
+        path: ends in `.pt` or `.pth` (`torch.save` of tensors by name) or `.safetensors`.
         network: in any mode; is not changed.
         layout: one of `WRITABLE`.
 
+    Returns:
+        What rebuilds the network there.
+
     Raises:
-        UserError: the project has no such network.
+        UserError: the project has no such network, the suffix is another, or the file cannot be written.
     """
     options = [option for option in WRITABLE[layout] if option.network is type(network)]
     if not options:
         names = " and ".join(option.network.__name__ for option in WRITABLE[layout])
         raise UserError(f"the layout {layout} holds {names}, not {type(network).__name__}")
-    folded = fold(network)
+    folded = fold(network).cpu()
     if folded.norm != "none":
         raise UserError(f"the layout {layout} has no norm {network.norm!r}, and it cannot be merged into convolutions")
-    return options[0].write(folded)
+    tensors, opens = options[0].write(folded)
+    match path.suffix:
+        case ".safetensors":
+            content = save(tensors)
+        case ".pt" | ".pth":
+            file = io.BytesIO()
+            torch.save({"params": tensors} if layout == "basicsr" else tensors, file)
+            content = file.getvalue()
+        case _:
+            raise UserError(f"{path}: the layout {layout} needs the suffix .pt, .pth or .safetensors")
+    write_atomically(path, content)
+    return opens
 
 
 class Layout(ABC):
@@ -137,7 +155,7 @@ class Layout(ABC):
     def write(self, network: Any) -> tuple[dict[str, Tensor], str]:
         """The tensors of `network`, which has no norm, and what rebuilds it in its project."""
         ours = network.state_dict()
-        theirs = {name: ours[own].contiguous() for own, name in self.names(network).items()}
+        theirs = {name: ours[own].detach().contiguous() for own, name in self.names(network).items()}
         words = network.spec.arguments | {"scale": "+".join(map(str, network.all_scales))}
         return self.constants(network) | theirs, self.opens.format_map(words)
 

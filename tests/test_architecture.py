@@ -20,13 +20,14 @@ MAY_USE: dict[str, set[str]] = {
     "provenance": set(),
     "checkpoint": FOUNDATION,
     "compat": FOUNDATION | {"checkpoint"},
+    "portable": FOUNDATION,
     "inference": FOUNDATION,
     "benchmark": FOUNDATION | {"inference"},
     "report": FOUNDATION,
     "profiling": FOUNDATION,
     "training": FOUNDATION | {"checkpoint", "inference", "benchmark", "report", "provenance", "profiling"},
 }
-ENTRIES = {"train", "infer", "evaluate", "convert", "memory", "command", "__init__"}
+ENTRIES = {"train", "infer", "evaluate", "convert", "export", "memory", "command", "__init__"}
 
 
 def room(path: Path) -> str:

@@ -8,9 +8,9 @@ from types import ModuleType
 
 import pytest
 
-from restore import command, convert, evaluate, infer, memory, train
+from restore import command, convert, evaluate, export, infer, memory, train
 
-COMMANDS = {module.__name__: module for module in (train, infer, evaluate, convert, memory)}
+COMMANDS = {module.__name__: module for module in (train, infer, evaluate, convert, export, memory)}
 
 
 @pytest.mark.parametrize("module", COMMANDS.values(), ids=list(COMMANDS))
@@ -36,6 +36,8 @@ def test_help_shows_examples(module: ModuleType, capsys: pytest.CaptureFixture[s
     ("infer", "--input .", "the following arguments are required: --weights, --output"),
     ("infer", "--weights w --input . --output out --device abacus", "argument --device: abacus is not to be had here"),
     ("convert", "gone.pth --output w.safetensors", "gone.pth: no such weights file"),
+    ("export", "gone.pth --format onnx --output w.onnx", "gone.pth: no such weights file"),
+    ("export", "w.pth --format abacus --output w.onnx", "argument --format: invalid choice: 'abacus'"),
     ("evaluate", "--weights noisy --data Set99", "Set99: neither a folder nor a known data set"),
 ])  # fmt: skip
 def test_a_mistake_is_one_line_that_names_it(
