@@ -71,10 +71,8 @@ def _compare(network: RestorationNetwork, program: Program, path: Path) -> float
 
 def _to_onnx(network: RestorationNetwork, path: Path) -> None:
     _need("onnx")
-    axes = {
-        "degraded": {0: "batch", 2: "height", 3: "width"},
-        "restored": {0: "batch", 2: "height_out", 3: "width_out"},
-    }
+    sizes = {0: "batch", 2: "height", 3: "width"}
+    larger = {0: "batch", 2: "restored_height", 3: "restored_width"}
     torch.onnx.export(
         network,
         (_example(network),),
@@ -82,7 +80,7 @@ def _to_onnx(network: RestorationNetwork, path: Path) -> None:
         dynamo=False,  # the newer exporter needs another package and gives these networks the same graph
         input_names=["degraded"],
         output_names=["restored"],
-        dynamic_axes=axes,
+        dynamic_axes={"degraded": sizes, "restored": larger},
         opset_version=17,
     )
 

@@ -25,7 +25,7 @@ MAY_USE: dict[str, set[str]] = {
     "benchmark": FOUNDATION | {"inference"},
     "report": FOUNDATION,
     "profiling": FOUNDATION,
-    "training": FOUNDATION | {"checkpoint", "inference", "benchmark", "report", "provenance", "profiling"},
+    "training": FOUNDATION | {"checkpoint", "compat", "inference", "benchmark", "report", "provenance", "profiling"},
 }
 ENTRIES = {"train", "infer", "evaluate", "convert", "export", "memory", "command", "__init__"}
 

@@ -83,9 +83,8 @@ def test_a_torch_program_computes_what_the_network_computes_and_holds_no_code(tm
 def test_a_program_that_differs_is_not_kept(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("onnx", "onnxruntime", "openvino"):
         pytest.importorskip(package)
-    suffixes, convert, load = FORMS[form]
-    broken = FORMS[form]._replace(load=lambda path: lambda x: 1.001 * load(path)(x))
-    monkeypatch.setitem(FORMS, form, broken)
+    suffixes, _, load = FORMS[form]
+    monkeypatch.setitem(FORMS, form, FORMS[form]._replace(load=lambda path: lambda x: 1.001 * load(path)(x)))
     network = DnCNN(features=4, depth=4)
     with pytest.raises(UserError, match=r"not written, because the program differs .* at 17x16"):
         write_program(network, form, tmp_path / f"w{suffixes[-1]}")

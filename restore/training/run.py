@@ -26,6 +26,7 @@ from restore.training.callbacks import DivergenceGuard, LastCheckpoint, Progress
 from restore.training.datamodule import PatchData
 from restore.training.memory_log import MemoryLog
 from restore.training.module import Optimization, RestorationModule
+from restore.training.warm_start import start_from
 
 LOG = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ def fit(
     output: Path,
     *,
     trainer: Mapping[str, Any],
+    weights: Path | None = None,
     resume: str | None = None,
     checkpoint_every: int = 500,
     config: str = "",
@@ -53,6 +55,8 @@ def fit(
         output: the run folder.
         trainer: arguments of Lightning's Trainer, e.g. `{"max_steps": 1000}`; callbacks are added to ours, a logger
             replaces ours.
+        weights: a weights file to start from, of the same network or of one for another scale (see `start_from`);
+            not read where a run is resumed.
         resume: `auto` continues from the folder's last checkpoint if there is one; a path from that file.
         checkpoint_every: steps between checkpoints to resume from; one is kept, also at the end of each epoch.
         config: the text of `config.yaml`.
@@ -61,11 +65,13 @@ def fit(
         What `summary.json` holds; empty on all ranks but the first.
 
     Raises:
-        UserError: the folder holds a run and `resume` is None, data are missing, `trainer` is refused by Lightning, or
+        UserError: the folder holds a run and `resume` is None, `weights` do not fit, data are missing, `trainer` is refused by Lightning, or
             the loss diverged.
     """
     last = output / "checkpoints" / "last.ckpt"
     start = _starting_point(resume, last)
+    if weights and not start:
+        start_from(network, weights)
     data.prepare(network)
     assert data.degradation is not None
     protocol = default_protocol(data.val_images, data.degradation, network.channels)
@@ -103,6 +109,7 @@ def fit(
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "train": {"set": data.train, "images": len(data.train_images.clean)},
         "optim": asdict(optim),
+        "weights_at_start": str(weights) if weights else None,
         "seed": data.seed,
         "patch_size": data.patch_size,
         "batch_size": data.batch_size,
