@@ -94,7 +94,7 @@ def _measure_all(args: argparse.Namespace, show: Show) -> list[Row]:
         weights.network.to(args.device)
         for degradation in _degradations(name, weights, args.sigma, args.quality, args.scale):
             task = tasks.setdefault((degradation, weights.network.channels), {_baseline_name(degradation): None})
-            task[name] = weights.network
+            task[name] = weights.network.at(degradation.scale)
     for name in args.weights:
         if name not in BASELINES:
             continue
@@ -118,10 +118,9 @@ def _measure_all(args: argparse.Namespace, show: Show) -> list[Row]:
 def _degradations(
     name: str, weights: Weights, sigmas: list[float], qualities: list[int], scales: list[int]
 ) -> list[Degradation]:
-    """Under what to measure a network: its scale, else what is asked for, else the single level it was trained on."""
-    scale = weights.network.scale
-    if scale > 1:
-        return [Bicubic(scale)]
+    """Under what to measure a network: its scales, else what is asked for, else the single level it was trained on."""
+    if weights.network.scale > 1:
+        return [Bicubic(scale) for scale in weights.network.all_scales]
     asked: list[Degradation] = [
         *map(GaussianNoise, sigmas),
         *map(Jpeg, qualities),

@@ -22,10 +22,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, required=True, help="a weights file")
     parser.add_argument("--input", type=Path, nargs="+", required=True, help="images and folders of images")
     parser.add_argument("--output", type=Path, required=True, help="folder for the restored images, same names")
+    parser.add_argument("--scale", type=int, help="at which an MDSR is to work (default: as in the file)")
     parser.add_argument("--device", type=command.device, default=command.best_device(), help="default: %(default)s")
     args = parser.parse_args(argv)
 
-    network = load_any(args.weights).network.to(args.device)
+    network = load_any(args.weights, scale=args.scale).network.to(args.device)
     jobs = _plan(args.input, args.output)
     failures: list[str] = []
     remarks: list[str] = []

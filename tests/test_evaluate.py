@@ -12,7 +12,7 @@ from restore import evaluate
 from restore.checkpoint import Weights, save_weights
 from restore.errors import UserError
 from restore.images.io import read_image, write_image
-from restore.models import EDSR, DnCNN
+from restore.models import EDSR, MDSR, DnCNN
 
 
 def rows(tmp_path: Path, *args: str) -> list[dict]:
@@ -49,6 +49,18 @@ def weights(tmp_path: Path) -> Path:
     degradation = {"class_path": "GaussianNoise", "init_args": {"sigma": 25.0}}
     save_weights(tmp_path / "w.safetensors", Weights(network, degradation))
     return tmp_path / "w.safetensors"
+
+
+def test_an_mdsr_is_measured_at_each_of_its_scales(tmp_path: Path, image_folder: Path) -> None:
+    network = MDSR(features=4, blocks=1, scales=(2, 3), scale=3)
+    save_weights(tmp_path / "w.safetensors", Weights(network))
+    save_weights(tmp_path / "twice.safetensors", Weights(network.at(2)))
+    found = rows(tmp_path, "--weights", str(tmp_path / "w.safetensors"), "--data", str(image_folder))
+    assert [(row["degradation"], row["model"] == "bicubic") for row in found] == [
+        ("bicubic x2", True), ("bicubic x2", False), ("bicubic x3", True), ("bicubic x3", False),
+    ]  # fmt: skip
+    again = rows(tmp_path, "--weights", str(tmp_path / "twice.safetensors"), "--data", str(image_folder))
+    assert [row["psnr"] for row in again] == [row["psnr"] for row in found]
 
 
 def test_a_network_stands_beside_its_baseline_at_the_level_it_was_trained_for(weights: Path, tmp_path: Path) -> None:

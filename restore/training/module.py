@@ -115,7 +115,7 @@ class RestorationModule(LightningModule):
         self._loss = LOSSES[optim.loss]
 
     def training_step(self, pair: Pair, batch_idx: int) -> Tensor:
-        loss = self._loss(self.network(pair.degraded).float(), pair.clean).mean()
+        loss = self._loss(self.network.at(pair.scale)(pair.degraded).float(), pair.clean).mean()
         self.log("train/loss", loss, prog_bar=True)
         return loss
 

@@ -65,8 +65,8 @@ def fit(
         What `summary.json` holds; empty on all ranks but the first.
 
     Raises:
-        UserError: the folder holds a run and `resume` is None, `weights` do not fit, data are missing, `trainer` is refused by Lightning, or
-            the loss diverged.
+        UserError: the folder holds a run and `resume` is None, `weights` do not fit, data are missing, `trainer` is
+            refused by Lightning, or the loss diverged.
     """
     last = output / "checkpoints" / "last.ckpt"
     start = _starting_point(resume, last)

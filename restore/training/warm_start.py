@@ -37,10 +37,5 @@ def start_from(network: RestorationNetwork, path: Path) -> None:
     if strays := [name for name in (*new, *left) if not name.startswith(ENLARGING)]:
         raise UserError(f"{path}: does not fit the model in {', '.join(strays)}")
     network.load_state_dict(own | fitting)
-    rank_zero_only(LOG.info)(
-        "Starting from %s (x%d): %d tensors; new: %s",
-        path,
-        weights.network.scale,
-        len(fitting),
-        ", ".join(new) or "none",
-    )
+    words = ", ".join(new) or "none"
+    rank_zero_only(LOG.info)(f"Starting from {path} (x{weights.network.scale}): {len(fitting)} tensors; new: {words}")
