@@ -3,6 +3,7 @@
 Norms are folded. Each program is run and compared with the network before its file is kept.
 """
 
+import copy
 import importlib
 import tempfile
 import warnings
@@ -42,12 +43,13 @@ def write_program(network: RestorationNetwork, form: str, path: Path) -> float:
     suffixes, convert, load = FORMS[form]
     if path.suffix != suffixes[-1]:
         raise UserError(f"{path}: the format {form} needs the suffix {suffixes[-1]}")
-    folded = fold(network).cpu().float()
+    original = copy.deepcopy(network).cpu().float().eval()
+    folded = fold(original)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporters, about themselves
         draft = Path(folder) / path.name
         convert(folded, draft)
-        difference = _compare(folded, load(draft), path)
+        difference = _compare(original, load(draft), path)
         for suffix in suffixes:
             write_atomically(path.with_suffix(suffix), draft.with_suffix(suffix).read_bytes())
     return difference

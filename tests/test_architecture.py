@@ -18,6 +18,7 @@ MAY_USE: dict[str, set[str]] = {
     "data": {"images"},
     "metrics": {"images"},
     "provenance": set(),
+    "hardware": set(),
     "checkpoint": FOUNDATION,
     "compat": FOUNDATION | {"checkpoint"},
     "portable": FOUNDATION,
@@ -25,7 +26,8 @@ MAY_USE: dict[str, set[str]] = {
     "benchmark": FOUNDATION | {"inference"},
     "report": FOUNDATION,
     "profiling": FOUNDATION,
-    "training": FOUNDATION | {"checkpoint", "compat", "inference", "benchmark", "report", "provenance", "profiling"},
+    "training": FOUNDATION
+    | {"checkpoint", "compat", "inference", "benchmark", "report", "provenance", "profiling", "hardware"},
 }
 ENTRIES = {"train", "infer", "evaluate", "convert", "export", "memory", "command", "__init__"}
 
