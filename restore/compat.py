@@ -251,8 +251,11 @@ class EDSRLayout(Layout):
         arguments["res_scale"] = 0.1 if (arguments["blocks"], arguments["features"]) == (32, 256) else 1.0
         return NetworkSpec("EDSR", arguments)
 
-    def rename(self, module: str, network: Any) -> str:
-        return self._rename(module)
+    def rename(self, module: str, network: Any = None) -> str:
+        for pattern, theirs in self.renames:
+            if match := re.fullmatch(pattern, module):
+                return match.expand(theirs)
+        return module
 
     def constants(self, network: EDSR | MDSR) -> dict[str, Tensor]:
         if self.rgb_range is not None:
@@ -286,14 +289,8 @@ class EDSRLayout(Layout):
         keys = [self._key(f"{upsampler}.{place}") for place in (0, 2, 4)]  # a pixel shuffle behind each
         return math.prod(math.isqrt(tensors[key].shape[0] // tensors[key].shape[1]) for key in keys if key in tensors)
 
-    def _rename(self, module: str) -> str:
-        for pattern, theirs in self.renames:
-            if match := re.fullmatch(pattern, module):
-                return match.expand(theirs)
-        return module
-
     def _key(self, module: str) -> str:
-        return f"{self._rename(module)}.weight"
+        return f"{self.rename(module)}.weight"
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ def _need(package: str) -> Any:
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise UserError(f"this format needs the package {package}: pip install 'restore[export]'") from error
+        raise UserError(f"this format needs a package that is not here: pip install {package}") from error
 
 
 class Form(NamedTuple):
