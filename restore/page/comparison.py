@@ -9,7 +9,7 @@ import numpy as np
 
 from restore.images.color import with_channels
 from restore.images.io import Image
-from restore.page.sections import Comparison, Section, Table, View, data_uri, write_page
+from restore.page.sections import Comparison, Section, Table, View, data_uri, decimals, write_page
 
 LONGEST_SIDE = 1200  # of an image in the page; larger ones are reduced
 CROP = 96
@@ -46,7 +46,7 @@ class ComparisonPage:
             scores: for the table, such as {"PSNR (dB)": 29.2}.
         """
         height, width = after.shape[:2]
-        self._rows.append({"image": name, "width": str(width), "height": str(height), **(scores or {})})
+        self._rows.append({"image": name, "width": width, "height": height, **(scores or {})})
         if len(self._comparisons) == self._sliders:
             return
         if before.shape[:2] != (height, width):
@@ -54,7 +54,7 @@ class ComparisonPage:
         versions = {"input": before, "restored": after} | ({} if truth is None else {"truth": truth})
         top, left = _most_changed(before, after)
         views = [_view(label, image, top, left) for label, image in versions.items()]
-        facts = [f"{label} {value:.2f}" for label, value in (scores or {}).items()]
+        facts = [f"{label} {decimals(label, value)}" for label, value in (scores or {}).items()]
         self._comparisons.append(Comparison(name, views, width, height, facts))
 
     def write(self, path: Path, title: str, settings: Mapping[str, object]) -> None:

@@ -15,12 +15,16 @@ from restore.images.io import write_atomically
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of the same keys; each column can be sorted by. Numbers are shown with `digits` decimals."""
+    """Rows of the same keys; each column can be sorted by.
+
+    Attributes:
+        rows: words and numbers; of a number, `decimals` says how many are shown.
+        note: above the table.
+    """
 
     title: str
     rows: Sequence[Mapping[str, str | float]]
     note: str = ""
-    digits: int = 2
     kind: Literal["table"] = "table"
 
 
@@ -63,6 +67,11 @@ class Comparison:
 Section = Table | Figure | Comparison
 
 
+def decimals(column: str, value: float) -> str:
+    """A number as the field writes it: SSIM with four decimals, whole numbers with none, all else with two."""
+    return f"{value:.4f}" if "SSIM" in column else str(value) if isinstance(value, int) else f"{value:.2f}"
+
+
 def data_uri(content: bytes, kind: str) -> str:
     """`content` of the media type `kind`, such as image/png, as an address that holds it."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
@@ -78,6 +87,7 @@ def write_page(
     """
     folder = files("restore.page")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.globals["decimals"] = decimals
     template = environment.from_string(folder.joinpath("page.html").read_text())
     style, script = (Markup(folder.joinpath(name).read_text()) for name in ("page.css", "page.js"))
     shown = {name: _words(value) for name, value in settings.items()}
