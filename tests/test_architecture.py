@@ -25,6 +25,7 @@ MAY_USE: dict[str, set[str]] = {
     "inference": FOUNDATION,
     "benchmark": FOUNDATION | {"inference"},
     "report": FOUNDATION,
+    "page": {"images"},
     "profiling": FOUNDATION,
     "training": FOUNDATION
     | {"checkpoint", "compat", "inference", "benchmark", "report", "provenance", "profiling", "hardware"},
