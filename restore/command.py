@@ -10,6 +10,8 @@ from typing import NoReturn
 import torch
 
 from restore.errors import UserError
+from restore.inference import Ensemble, Runner, Tile, tiled
+from restore.models import RestorationNetwork
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -37,6 +39,39 @@ def device(name: str) -> str:
     except (RuntimeError, AssertionError) as error:
         raise argparse.ArgumentTypeError(f"{name} is not to be had here ({str(error).splitlines()[0]})") from error
     return name
+
+
+def add_runner_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options for how images are restored; see `runner`."""
+    parser.add_argument(
+        "--tile",
+        type=_tile,
+        default="auto",
+        metavar="auto|N|0",
+        help="auto: tiles where an image does not fit into memory; N: tiles of N pixels of the input; 0: none",
+    )
+    parser.add_argument(
+        "--tile-approximate", action="store_true", help="tile also networks for which that changes the result"
+    )
+    parser.add_argument("--ensemble", action="store_true", help="mean over the 8 turns and reflections: 8 x the work")
+
+
+def runner(network: RestorationNetwork, args: argparse.Namespace) -> Runner:
+    """`network`, in eval mode on its device, run as the options of `add_runner_arguments` say.
+
+    Raises:
+        UserError: tiles are asked for and the network cannot be tiled exactly.
+    """
+    inner = Ensemble(network) if args.ensemble else network
+    return tiled(network, args.tile, approximate=args.tile_approximate, runner=inner)
+
+
+def _tile(text: str) -> Tile:
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"auto or a number of pixels, not {text!r}")
+    return int(text)
 
 
 def best_device() -> str:

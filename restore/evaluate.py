@@ -17,8 +17,8 @@ from restore.data.degradation import Bicubic, BicubicBlur, Degradation, Gaussian
 from restore.data.pairs import NOISE_SEED, ImagePair
 from restore.errors import UserError
 from restore.images.io import read_image, write_atomically
+from restore.inference import Runner
 from restore.metrics import PROTOCOLS, Row
-from restore.models import RestorationNetwork
 from restore.provenance import provenance
 from restore.report import Panel, comparison, contact_sheet, print_rows, write_csv
 
@@ -50,6 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--csv", type=Path, help="write the rows")
     parser.add_argument("--sheet", type=Path, help="write a PNG contact sheet: degraded, restored, truth")
     parser.add_argument("--device", type=command.device, default=command.best_device(), help="default: %(default)s")
+    command.add_runner_arguments(parser)
     args = parser.parse_args(argv)
 
     panels: list[list[Panel]] = []
@@ -85,15 +86,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _measure_all(args: argparse.Namespace, show: Show) -> list[Row]:
-    tasks: dict[tuple[Degradation, int], dict[str, RestorationNetwork | None]] = {}
+    tasks: dict[tuple[Degradation, int], dict[str, Runner | None]] = {}
     for name in args.weights:
         if name in BASELINES:
             continue
         weights = load_weights(Path(name))
-        weights.network.to(args.device)
+        runner = command.runner(weights.network.to(args.device), args)
         for degradation in _degradations(name, weights, args.sigma, args.quality, args.scale):
             task = tasks.setdefault((degradation, weights.network.channels), {_baseline_name(degradation): None})
-            task[name] = weights.network
+            task[name] = runner
     for name in args.weights:
         if name not in BASELINES:
             continue

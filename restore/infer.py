@@ -23,9 +23,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--input", type=Path, nargs="+", required=True, help="images and folders of images")
     parser.add_argument("--output", type=Path, required=True, help="folder for the restored images, same names")
     parser.add_argument("--device", type=command.device, default=command.best_device(), help="default: %(default)s")
+    command.add_runner_arguments(parser)
     args = parser.parse_args(argv)
 
-    network = load_weights(args.weights).network.to(args.device)
+    runner = command.runner(load_weights(args.weights).network.to(args.device), args)
     jobs = _plan(args.input, args.output)
     failures: list[str] = []
     remarks: list[str] = []
@@ -34,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     for source, target in progress(jobs, "Restoring"):
         try:
             image = read_image(source)
-            write_image(target, restore_image(network, image))
+            write_image(target, restore_image(runner, image))
         except UserError as error:
             failures.append(str(error))
             continue

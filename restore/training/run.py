@@ -20,6 +20,7 @@ from restore.benchmark import default_protocol, measure
 from restore.checkpoint import Weights, save_weights
 from restore.errors import UserError
 from restore.images.io import write_atomically
+from restore.inference import tiled
 from restore.models import RestorationNetwork
 from restore.provenance import provenance
 from restore.training.callbacks import DivergenceGuard, LastCheckpoint, ProgressBar, SampleSheet, Throughput
@@ -97,7 +98,7 @@ def fit(
     else:
         kept, step = "last", lightning.global_step
     device = lightning.strategy.root_device
-    models = {"baseline": None, "restored": network.to(device).eval()}
+    models = {"baseline": None, "restored": tiled(network.to(device).eval())}
     rows = [row.summary for row in measure(models, data.val_images, data.degradation, protocol, network.channels)]
     training = {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),

@@ -27,7 +27,7 @@ def data(tmp_path: Path) -> PatchData:
 def test_a_run_says_what_it_needs_and_logs_what_it_holds(
     data: PatchData, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory_log, "_free", lambda _: 2**19)
+    monkeypatch.setattr(memory_log, "free_memory", lambda _: 2**19)
     network = DnCNN(depth=5, features=16)
     with caplog.at_level(logging.INFO):
         fit(network, data, Optimization(), tmp_path / "run", trainer=QUIET)
