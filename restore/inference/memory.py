@@ -32,7 +32,7 @@ def free_memory(device: torch.device, root: Path = Path("/")) -> int | None:
     if not meminfo.exists():
         return None
     available = _fields(meminfo)["MemAvailable:"] * 2**10
-    return max(0, min(available, *_free_in_groups(root)))
+    return max(0, min([available, *_free_in_groups(root)]))
 
 
 def _free_in_groups(root: Path) -> Iterator[int]:
