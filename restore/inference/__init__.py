@@ -2,8 +2,7 @@
 
 from restore.inference.ensemble import Ensemble
 from restore.inference.image import baseline, restore_image, restore_tensor
-from restore.inference.memory import free_memory
 from restore.inference.runner import Runner
 from restore.inference.tiling import Tile, tiled
 
-__all__ = ["Ensemble", "Runner", "Tile", "baseline", "free_memory", "restore_image", "restore_tensor", "tiled"]
+__all__ = ["Ensemble", "Runner", "Tile", "baseline", "restore_image", "restore_tensor", "tiled"]

@@ -1,8 +1,6 @@
-"""How much memory is free, and how much a forward pass takes."""
+"""How much memory a forward pass takes."""
 
 import weakref
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,58 +13,10 @@ from restore.models import RestorationNetwork
 SIZE = 16  # of the image that is tried
 
 
-def free_memory(device: torch.device, root: Path = Path("/")) -> int | None:
-    """Bytes that can still be had on a device, or None where that cannot be told.
-
-    Of CUDA's, with what PyTorch holds in reserve. Of a CPU's, what Linux calls available, within the limits of the
-    control groups (containers, batch systems) that this process is in.
-
-    Args:
-        device: whose memory.
-        root: where `proc` and `sys` lie.
-    """
-    if device.type == "cuda":
-        reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + reserve
-    meminfo = root / "proc/meminfo"
-    if not meminfo.exists():
-        return None
-    available = _fields(meminfo)["MemAvailable:"] * 2**10
-    return max(0, min([available, *_free_in_groups(root)]))
-
-
-def _free_in_groups(root: Path) -> Iterator[int]:
-    """Bytes below each limit, of both versions of control groups; memory for files can be had back and is not counted.
-
-    A container sees its own group at the top, under whatever name the host has for it.
-    """
-    groups = root / "proc/self/cgroup"
-    for line in groups.read_text().splitlines() if groups.exists() else ():
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            top, limit, usage, files = root / "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"
-        elif "memory" in controllers.split(","):
-            top, limit, usage = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
-            files = "total_inactive_file"
-        else:
-            continue
-        own = top / path.lstrip("/")
-        for group in (own, *own.parents):
-            if not group.is_relative_to(top) or not (group / limit).exists():
-                continue
-            if (text := (group / limit).read_text().strip()) != "max":
-                yield int(text) - int((group / usage).read_text()) + _fields(group / "memory.stat")[files]
-
-
-def _fields(table: Path) -> dict[str, int]:
-    """The first two words of each line, the second a number."""
-    return {name: int(value) for name, value, *_ in map(str.split, table.read_text().splitlines())}
-
-
 @torch.inference_mode()
 def bytes_per_pixel(network: RestorationNetwork) -> float:
     """Memory at the peak of a forward pass, per pixel of the input, weights and the libraries' workspace left out."""
-    image = torch.zeros(1, network.channels, SIZE, SIZE, device=network.device)
+    image = next(network.parameters()).new_zeros(1, network.channels, SIZE, SIZE)
     ledger = _Ledger()
     with ledger:
         network(image)

@@ -39,7 +39,7 @@ class ReceptiveField(NamedTuple):
 @torch.inference_mode()
 def receptive_field(network: RestorationNetwork) -> ReceptiveField:
     """The receptive field of a network in eval mode, the same in both directions: the larger of the two."""
-    image = torch.zeros(1, network.channels, SIZE, SIZE, device=network.device)
+    image = next(network.parameters()).new_zeros(1, network.channels, SIZE, SIZE)
     following = _Following(image)
     with following:
         restored = network(image)

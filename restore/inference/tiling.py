@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from restore.errors import UserError
-from restore.inference.memory import bytes_per_pixel, free_memory
+from restore.hardware import free_memory
+from restore.inference.memory import bytes_per_pixel
 from restore.inference.receptive_field import receptive_field
 from restore.inference.runner import Runner
 from restore.models import RestorationNetwork

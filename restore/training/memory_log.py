@@ -7,7 +7,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from restore.inference import free_memory
+from restore.hardware import free_memory
 from restore.profiling import Precision, Step, forecast, largest
 from restore.training.datamodule import PatchData
 from restore.training.module import RestorationModule
