@@ -45,7 +45,7 @@ def add_runner_arguments(parser: argparse.ArgumentParser) -> None:
     """Options for how images are restored; see `runner`."""
     parser.add_argument(
         "--tile",
-        type=_tile,
+        type=tile,
         default="auto",
         metavar="auto|N|0",
         help="auto: tiles where an image does not fit into memory; N: tiles of N pixels of the input; 0: none",
@@ -66,7 +66,7 @@ def runner(network: RestorationNetwork, args: argparse.Namespace) -> Runner:
     return tiled(network, args.tile, approximate=args.tile_approximate, runner=inner)
 
 
-def _tile(text: str) -> Tile:
+def tile(text: str) -> Tile:
     if text == "auto":
         return "auto"
     if not text.isdecimal():
