@@ -41,6 +41,15 @@ def device(name: str) -> str:
     return name
 
 
+def tile(text: str) -> Tile:
+    """The type of a `--tile` option."""
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected auto or a number of pixels, found {text!r}")
+    return int(text)
+
+
 def add_runner_arguments(parser: argparse.ArgumentParser) -> None:
     """Options for how images are restored; see `runner`."""
     parser.add_argument(
@@ -48,12 +57,16 @@ def add_runner_arguments(parser: argparse.ArgumentParser) -> None:
         type=tile,
         default="auto",
         metavar="auto|N|0",
-        help="auto: tiles where an image does not fit into memory; N: tiles of N pixels of the input; 0: none",
+        help="N: restore images in tiles of NxN pixels; 0: whole; auto (the default): whole where memory is enough",
     )
     parser.add_argument(
-        "--tile-approximate", action="store_true", help="tile also networks for which that changes the result"
+        "--tile-approximate",
+        action="store_true",
+        help="tile also networks whose results that changes (group norm, ...)",
     )
-    parser.add_argument("--ensemble", action="store_true", help="mean over the 8 turns and reflections: 8 x the work")
+    parser.add_argument(
+        "--ensemble", action="store_true", help="mean over 8 turns and reflections: better, 8 times slower"
+    )
 
 
 def runner(network: RestorationNetwork, args: argparse.Namespace) -> Runner:
@@ -64,14 +77,6 @@ def runner(network: RestorationNetwork, args: argparse.Namespace) -> Runner:
     """
     inner = Ensemble(network) if args.ensemble else network
     return tiled(network, args.tile, approximate=args.tile_approximate, runner=inner)
-
-
-def tile(text: str) -> Tile:
-    if text == "auto":
-        return "auto"
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"auto or a number of pixels, not {text!r}")
-    return int(text)
 
 
 def best_device() -> str:

@@ -35,6 +35,8 @@ def test_help_shows_examples(module: ModuleType, capsys: pytest.CaptureFixture[s
     ("infer", "--weights gone.safetensors --input . --output out", "gone.safetensors: no such weights file"),
     ("infer", "--input .", "the following arguments are required: --weights, --output"),
     ("infer", "--weights w --input . --output out --device abacus", "argument --device: abacus is not to be had here"),
+    ("infer", "--weights w --input . --output out --tile -8", "argument --tile: expected auto or a number of pixels"),
+    ("evaluate", "--weights noisy --data photos --tile big", "expected auto or a number of pixels, found 'big'"),
     ("evaluate", "--weights noisy --data Set99", "Set99: neither a folder nor a known data set"),
 ])  # fmt: skip
 def test_a_mistake_is_one_line_that_names_it(
