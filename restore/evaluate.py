@@ -19,8 +19,8 @@ from restore.data.pairs import NOISE_SEED, ImagePair
 from restore.errors import UserError
 from restore.images.io import read_image, write_atomically
 from restore.images.tensors import to_image
+from restore.inference import Runner
 from restore.metrics import PROTOCOLS, Row
-from restore.models import RestorationNetwork
 from restore.page import ComparisonPage
 from restore.provenance import provenance
 from restore.report import Panel, comparison, contact_sheet, print_rows, write_csv
@@ -56,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         "--report", type=Path, metavar="FILE.html", help="write a page with sliders: degraded, restored, truth"
     )
     parser.add_argument("--device", type=command.device, default=command.best_device(), help="default: %(default)s")
+    command.add_runner_arguments(parser)
     args = parser.parse_args(argv)
 
     panels: list[list[Panel]] = []
@@ -99,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _measure_all(args: argparse.Namespace, show: Show) -> list[Row]:
-    tasks: dict[tuple[Degradation, int], dict[str, RestorationNetwork | None]] = {}
+    tasks: dict[tuple[Degradation, int], dict[str, Runner | None]] = {}
     for name in args.weights:
         if name in BASELINES:
             continue
@@ -107,7 +108,7 @@ def _measure_all(args: argparse.Namespace, show: Show) -> list[Row]:
         weights.network.to(args.device)
         for degradation in _degradations(name, weights, args.sigma, args.quality, args.scale):
             task = tasks.setdefault((degradation, weights.network.channels), {_baseline_name(degradation): None})
-            task[name] = weights.network.at(degradation.scale)
+            task[name] = command.runner(weights.network.at(degradation.scale), args)
     for name in args.weights:
         if name not in BASELINES:
             continue

@@ -24,9 +24,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="folder for the restored images, same names")
     parser.add_argument("--scale", type=int, help="at which an MDSR is to work (default: as in the file)")
     parser.add_argument("--device", type=command.device, default=command.best_device(), help="default: %(default)s")
+    command.add_runner_arguments(parser)
     args = parser.parse_args(argv)
 
-    network = load_any(args.weights, scale=args.scale).network.to(args.device)
+    network = load_any(args.weights, scale=args.scale).network
+    runner = command.runner(network.to(args.device), args)
     jobs = _plan(args.input, args.output)
     failures: list[str] = []
     remarks: list[str] = []
@@ -35,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     for source, target in progress(jobs, "Restoring"):
         try:
             image = read_image(source)
-            write_image(target, restore_image(network, image))
+            write_image(target, restore_image(runner, image))
         except UserError as error:
             failures.append(str(error))
             continue

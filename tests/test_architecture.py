@@ -22,7 +22,7 @@ MAY_USE: dict[str, set[str]] = {
     "checkpoint": FOUNDATION,
     "compat": FOUNDATION | {"checkpoint"},
     "portable": FOUNDATION,
-    "inference": FOUNDATION,
+    "inference": FOUNDATION | {"hardware"},
     "benchmark": FOUNDATION | {"inference"},
     "report": FOUNDATION,
     "page": {"images"},

@@ -38,6 +38,8 @@ def test_help_shows_examples(module: ModuleType, capsys: pytest.CaptureFixture[s
     ("convert", "gone.pth --output w.safetensors", "gone.pth: no such weights file"),
     ("export", "gone.pth --format onnx --output w.onnx", "gone.pth: no such weights file"),
     ("export", "w.pth --format abacus --output w.onnx", "argument --format: invalid choice: 'abacus'"),
+    ("infer", "--weights w --input . --output out --tile -8", "argument --tile: expected auto or a number of pixels"),
+    ("evaluate", "--weights noisy --data photos --tile big", "expected auto or a number of pixels, found 'big'"),
     ("evaluate", "--weights noisy --data Set99", "Set99: neither a folder nor a known data set"),
 ])  # fmt: skip
 def test_a_mistake_is_one_line_that_names_it(

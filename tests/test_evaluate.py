@@ -72,6 +72,18 @@ def test_a_network_stands_beside_its_baseline_at_the_level_it_was_trained_for(we
     assert network["psnr"] > baseline["psnr"]  # clipping alone removes some noise
 
 
+def test_tiles_score_as_the_whole_image_and_the_ensemble_otherwise(tmp_path: Path) -> None:
+    weights = tmp_path / "w.safetensors"
+    save_weights(weights, Weights(DnCNN(depth=4, features=8)))
+    write_image(tmp_path / "set/x.png", np.random.default_rng(0).integers(0, 256, (60, 71, 1), np.uint8))
+    asked = "--weights", str(weights), "--data", str(tmp_path / "set"), "--sigma", "25"
+    whole, tiles, ensemble = (
+        rows(tmp_path, *asked, *options)[1]["psnr"] for options in (("--tile", "0"), ("--tile", "16"), ("--ensemble",))
+    )
+    assert tiles == pytest.approx(whole, abs=1e-4)
+    assert abs(ensemble - whole) > 1e-2
+
+
 def test_gray_test_images_are_scored_gray_for_a_colour_network(tmp_path: Path) -> None:
     save_weights(tmp_path / "sr.safetensors", Weights(EDSR(features=4, blocks=1, scale=3)))
     write_image(tmp_path / "set/x.png", np.random.default_rng(0).integers(0, 256, (40, 41, 1), np.uint8))

@@ -22,7 +22,7 @@ from restore.data.pairs import ImagePair, Pair
 from restore.errors import UserError
 from restore.hardware import Hardware
 from restore.images.tensors import quantise
-from restore.inference import restore_tensor
+from restore.inference import Runner, restore_tensor, tiled
 from restore.losses import LOSSES, LossName
 from restore.metrics import Protocol
 from restore.models import RestorationNetwork
@@ -128,6 +128,7 @@ class RestorationModule(LightningModule):
         self.val_psnr = MeanMetric()
         self.val_ssim = MeanMetric()
         self._loss = LOSSES[optim.loss]
+        self._runner: Runner | None = None
 
     def training_step(self, pair: Pair, batch_idx: int) -> Tensor:
         restored = self._restore[pair.scale](pair.degraded.contiguous(memory_format=self._format))
@@ -135,11 +136,15 @@ class RestorationModule(LightningModule):
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
+    def on_validation_start(self) -> None:
+        self._runner = tiled(self.network)
+
     def validation_step(self, item: tuple[ImagePair, bool], batch_idx: int) -> dict[str, Any] | None:
         """Score one image; returns it restored, (1, C, H, W) uint8, and its score, unless it is not counted."""
+        assert self._runner is not None
         pair, counted = item
         with torch.autocast(self.device.type, enabled=False):
-            restored = quantise(restore_tensor(self.network, pair.degraded))
+            restored = quantise(restore_tensor(self._runner, pair.degraded))
         if not counted:
             return None
         score = self.protocol.score(restored, pair.clean, self.network.scale)

@@ -21,6 +21,7 @@ from restore.checkpoint import Weights, save_weights
 from restore.errors import UserError
 from restore.hardware import Hardware, gains_from_bf16, keep_pages
 from restore.images.io import write_atomically
+from restore.inference import tiled
 from restore.models import RestorationNetwork
 from restore.provenance import provenance
 from restore.training.callbacks import DivergenceGuard, LastCheckpoint, ProgressBar, SampleSheet, Throughput
@@ -113,7 +114,7 @@ def fit(
         kept, step = "best", _load_network(network, Path(best.best_model_path))
     else:
         kept, step = "last", lightning.global_step
-    models = {"baseline": None, "restored": network.to(device).eval()}
+    models = {"baseline": None, "restored": tiled(network.to(device).eval())}
     rows = [row.summary for row in measure(models, data.val_images, data.degradation, protocol, network.channels)]
     training = {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
