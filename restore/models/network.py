@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from restore.models.norm import Norm
+
 
 @dataclass(frozen=True)
 class NetworkSpec:
@@ -25,6 +27,7 @@ class RestorationNetwork(nn.Module, ABC):
 
     channels: int
     scale: int
+    norm: Norm
 
     @abstractmethod
     def forward(self, degraded: Tensor) -> Tensor:
