@@ -9,6 +9,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from restore.models.network import RestorationNetwork
 from restore.models.norm import ConvNorm
+from restore.models.norm import conv as plain_conv
 
 AnyNetwork = TypeVar("AnyNetwork", bound=RestorationNetwork)
 
@@ -25,8 +26,10 @@ def fold(network: AnyNetwork) -> AnyNetwork:
             case [nn.Conv2d() as conv, nn.BatchNorm2d() as norm]:
                 layer.conv = fuse_conv_bn_eval(conv, norm)
                 del layer.norm
-            case [conv] if parametrize.is_parametrized(conv):
-                parametrize.remove_parametrizations(conv, "weight")
+            case [nn.Conv2d() as conv] if parametrize.is_parametrized(conv):
+                # `remove_parametrizations` would take them from the original too: copies share their class
+                layer.conv = plain_conv(conv.in_channels, conv.out_channels)
+                layer.conv.load_state_dict({"weight": conv.weight.detach(), "bias": conv.bias}, assign=True)
     if network.norm in ("batch", "weight"):
         folded.norm = "none"
     return folded
