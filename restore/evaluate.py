@@ -17,8 +17,8 @@ from restore.data.degradation import Bicubic, BicubicBlur, Degradation, Gaussian
 from restore.data.pairs import NOISE_SEED, ImagePair
 from restore.errors import UserError
 from restore.images.io import read_image, write_atomically
+from restore.inference import Runner
 from restore.metrics import PROTOCOLS, Row
-from restore.models import RestorationNetwork
 from restore.provenance import provenance
 from restore.report import Panel, comparison, contact_sheet, print_rows, write_csv
 
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="write the rows with every image's scores")
     parser.add_argument("--csv", type=Path, help="write the rows")
     parser.add_argument("--sheet", type=Path, help="write a PNG contact sheet: degraded, restored, truth")
-    parser.add_argument("--device", type=command.device, default=command.best_device(), help="default: %(default)s")
+    command.add_engine_arguments(parser, precision="fp32")
     args = parser.parse_args(argv)
 
     panels: list[list[Panel]] = []
@@ -72,6 +72,7 @@ def main(argv: list[str] | None = None) -> int:
         document = {
             "rows": [asdict(row) for row in rows],
             "noise_seed": NOISE_SEED,
+            "precision": args.precision,
             "provenance": provenance(torch.device(args.device)),
         }
         write_atomically(args.json, json.dumps(_finite(document), indent=1, allow_nan=False) + "\n")
@@ -85,15 +86,17 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _measure_all(args: argparse.Namespace, show: Show) -> list[Row]:
-    tasks: dict[tuple[Degradation, int], dict[str, RestorationNetwork | None]] = {}
+    tasks: dict[tuple[Degradation, int], dict[str, Runner | None]] = {}
     for name in args.weights:
         if name in BASELINES:
             continue
         weights = load_weights(Path(name))
-        weights.network.to(args.device)
+        engine = command.engine(args, Path(name), weights, args.root)
+        if args.precision != "fp32":
+            print(f"{name} run by {engine.description}")
         for degradation in _degradations(name, weights, args.sigma, args.quality, args.scale):
             task = tasks.setdefault((degradation, weights.network.channels), {_baseline_name(degradation): None})
-            task[name] = weights.network
+            task[name] = engine
     for name in args.weights:
         if name not in BASELINES:
             continue

@@ -20,7 +20,7 @@ MAY_USE: dict[str, set[str]] = {
     "provenance": set(),
     "hardware": set(),
     "checkpoint": FOUNDATION,
-    "inference": FOUNDATION,
+    "inference": FOUNDATION | {"hardware"},
     "benchmark": FOUNDATION | {"inference"},
     "report": FOUNDATION,
     "profiling": FOUNDATION,

@@ -1,6 +1,19 @@
 """From a trained network to restored images of any kind."""
 
+from restore.inference.backends import BACKENDS, PRECISIONS, Engine, Precision, accelerate
 from restore.inference.image import baseline, restore_image, restore_tensor
+from restore.inference.int8 import Calibration
 from restore.inference.runner import Runner
 
-__all__ = ["Runner", "baseline", "restore_image", "restore_tensor"]
+__all__ = [
+    "BACKENDS",
+    "PRECISIONS",
+    "Calibration",
+    "Engine",
+    "Precision",
+    "Runner",
+    "accelerate",
+    "baseline",
+    "restore_image",
+    "restore_tensor",
+]
