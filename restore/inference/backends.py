@@ -99,7 +99,9 @@ def accelerate(
     if precision == "int8":
         if backend != "openvino":
             raise UserError(f"int8 runs on OpenVINO on a CPU, not on {backend} on {device}")
-        return quantised(fold(network), degradation, calibration or Calibration(), bf16=gains_from_bf16(device))
+        return quantised(
+            fold(network).cpu().float(), degradation, calibration or Calibration(), bf16=gains_from_bf16(device)
+        )
 
     build = _openvino(network) if backend == "openvino" else partial(_torch, network, device)
     if precision != "auto":
@@ -114,8 +116,14 @@ def _torch(network: RestorationNetwork, device: torch.device, precision: Floatin
 def _openvino(network: RestorationNetwork) -> Callable[[Floating], Engine]:
     from restore.inference.openvino_runner import OpenVinoRunner, convert
 
-    model = convert(fold(network))
-    return lambda precision: OpenVinoRunner(model, network.channels, network.scale, precision, f"OpenVINO, {precision}")
+    model = convert(fold(network).cpu().float())
+
+    def build(precision: Floating) -> Engine:
+        if not gains_from_bf16(OpenVinoRunner.device):
+            precision = "fp32"  # where a processor has no bf16, OpenVINO has none either
+        return OpenVinoRunner(model, network.channels, network.scale, precision, f"OpenVINO, {precision}")
+
+    return build
 
 
 def _in_bf16_if_harmless(build: Callable[[Floating], Engine], degradation: Degradation) -> Engine:

@@ -65,7 +65,7 @@ def quantised(
     """The network in int8 on OpenVINO: read from beside its weights, or quantised, measured and written there.
 
     Args:
-        network: folded, on the CPU.
+        network: folded, in float32 on the CPU.
         degradation: what it was made for.
         calibration: of what to make it.
         bf16: whether what is not quantised runs in bfloat16.

@@ -26,7 +26,7 @@ CORE = openvino.Core()
 
 
 def convert(network: RestorationNetwork) -> openvino.Model:
-    """The model of a network on the CPU, in float32, for images of any number and size."""
+    """The model of a network, in float32 on the CPU, for images of any number and size."""
     example = torch.rand(1, network.channels, 32, 32)
     shape = openvino.PartialShape([-1, network.channels, -1, -1])
     with warnings.catch_warnings():
