@@ -169,7 +169,8 @@ def _open(source: Path) -> Iterator[_Listing]:
     except UserError:
         raise
     except _DAMAGE as error:
-        raise UserError(f"{source}: no zip or tar archive, or damaged ({error})") from error
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"{source}: no zip or tar archive, or damaged ({reason})") from error
     except OSError as error:
         raise UserError(f"{source}: cannot be unpacked ({error.strerror or error})") from error
 
