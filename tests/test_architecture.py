@@ -18,12 +18,13 @@ MAY_USE: dict[str, set[str]] = {
     "data": {"images"},
     "metrics": {"images"},
     "provenance": set(),
+    "hardware": set(),
     "checkpoint": FOUNDATION,
     "inference": FOUNDATION,
     "benchmark": FOUNDATION | {"inference"},
     "report": FOUNDATION,
     "profiling": FOUNDATION,
-    "training": FOUNDATION | {"checkpoint", "inference", "benchmark", "report", "provenance", "profiling"},
+    "training": FOUNDATION | {"checkpoint", "inference", "benchmark", "report", "provenance", "profiling", "hardware"},
 }
 ENTRIES = {"train", "infer", "evaluate", "memory", "command", "__init__"}
 
