@@ -1,6 +1,7 @@
 """python -m restore.train: a configuration -> a run folder."""
 
 import logging
+import os
 import sys
 import warnings
 from enum import Enum
@@ -30,7 +31,8 @@ EXAMPLES = """examples:
 """
 
 # All that a configuration may name: networks and degradations; transforms; callbacks, loggers, strategies.
-# Importing a module executes it, so a configuration from elsewhere must not choose which.
+# Importing a module executes it, so a configuration from elsewhere must not choose which; the user may, by naming
+# further packages in the environment variable RESTORE_EXTENSIONS, separated by commas.
 EXTENSIONS = ["restore", "albumentations", "pytorch_lightning"]
 
 LARGEST = 2**31 - 1
@@ -39,7 +41,8 @@ LARGEST_OF_NETWORK = 10_000  # layers or features
 
 def build_parser() -> ArgumentParser:
     """The command line: every argument of the network, the data, the optimisation and Lightning's Trainer."""
-    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=EXTENSIONS)
+    of_user = [name for name in os.environ.get("RESTORE_EXTENSIONS", "").split(",") if name]
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*EXTENSIONS, *of_user])
     parser = ArgumentParser(
         prog="python -m restore.train",
         description="Train a restoration network; without arguments, the quickstart.",
@@ -116,7 +119,8 @@ def _essence(message: str) -> str:
     """The lines of jsonargparse's message that say what is wrong, as one."""
     noise = ("Does not validate", "Subtypes:", "Errors:", "- Expected a <class 'NoneType'>", "Given value")
     lines = [line.strip() for line in message.splitlines()]
-    return " ".join(line.removeprefix("- ") for line in lines if not line.startswith(noise))
+    essence = " ".join(line.removeprefix("- ") for line in lines if not line.startswith(noise))
+    return essence.replace("import_path_allowlist in set_parsing_settings", "the environment's RESTORE_EXTENSIONS")
 
 
 def _print_summary(summary: dict[str, Any], output: Path) -> None:

@@ -22,8 +22,8 @@ def build(spec: NetworkSpec) -> RestorationNetwork:
         raise ValueError(f"unknown network {spec.name!r}; known: {', '.join(NETWORKS)}")
     for name, hint in get_type_hints(NETWORKS[spec.name].__init__).items():
         if name in spec.arguments and not _fits(spec.arguments[name], hint):
-            expected = " or ".join(map(repr, get_args(hint))) or hint.__name__
-            raise ValueError(f"{spec.name}: {name} must be {expected}, not {spec.arguments[name]!r}")
+            choices = ", ".join(map(str, get_args(hint)[:-1])) + f" or {get_args(hint)[-1]}" if get_args(hint) else ""
+            raise ValueError(f"{name} must be {choices or hint.__name__}, not {spec.arguments[name]!r}")
     try:
         return NETWORKS[spec.name](**spec.arguments)
     except TypeError as error:
