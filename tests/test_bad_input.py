@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tomllib
+import zipfile
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -163,3 +164,28 @@ def test_every_dependency_is_bounded_on_both_sides_and_pinned_within() -> None:
         assert {bound.operator for bound in dependency.specifier} == {">=", "<"}
         assert dependency.specifier.contains(pinned.pop(dependency.name.lower()))
     assert not pinned
+
+
+def test_a_checkpoint_that_is_damaged_or_of_another_network_is_refused(image_folder: Path, tmp_path: Path) -> None:
+    run, other = tmp_path / "run", tmp_path / "other"
+    args = f"--data.train {image_folder} --data.val {image_folder} --data.patch_size 8 --data.steps_per_epoch 1"
+    args += " --model.depth 3 --model.features 4 --trainer.max_steps 1 --trainer.accelerator cpu"
+    args += " --trainer.enable_progress_bar false"
+    assert ending(train, *args.split(), "--output", str(run)) == 0
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    end = ending(train, *args.split(), "--model.features", "5", "--output", str(other), "--resume", str(checkpoint))
+    assert "of another network than the one to train: " in str(end)
+    assert "(4x1x3x3 in the file, 5x1x3x3 expected)" in str(end)
+    content = bytearray(checkpoint.read_bytes())
+    with zipfile.ZipFile(checkpoint) as archive:
+        largest = max(archive.infolist(), key=lambda entry: entry.file_size)
+        content[largest.header_offset + 500] ^= 1
+    checkpoint.write_bytes(content)
+    end = ending(train, *args.split(), "--output", str(other), "--resume", str(checkpoint))
+    assert str(end) == f"error: {checkpoint}: damaged ({largest.filename} does not match its checksum)"
+
+
+def test_a_lack_of_memory_is_one_line() -> None:
+    with pytest.raises(SystemExit) as end:
+        command.run(lambda: len(torch.empty(2**45)))
+    assert end.value.code == "error: not enough memory; try a smaller batch, patch, image or network"
