@@ -52,5 +52,14 @@ def run(main: Callable[[], int]) -> None:
         sys.exit(main())
     except UserError as error:
         sys.exit(f"error: {error}")
+    except (MemoryError, RuntimeError) as error:
+        if not _is_lack_of_memory(error):
+            raise
+        sys.exit("error: not enough memory; try a smaller batch, patch, image or network")
     except KeyboardInterrupt:
         sys.exit("interrupted")
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed, on the GPU or here (for which torch has no type)."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

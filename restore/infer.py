@@ -4,8 +4,9 @@ import sys
 import time
 from pathlib import Path
 
-from restore import command
-from restore.checkpoint import load_weights
+from restore import command, running
+from restore.compat import load_any
+from restore.data.catalog import default_root
 from restore.errors import UserError
 from restore.images.io import has_alpha, list_images, read_image, write_image
 from restore.inference import restore_image
@@ -22,10 +23,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, required=True, help="a weights file")
     parser.add_argument("--input", type=Path, nargs="+", required=True, help="images and folders of images")
     parser.add_argument("--output", type=Path, required=True, help="folder for the restored images, same names")
-    parser.add_argument("--device", type=command.device, default=command.best_device(), help="default: %(default)s")
+    parser.add_argument("--scale", type=int, help="at which an MDSR is to work (default: as in the file)")
+    running.add_arguments(parser, precision="auto")
     args = parser.parse_args(argv)
 
-    network = load_weights(args.weights).network.to(args.device)
+    runner, engine = running.runner(args, args.weights, load_any(args.weights, scale=args.scale), default_root())
     jobs = _plan(args.input, args.output)
     failures: list[str] = []
     remarks: list[str] = []
@@ -34,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     for source, target in progress(jobs, "Restoring"):
         try:
             image = read_image(source)
-            write_image(target, restore_image(network, image))
+            write_image(target, restore_image(runner, image))
         except UserError as error:
             failures.append(str(error))
             continue
@@ -45,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
 
     done = len(jobs) - len(failures)
     print(f"{done} of {len(jobs)} images restored, {pixels / 1e6 / elapsed_s:.2f} megapixels/s: {args.output}")
+    print(f"network run by {engine}")
     for remark in remarks:
         print(f"note: {remark}")
     for failure in failures:
