@@ -23,6 +23,7 @@ MAY_USE: dict[str, set[str]] = {
     "benchmark": FOUNDATION | {"inference"},
     "report": FOUNDATION,
     "profiling": FOUNDATION,
+    "folder": FOUNDATION | {"inference", "report", "provenance"},
     "training": FOUNDATION | {"checkpoint", "inference", "benchmark", "report", "provenance", "profiling"},
 }
 ENTRIES = {"train", "infer", "evaluate", "memory", "command", "__init__"}
