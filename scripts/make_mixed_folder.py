@@ -21,7 +21,7 @@ NOISE_SIGMA = 25.0  # on the 0-255 scale
 
 
 def make_mixed_folder(folder: Path) -> None:
-    """Noisy photographs in all disguises; the names say which."""
+    """Noisy photographs in all disguises; the names say which, and differ by more than their suffix."""
     random = np.random.default_rng(0)
     photo = resize(data.astronaut()[:384, 64:576], (HEIGHT, WIDTH), anti_aliasing=True)
     noisy = np.clip(photo + random.normal(0, NOISE_SIGMA / 255, photo.shape), 0, 1)
@@ -37,20 +37,20 @@ def make_mixed_folder(folder: Path) -> None:
     for suffix in ("png", "jpg", "tiff", "webp", "bmp"):
         rgb.save(folder / f"colour/{suffix}.{suffix}")
     Pillow.fromarray(gray).save(folder / "gray.png")
-    Pillow.fromarray(gray).save(folder / "gray.jpeg")
+    Pillow.fromarray(gray).save(folder / "gray_jpeg.jpeg")
     Pillow.fromarray(gray > 127).save(folder / "bilevel.tif")
     rgb.quantize(64).save(folder / "palette.png")
     rgb.quantize(64).save(folder / "still.gif")
 
     (folder / "deep/gray16.png").write_bytes(encode(colour16[:, :, 1]))
     (folder / "deep/colour16.png").write_bytes(encode(colour16[:, :, ::-1]))
-    tifffile.imwrite(folder / "deep/colour16.tif", colour16, photometric="rgb", iccprofile=profile)
+    tifffile.imwrite(folder / "deep/colour16_tiff.tif", colour16, photometric="rgb", iccprofile=profile)
     alpha16 = np.dstack([colour16[:, :, ::-1], ramp.astype(np.uint16) * 257])
     (folder / "deep/alpha16.png").write_bytes(encode(alpha16))
     tifffile.imwrite(folder / "deep/float.tif", noisy.astype(np.float32), photometric="rgb")
 
     Pillow.fromarray(np.dstack([colour, ramp])).save(folder / "alpha/rgba.png")
-    Pillow.fromarray(np.dstack([colour, ramp])).save(folder / "alpha/rgba.webp", lossless=True, exact=True)
+    Pillow.fromarray(np.dstack([colour, ramp])).save(folder / "alpha/webp.webp", lossless=True, exact=True)
     Pillow.fromarray(np.dstack([gray, ramp])).save(folder / "alpha/gray.png")
     rgb.quantize(64).save(folder / "alpha/palette.png", transparency=0)
 
@@ -62,13 +62,13 @@ def make_mixed_folder(folder: Path) -> None:
     rgb.convert("CMYK").save(folder / "camera/cmyk.jpg", quality=95)
 
     frames = [Pillow.fromarray(np.roll(colour, 8 * step, axis=1)) for step in range(3)]
-    for name in ("animation.gif", "animation.png", "animation.webp", "pages.tif"):
+    for name in ("gif.gif", "apng.png", "webp.webp", "pages.tif"):
         frames[0].save(folder / "several" / name, save_all=True, append_images=frames[1:])
 
     whole = encode(colour[:, :, ::-1])
     (folder / "damaged/truncated.png").write_bytes(whole[: len(whole) * 2 // 3])
     jpeg = (folder / "colour/jpg.jpg").read_bytes()
-    (folder / "damaged/truncated.jpg").write_bytes(jpeg[: len(jpeg) * 2 // 3])
+    (folder / "damaged/truncated_jpeg.jpg").write_bytes(jpeg[: len(jpeg) * 2 // 3])
     (folder / "damaged/text.png").write_text("Dear diary, this is no image.\n")
     (folder / "damaged/empty.jpg").write_bytes(b"")
     bomb = io.BytesIO()
