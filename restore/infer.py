@@ -10,7 +10,7 @@ from typing import Any
 
 from restore import command
 from restore.checkpoint import load_weights
-from restore.folder import LOG_NAME, Summary, Writing, plan, restore_folder
+from restore.folder import LOG_NAME, Summary, Writing, passed_over, plan, restore_folder
 from restore.images.picture import FORMATS, JPEG_QUALITY
 from restore.inference import Runner
 
@@ -29,10 +29,14 @@ An image is finished, and kept by the next run, when its result is there, was ma
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     runner, settings = _runner(args)
-    jobs = plan(args.input, args.output, args.format)
+    sheets = [args.compare] if args.compare else []
+    jobs = plan(args.input, args.output, args.format, sheets)
     writing = Writing(args.quality, args.max_megapixels, args.workers, args.compare)
     summary = restore_folder(runner, jobs, args.output, settings, writing, args.overwrite)
     _print(summary, args.output)
+    if others := passed_over(args.input, [args.output, *sheets]):
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common())
+        print(f"note: files passed over, no images by their suffix: {kinds}")
     return 1 if summary.having("failed") else 0
 
 

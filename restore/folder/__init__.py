@@ -2,7 +2,7 @@
 
 from restore.folder.log import LOG_NAME
 from restore.folder.pipeline import Outcome, Writing
-from restore.folder.plan import Job, plan
+from restore.folder.plan import Job, passed_over, plan
 from restore.folder.run import Summary, restore_folder
 
-__all__ = ["LOG_NAME", "Job", "Outcome", "Summary", "Writing", "plan", "restore_folder"]
+__all__ = ["LOG_NAME", "Job", "Outcome", "Summary", "Writing", "passed_over", "plan", "restore_folder"]

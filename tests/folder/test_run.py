@@ -201,10 +201,15 @@ def test_a_damaged_log_is_named(weights: Path, images: Path) -> None:
     assert restore(weights, images, "--overwrite") == 0
 
 
-def test_results_inside_the_input_folder_are_no_input_of_the_next_run(weights: Path, images: Path) -> None:
-    for _ in range(2):
-        infer.main(["--weights", str(weights), "--input", str(images), "--output", str(images / "restored")])
-    assert len(list_images(images)) == 8
+def test_results_inside_the_input_folder_are_no_input_of_the_next_run(
+    weights: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (images / "diary.txt").touch()
+    for extra in ([], ["--overwrite"]):
+        arguments = ["--weights", str(weights), "--input", str(images), "--compare", str(images / "sheets"), *extra]
+        infer.main([*arguments, "--output", str(images / "restored")])
+        assert "passed over, no images by their suffix: 1 .txt\n" in capsys.readouterr().out
+    assert len(list_images(images)) == 4 + 4 + 4
 
 
 def test_a_result_keeps_its_name_where_the_format_is_the_same(tmp_path: Path) -> None:
