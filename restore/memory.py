@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from restore import command
 from restore.errors import UserError
+from restore.hardware import keep_pages
 from restore.images.io import write_atomically
 from restore.models import NORMS, NetworkSpec, build
 from restore.models.norm import Norm, normalises_output
@@ -30,6 +31,7 @@ from restore.profiling import (
     largest,
     measure,
     measure_times,
+    reduced,
     time_ratio,
 )
 from restore.progress import progress
@@ -45,6 +47,7 @@ RECIPES = {
 }
 CLAIM = 0.40  # Lim et al. 2017, section 3.1: "about 40 %", of SRResNet's memory
 TOLERANCE = 0.05
+TIMED_FLOPS = 60e9  # of a step that is timed beside a forecast: a fraction of a second on two cores
 
 MIB = 2**20
 UNITS = {"KiB": 2**10, "MiB": MIB, "GiB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -88,6 +91,7 @@ class Row(NamedTuple):
 
 
 def main(argv: list[str] | None = None) -> int:
+    keep_pages()  # as training does: it is part of what a step takes
     args = sys.argv[1:] if argv is None else argv
     if args[:1] == ["fit"]:
         return _fit(args[1:])
@@ -241,10 +245,10 @@ def _rows(args: argparse.Namespace) -> list[Row]:
 
 def _print_rows(args: argparse.Namespace, rows: list[Row]) -> None:
     source = rows[0].profile.source
-    times = _time_ratios(rows, torch.device(args.device)) if args.device else {}
     for network in dict.fromkeys(row.network for row in rows):
         group = [row for row in rows if row.network == network]
         reference = group[0]
+        timed, times = _times(group, args.device)
         table = []
         for row in group:
             cells = {"MiB": row.variant}
@@ -254,25 +258,26 @@ def _print_rows(args: argparse.Namespace, rows: list[Row]) -> None:
             saving = reference.peak - row.peak if reference.peak and row.peak and row is not reference else None
             cells["saved"] = f"{saving / MIB:,.1f}" if saving is not None else ""
             cells["saved %"] = f"{saving / reference.peak:.1%}" if saving is not None and reference.peak else ""
-            if times:
-                cells["time"] = f"{times[id(row)]:.2f}x" if id(row) in times else ""
+            cells["time"] = f"{times[row.variant]:.2f}x" if row.variant in times else ""
             if row.profile.device:
                 cells |= {f"cuda {name}": f"{size / MIB:,.1f}" for name, size in row.profile.device._asdict().items()}
             table.append(cells)
         settings = [source, args.precision, *(["channels-last"] if args.channels_last else [])]
         if group[0].profile.step.compile is not None:
             settings.append(f"compiled, budget {group[0].profile.step.compile:g}")
-        print_table(f"{network} ({', '.join(settings)})", table)
+        print_table(f"{network} ({', '.join(settings)}; {timed})", table)
 
 
-def _time_ratios(rows: Sequence[Row], device: torch.device) -> dict[int, float]:
-    """Of each row, by identity, to the first of its network."""
-    ratios: dict[int, float] = {}
-    for network in dict.fromkeys(row.network for row in rows):
-        group = [row for row in rows if row.network == network and row.profile.memory]
-        times = measure_times([row.profile.step for row in group], device)
-        ratios |= {id(row): time_ratio(own, times[0]) for row, own in zip(group, times, strict=True)}
-    return ratios
+def _times(group: Sequence[Row], device: str | None) -> tuple[str, dict[str, float]]:
+    """What was timed, and each variant's time as a ratio to the first; small real steps where none were measured."""
+    fitting = [row for row in group if row.profile.memory]
+    steps = [row.profile.step for row in fitting]
+    if device is None:
+        size = reduced(steps[0], TIMED_FLOPS)
+        steps = [replace(step, batch=size.batch, patch=size.patch) for step in steps]
+    found = measure_times(steps, torch.device(device or "cpu"))
+    example = f"time: real steps of {steps[0].batch} x {steps[0].patch}x{steps[0].patch} on {device or 'cpu'}"
+    return example, {row.variant: time_ratio(own, found[0]) for row, own in zip(fitting, found, strict=True)}
 
 
 def _verdicts(rows: Sequence[Row]) -> list[str]:

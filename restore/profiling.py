@@ -31,6 +31,7 @@ from torch.optim import SGD, Adam, Optimizer
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
 from restore.losses import LOSSES, LossName
 from restore.models import NetworkSpec, RestorationNetwork, build
@@ -186,6 +187,23 @@ def measure_times(steps: Sequence[Step], device: torch.device, rounds: int = 5) 
                 elapsed.append(time.perf_counter() - start)
             trial.optimizer.zero_grad()
     return times
+
+
+def flops(step: Step) -> int:
+    """Floating-point operations of a step, with backward at twice the forward pass. Needs no hardware."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        trial = _Trial(replace(step, compile=None), torch.device("cpu"))
+        with FlopCounterMode(display=False) as counter:
+            trial.forward()
+    total: int = counter.get_total_flops()
+    return 3 * total
+
+
+def reduced(step: Step, most: float) -> Step:
+    """The step on fewer and, where one is still too much, smaller patches, so that it takes at most `most` FLOPs."""
+    smaller = replace(step, batch=max(1, min(step.batch, int(step.batch * most / flops(step)))))
+    excess = flops(smaller) / most
+    return smaller if excess <= 1 else replace(smaller, patch=max(1, int(smaller.patch / excess**0.5)))
 
 
 def time_ratio(times: Sequence[float], reference: Sequence[float]) -> float:

@@ -12,6 +12,7 @@ from pytorch_lightning import Trainer, seed_everything
 
 from restore import command
 from restore.errors import UserError
+from restore.hardware import Hardware
 from restore.models import RestorationNetwork
 from restore.report import print_rows
 from restore.training import Optimization, PatchData, fit
@@ -43,6 +44,7 @@ def build_parser() -> ArgumentParser:
     parser.add_subclass_arguments(RestorationNetwork, "model", help="the network", required=True)
     parser.add_class_arguments(PatchData, "data")
     parser.add_class_arguments(Optimization, "optim")
+    parser.add_class_arguments(Hardware, "hardware")
     parser.add_class_arguments(Trainer, "trainer", instantiate=False)
     parser.link_arguments("seed", "data.seed")
     return parser
@@ -70,6 +72,7 @@ def main(argv: list[str] | None = None) -> int:
         made.optim,
         output,
         trainer=vars(made.trainer),
+        hardware=made.hardware,
         resume=settings.resume,
         checkpoint_every=settings.checkpoint_every,
         config=text,

@@ -18,13 +18,14 @@ MAY_USE: dict[str, set[str]] = {
     "data": {"images"},
     "metrics": {"images"},
     "provenance": set(),
+    "hardware": set(),
     "checkpoint": FOUNDATION,
     "inference": FOUNDATION,
     "benchmark": FOUNDATION | {"inference"},
     "report": FOUNDATION,
     "profiling": FOUNDATION,
     "folder": FOUNDATION | {"inference", "report", "provenance"},
-    "training": FOUNDATION | {"checkpoint", "inference", "benchmark", "report", "provenance", "profiling"},
+    "training": FOUNDATION | {"checkpoint", "inference", "benchmark", "report", "provenance", "profiling", "hardware"},
 }
 ENTRIES = {"train", "infer", "evaluate", "memory", "command", "__init__"}
 

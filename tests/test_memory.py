@@ -44,7 +44,7 @@ def test_a_real_step_comes_with_its_time(capsys: pytest.CaptureFixture[str]) -> 
     argv = ["--networks", "EDSR-baseline", "--batch", "1", "--patch", "8", "--norms", "none", "--device", "cpu"]
     assert main(argv) == 0
     printed = capsys.readouterr().out
-    assert "(cpu, fp32)" in printed
+    assert "(cpu, fp32; time: real steps of 1 x 8x8 on cpu)" in printed
     assert "1.00x" in printed
 
 

@@ -72,6 +72,11 @@ class PatchStore:
         self.pixels = torch.from_file(str(path), shared=False, size=path.stat().st_size, dtype=torch.uint8)
         self._place = torch.tensor([[image.width, image.clean, image.degraded] for image in self.images])
 
+    def to(self, device: torch.device) -> None:
+        """Move the pixels to a device, where patches are then cut."""
+        self.pixels = self.pixels.to(device)
+        self._place = self._place.to(device)
+
     def gather(self, image: Tensor, top: Tensor, left: Tensor, size: int) -> tuple[Tensor, Tensor | None]:
         """Cut one patch per entry of the index tensors.
 
@@ -80,8 +85,10 @@ class PatchStore:
             size: height and width of the degraded patch, S.
 
         Returns:
-            clean (N, C, scale*S, scale*S) uint8, and degraded (N, C, S, S) uint8 where the scale is not 1.
+            clean (N, C, scale*S, scale*S) uint8, and degraded (N, C, S, S) uint8 where the scale is not 1; both where
+            the pixels are.
         """
+        image, top, left = (index.to(self.pixels.device, non_blocking=True) for index in (image, top, left))
         width, clean, degraded = self._place[image].unbind(1)
         scale = self.spec.scale
         patches = self._cut(clean, width * scale, top * scale, left * scale, size * scale)
@@ -89,7 +96,8 @@ class PatchStore:
 
     def _cut(self, start: Tensor, width: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
         channels = self.spec.channels
-        rows = start[:, None] + ((top[:, None] + torch.arange(size)) * width[:, None] + left[:, None]) * channels
+        row = top[:, None] + torch.arange(size, device=top.device)
+        rows = start[:, None] + (row * width[:, None] + left[:, None]) * channels
         length = size * channels
         windows = self.pixels.as_strided((self.pixels.numel() - length + 1, length), (1, 1))
         return windows[rows].view(-1, size, size, channels).permute(0, 3, 1, 2)

@@ -61,10 +61,9 @@ class DnCNN(RestorationNetwork):
 
         conv_norm = partial(ConvNorm, norm=norm, bn_momentum=bn_momentum, bn_eps=bn_eps, bias=bias)
         body = sequential(norm, recompute)
-        relu = partial(nn.ReLU, inplace=body is nn.Sequential)
-        layers: list[nn.Module] = [conv(channels, features, bias=bias), relu()]
+        layers: list[nn.Module] = [conv(channels, features, bias=bias), nn.ReLU(inplace=body is nn.Sequential)]
         for _ in range(depth - 2):
-            layers += [conv_norm(features, features), relu()]
+            layers += [conv_norm(features, features), nn.ReLU(inplace=True)]
         self.body = body(*layers, conv(features, channels, bias=bias))
         initialise(self, partial(nn.init.kaiming_normal_, nonlinearity="relu"))
 

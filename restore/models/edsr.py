@@ -66,7 +66,7 @@ class EDSR(RestorationNetwork):
 
         conv_norm = partial(ConvNorm, norm=norm, bn_momentum=bn_momentum, bn_eps=bn_eps)
         body = sequential(norm, recompute)
-        relu = partial(nn.ReLU, inplace=body is nn.Sequential)
+        relu = partial(nn.ReLU, inplace=True)
         self.head = conv(channels, features)
         self.body = body(
             *(ResidualBlock(features, conv_norm, relu, res_scale) for _ in range(blocks)),

@@ -19,10 +19,14 @@ from restore.training.module import RestorationModule
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's bar with loss, PSNR and the time that is left of the whole run."""
+    """Lightning's bar with loss, PSNR and the time that is left of the whole run.
 
-    def __init__(self) -> None:
-        super().__init__()
+    Args:
+        every: steps between updates; to show the loss is to wait for the device.
+    """
+
+    def __init__(self, every: int) -> None:
+        super().__init__(refresh_rate=every)
         self._start = 0.0, 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -28,15 +28,17 @@ class TrainLoader:
         batches: maps the number of a step to its batch.
         steps_per_epoch: after how many batches an epoch ends.
         workers: processes that prepare batches; 0 prepares them here.
+        pinned: put batches into page-locked memory, from where they are copied to a GPU while it computes.
 
     Attributes:
         waited_s: seconds spent waiting for batches.
     """
 
-    def __init__(self, batches: Dataset[PatchBatch], steps_per_epoch: int, workers: int) -> None:
+    def __init__(self, batches: Dataset[PatchBatch], steps_per_epoch: int, workers: int, pinned: bool = False) -> None:
         self._batches = batches
         self._steps_per_epoch = steps_per_epoch
         self._workers = workers
+        self._pinned = pinned
         self._position = 0
         self.waited_s = 0.0
 
@@ -46,7 +48,10 @@ class TrainLoader:
     def __iter__(self) -> Iterator[PatchBatch]:
         epoch_end = (self._position // self._steps_per_epoch + 1) * self._steps_per_epoch
         steps = range(self._position, epoch_end)
-        batches = iter(DataLoader(self._batches, batch_size=None, sampler=steps, num_workers=self._workers))
+        loader = DataLoader(
+            self._batches, batch_size=None, sampler=steps, num_workers=self._workers, pin_memory=self._pinned
+        )
+        batches = iter(loader)
         for _ in steps:
             start = time.perf_counter()
             batch = next(batches)
@@ -147,6 +152,12 @@ class PatchData(LightningDataModule):
         self.transforms = transforms or []
         self.workers = workers
         self.seed = seed
+        self.store_on_device = False
+
+    @property
+    def store_bytes(self) -> int:
+        """Size of the patch store; known once prepared."""
+        return self._store.pixels.nbytes
 
     def prepare(self, network: RestorationNetwork) -> None:
         """Find the images and open the store for `network`.
@@ -165,17 +176,21 @@ class PatchData(LightningDataModule):
         self.train_images = find_images(self.train, "train", root)
         self.val_images = find_images(self.val, "test", root)
         spec = StoreSpec(network.channels, network.scale, tuple(self.sizes))
-        store = open_store(self.train_images, spec, self.cache or default_cache())
+        self._store = open_store(self.train_images, spec, self.cache or default_cache())
         augmentation = partial(augment, self.transforms) if self.transforms else None
-        self._sampler = PatchSampler(store, self.patch_size, self.batch_size, self.seed, augmentation)
+        self._sampler = PatchSampler(self._store, self.patch_size, self.batch_size, self.seed, augmentation)
         self._channels = network.channels
         for path in (*self.val_images.clean, *self.val_images.degraded.get(network.scale, ())):
             read_image(path)
 
     def train_dataloader(self) -> TrainLoader:
         assert self.trainer is not None
+        device = self.trainer.strategy.root_device
+        if self.store_on_device and not (self.workers or self.transforms):
+            self._store.to(device)
         batches = _Batches(self._sampler, self.trainer.global_rank)
-        self.train_loader = TrainLoader(batches, self.steps_per_epoch, self.workers)
+        pinned = device.type == "cuda" and self._store.pixels.device.type == "cpu"
+        self.train_loader = TrainLoader(batches, self.steps_per_epoch, self.workers, pinned)
         return self.train_loader
 
     def val_dataloader(self) -> ValidationLoader:

@@ -2,12 +2,12 @@
 
 import logging
 import resource
-from pathlib import Path
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from restore.hardware import free_memory
 from restore.profiling import Precision, Step, forecast, largest
 from restore.training.datamodule import PatchData
 from restore.training.module import RestorationModule
@@ -32,7 +32,7 @@ class MemoryLog(Callback):
         step = _step_of(trainer, pl_module)
         memory = forecast(step).memory
         assert memory is not None
-        need, free = memory.peak, _free(pl_module.device)
+        need, free = memory.peak, free_memory(pl_module.device)
         message = f"this run needs about {_words(need)}"
         if free is not None:
             message += f"; the device has {_words(free)} free"
@@ -80,18 +80,6 @@ def _step_of(trainer: Trainer, module: LightningModule) -> Step:
 
 def _words(size: int) -> str:
     return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / MIB:.1f} MiB"
-
-
-def _free(device: torch.device) -> int | None:
-    """Bytes that can still be had, with what PyTorch holds in reserve; None where that cannot be told."""
-    if device.type == "cuda":
-        reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + reserve
-    meminfo = Path("/proc/meminfo")
-    if not meminfo.exists():
-        return None
-    line = next(line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable"))
-    return int(line.split()[1]) * 2**10
 
 
 def _peak(device: torch.device) -> int:

@@ -1,9 +1,10 @@
 """What is optimised and how: a network, a loss and a schedule as a Lightning module."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, assert_never
 
+import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
@@ -19,11 +20,14 @@ from torchmetrics import MeanMetric
 
 from restore.data.pairs import ImagePair, Pair
 from restore.errors import UserError
+from restore.hardware import Hardware
 from restore.images.tensors import quantise
 from restore.inference import restore_tensor
 from restore.losses import LOSSES, LossName
 from restore.metrics import Protocol
 from restore.models import RestorationNetwork
+
+AS_IT_IS = Hardware(channels_last=False)
 
 Schedule = Literal["constant", "step", "exponential", "cosine", "onecycle"]
 
@@ -69,14 +73,16 @@ class Optimization:
         if self.schedule == "exponential" and not self.final_lr > 0:
             raise UserError("optim.final_lr must be positive for the exponential schedule")
 
-    def build(self, parameters: Iterator[nn.Parameter], steps: int) -> tuple[Optimizer, LRScheduler]:
-        """The optimiser and its schedule, counted in steps, for a run of `steps` steps."""
+    def build(
+        self, parameters: Iterator[nn.Parameter], steps: int, *, fused: bool = True
+    ) -> tuple[Optimizer, LRScheduler]:
+        """The optimiser, in one kernel where `fused`, and its schedule in steps, for a run of `steps` steps."""
         optimizer: Optimizer
         match self.optimizer:
             case "adam":
-                optimizer = Adam(parameters, self.lr, self.betas, self.eps, self.weight_decay)
+                optimizer = Adam(parameters, self.lr, self.betas, self.eps, self.weight_decay, fused=fused)
             case "sgd":
-                optimizer = SGD(parameters, self.lr, self.momentum, weight_decay=self.weight_decay)
+                optimizer = SGD(parameters, self.lr, self.momentum, weight_decay=self.weight_decay, fused=fused)
             case _:
                 assert_never(self.optimizer)
         schedule: LRScheduler
@@ -102,12 +108,19 @@ class RestorationModule(LightningModule):
     Args:
         network: any restoration network.
         optim: loss, optimiser, schedule.
-        protocol: how validation images are scored.
+        protocol: how validation images are scored; they are restored in float32 whatever the training's precision.
+        hardware: memory format and compilation of the training step.
     """
 
-    def __init__(self, network: RestorationNetwork, optim: Optimization, protocol: Protocol) -> None:
+    def __init__(
+        self, network: RestorationNetwork, optim: Optimization, protocol: Protocol, hardware: Hardware = AS_IT_IS
+    ) -> None:
         super().__init__()
-        self.network = network
+        self._format = torch.channels_last if hardware.channels_last else torch.contiguous_format
+        self.network = network.to(memory_format=self._format)  # type: ignore[call-overload]
+        self._restore: Callable[[Tensor], Tensor] = network.__call__  # no second registration as a submodule
+        if hardware.compile:
+            self._restore = torch.compile(network.forward)
         self.optim = optim
         self.protocol = protocol
         self.val_psnr = MeanMetric()
@@ -115,14 +128,16 @@ class RestorationModule(LightningModule):
         self._loss = LOSSES[optim.loss]
 
     def training_step(self, pair: Pair, batch_idx: int) -> Tensor:
-        loss = self._loss(self.network(pair.degraded).float(), pair.clean).mean()
+        restored = self._restore(pair.degraded.contiguous(memory_format=self._format))
+        loss = self._loss(restored.float(), pair.clean).mean()
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
     def validation_step(self, item: tuple[ImagePair, bool], batch_idx: int) -> dict[str, Any] | None:
         """Score one image; returns it restored, (1, C, H, W) uint8, and its score, unless it is not counted."""
         pair, counted = item
-        restored = quantise(restore_tensor(self.network, pair.degraded))
+        with torch.autocast(self.device.type, enabled=False):
+            restored = quantise(restore_tensor(self.network, pair.degraded))
         if not counted:
             return None
         score = self.protocol.score(restored, pair.clean, self.network.scale)
@@ -136,5 +151,6 @@ class RestorationModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         steps = int(self.trainer.estimated_stepping_batches)
-        optimizer, schedule = self.optim.build(self.network.parameters(), steps)
+        fused = self.trainer.gradient_clip_val is None  # Lightning cannot clip before a fused step in mixed precision
+        optimizer, schedule = self.optim.build(self.network.parameters(), steps, fused=fused)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -19,6 +19,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from restore.benchmark import default_protocol, measure
 from restore.checkpoint import Weights, save_weights
 from restore.errors import UserError
+from restore.hardware import Hardware, gains_from_bf16, keep_pages
 from restore.images.io import write_atomically
 from restore.models import RestorationNetwork
 from restore.provenance import provenance
@@ -38,6 +39,7 @@ def fit(
     *,
     trainer: Mapping[str, Any],
     resume: str | None = None,
+    hardware: Hardware | None = None,
     checkpoint_every: int = 500,
     config: str = "",
 ) -> dict[str, Any]:
@@ -52,7 +54,8 @@ def fit(
         optim: loss, optimiser, schedule.
         output: the run folder.
         trainer: arguments of Lightning's Trainer, e.g. `{"max_steps": 1000}`; callbacks are added to ours, a logger
-            replaces ours.
+            replaces ours. `precision` is by default bf16-mixed where the device gains from it.
+        hardware: how to use the machine; by default as it gains most.
         resume: `auto` continues from the folder's last checkpoint if there is one; a path from that file.
         checkpoint_every: steps between checkpoints to resume from; one is kept, also at the end of each epoch.
         config: the text of `config.yaml`.
@@ -87,7 +90,15 @@ def fit(
         warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)  # Lightning 2.6's own
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # it does on resuming
         lightning = _lightning(trainer, output, callbacks, data.steps_per_epoch)
-        module = RestorationModule(network, optim, protocol)
+        device = lightning.strategy.root_device
+        hardware = (hardware or Hardware()).resolved(device, data.store_bytes)
+        rank_zero_only(LOG.info)(f"Training on {hardware.describe(device, str(lightning.precision))}")
+        module = RestorationModule(network, optim, protocol, hardware)
+        data.store_on_device = bool(hardware.store_on_device)
+        if hardware.threads:
+            torch.set_num_threads(hardware.threads)
+        if hardware.keep_pages:
+            keep_pages()
         lightning.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
     if not lightning.is_global_zero:
         return {}
@@ -96,7 +107,6 @@ def fit(
         kept, step = "best", _load_network(network, Path(best.best_model_path))
     else:
         kept, step = "last", lightning.global_step
-    device = lightning.strategy.root_device
     models = {"baseline": None, "restored": network.to(device).eval()}
     rows = [row.summary for row in measure(models, data.val_images, data.degradation, protocol, network.channels)]
     training = {
@@ -108,6 +118,7 @@ def fit(
         "batch_size": data.batch_size,
         "ranks": lightning.world_size,
         "precision": str(lightning.precision),
+        "hardware": asdict(hardware),
         "steps": lightning.global_step,
         "weights": kept,
         "best_step": step,
@@ -129,7 +140,7 @@ def _lightning(settings: Mapping[str, Any], output: Path, ours: list[Callback], 
     given = {name: value for name, value in settings.items() if value is not None}
     callbacks = [*given.pop("callbacks", ()), *ours]
     if given.get("enable_progress_bar", True):
-        callbacks.append(ProgressBar())
+        callbacks.append(ProgressBar(every=1 if _device(given).type == "cpu" else 20))
     if given.get("logger", True) is True:
         given["logger"] = [CSVLogger(output, name="csv"), TensorBoardLogger(output, name="", version="tensorboard")]
     if given["logger"]:
@@ -138,11 +149,18 @@ def _lightning(settings: Mapping[str, Any], output: Path, ours: list[Callback], 
         "default_root_dir": output,
         "enable_model_summary": False,
         "log_every_n_steps": min(50, steps_per_epoch),
+        "precision": "bf16-mixed" if gains_from_bf16(_device(given)) else "32-true",
     }
     try:
         return Trainer(**defaults | given, callbacks=callbacks)
     except (ValueError, TypeError, MisconfigurationException) as error:
         raise UserError(f"trainer: {error}") from error
+
+
+def _device(settings: Mapping[str, Any]) -> torch.device:
+    """The kind of device that Lightning will choose."""
+    cuda = settings.get("accelerator", "auto") in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return torch.device("cuda" if cuda else "cpu")
 
 
 def _starting_point(resume: str | None, last: Path) -> Path | None:

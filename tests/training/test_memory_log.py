@@ -27,12 +27,12 @@ def data(tmp_path: Path) -> PatchData:
 def test_a_run_says_what_it_needs_and_logs_what_it_holds(
     data: PatchData, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory_log, "_free", lambda _: 2**19)
+    monkeypatch.setattr(memory_log, "free_memory", lambda _: 2**18)
     network = DnCNN(depth=5, features=16)
     with caplog.at_level(logging.INFO):
         fit(network, data, Optimization(), tmp_path / "run", trainer=QUIET)
     (said,) = (message for message in caplog.messages if "this run needs about" in message)
-    assert re.search(r"needs about 0\.\d MiB; the device has 0\.5 MiB free: batch [123] fits$", said), said
+    assert re.search(r"needs about 0\.\d MiB; the device has 0\.2 MiB free: batch [123] fits$", said), said
 
     (table,) = (tmp_path / "run" / "csv").rglob("metrics.csv")
     rows = [row for row in csv.DictReader(table.read_text().splitlines()) if row.get("memory/peak")]

@@ -1,0 +1,104 @@
+"""What this machine gains from, found out once: precision, memory format, allocator, threads, where patches lie.
+
+All of it is automatic and each choice can be overridden. What was chosen is one line in the log.
+"""
+
+import ctypes
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+MALLOPT = {-1: 2**31 - 1, -2: 64 * 2**20, -3: 2**30}  # M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD of malloc.h
+STORE_SHARE = 0.5  # of a device's free memory that a patch store may take
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """How a training run uses the machine; None stands for what the machine gains from.
+
+    Attributes:
+        channels_last: keep images and weights as (N, H, W, C) in memory, which convolution kernels prefer.
+        threads: of the CPU; default: the cores this process may use.
+        compile: `torch.compile` the network; off unless asked for: it gains a few per cent on a CPU at most.
+        store_on_device: keep all training patches in GPU memory; default: where they take at most half of what is free.
+        keep_pages: let glibc's allocator keep freed memory; otherwise each large tensor is mapped and faulted in anew.
+    """
+
+    channels_last: bool | None = None
+    threads: int | None = None
+    compile: bool = False
+    store_on_device: bool | None = None
+    keep_pages: bool = True
+
+    def resolved(self, device: torch.device, store_bytes: int) -> "Hardware":
+        """With every None replaced for a run on `device` from a store of `store_bytes`."""
+        fits = device.type != "cpu" and store_bytes <= STORE_SHARE * (free_memory(device) or 0)
+        return replace(
+            self,
+            channels_last=True if self.channels_last is None else self.channels_last,
+            threads=self.threads or usable_cores(),
+            store_on_device=fits if self.store_on_device is None else self.store_on_device,
+            keep_pages=self.keep_pages and keeps_pages(),
+        )
+
+    def describe(self, device: torch.device, precision: str) -> str:
+        """One line for the log, of resolved choices."""
+        parts = [
+            str(device),
+            precision,
+            *(["channels_last"] if self.channels_last else []),
+            *([f"{self.threads} threads"] if device.type == "cpu" else []),
+            *(["compiled"] if self.compile else []),
+            "patches in GPU memory" if self.store_on_device else "patches memory-mapped",
+            *(["allocator keeps pages"] if self.keep_pages else []),
+        ]
+        return ", ".join(parts)
+
+
+def gains_from_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 faster than float32: tensor cores, AVX-512 BF16 or AMX."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, by its affinity and the container's quota, at most PyTorch's own choice."""
+    cores = min(torch.get_num_threads(), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2**10)
+    quota = Path("/sys/fs/cgroup/cpu.max")
+    if quota.exists():
+        limit, period = quota.read_text().split()
+        if limit != "max":
+            cores = min(cores, max(1, round(int(limit) / int(period))))
+    return cores
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that can still be had, with what PyTorch holds in reserve; None where that cannot be told."""
+    if device.type == "cuda":
+        reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + reserve
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.exists():
+        return None
+    line = next(line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable"))
+    return int(line.split()[1]) * 2**10
+
+
+def keeps_pages() -> bool:
+    """Whether there is glibc, whose `mallopt` can be told to keep freed memory."""
+    return hasattr(ctypes.CDLL(None), "mallopt") if os.name == "posix" else False
+
+
+def keep_pages() -> None:
+    """Tell glibc to keep freed memory rather than give it back, for the life of the process.
+
+    By default every tensor above 32 MiB is mapped anew and each of its pages faults on first use: millions of
+    faults per training step.
+    """
+    if keeps_pages():
+        for parameter, value in MALLOPT.items():
+            ctypes.CDLL(None).mallopt(parameter, value)

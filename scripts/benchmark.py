@@ -1,0 +1,25 @@
+"""How fast training, loading and inference are beside a plain reference, on this machine.
+
+python scripts/benchmark.py train --network DnCNN --seconds 20
+python scripts/benchmark.py load --images 8
+"""
+
+import argparse
+
+from benchmarks import load, train
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    for module in (train, load):
+        name = module.__name__.rpartition(".")[2]
+        sub = commands.add_parser(name, help=module.__doc__.partition("\n")[0], description=module.__doc__)
+        module.add_arguments(sub)
+        sub.set_defaults(run=module.run)
+    args = parser.parse_args()
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Benchmarks: each variant in a process of its own, the variants taking turns."""

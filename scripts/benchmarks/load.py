@@ -1,0 +1,100 @@
+"""Batches of patches: ours from the memory-mapped store against decoding a PNG for each patch.
+
+The reference opens, decodes and crops one file for each patch, as today's projects do.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from benchmarks.turns import take_turns
+from restore.data.catalog import ImageSet
+from restore.data.pairs import PatchSampler
+from restore.data.store import StoreSpec, open_store
+from restore.provenance import provenance
+from restore.report import print_table
+
+SIZE_2K = (1356, 2040)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--images", type=int, nargs="+", default=[4, 16, 64], help="of 2040x1356; default: 4 16 64")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--patch", type=int, default=96)
+    parser.add_argument("--seconds", type=float, default=5, help="of measuring each variant")
+    parser.add_argument("--json", type=Path)
+
+
+def run(args: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        table = [_row(Path(folder), count, args) for count in args.images]
+    title = f"{args.batch} patches of {args.patch}x{args.patch} from images of {SIZE_2K[1]}x{SIZE_2K[0]}"
+    print_table(title, table)
+    if args.json:
+        args.json.write_text(
+            json.dumps({"title": title, "rows": table, "provenance": provenance(torch.device("cpu"))}, indent=1)
+        )
+
+
+def _row(folder: Path, count: int, args: argparse.Namespace) -> dict[str, str]:
+    files = _photographs(folder, count)
+    variants: dict[str, tuple[Any, ...]] = {
+        "png": (decode_for_each_patch, files, args.batch, args.patch),
+        "store": (gather, files, folder / "cache", args.batch, args.patch),
+    }
+    found = take_turns(variants, args.seconds)
+    ratio, low, high = found["store"].ratio(found["png"])
+    return {
+        "images": str(count),
+        "PNG per patch, ms": f"{1e3 * found['png'].median:.1f}",
+        "store, ms": f"{1e3 * found['store'].median:.3f}",
+        "times as fast": f"{ratio:.0f} ({low:.0f} to {high:.0f})",
+        "peak RSS MiB": f"{found['store'].peak_rss_mib:.0f}",
+    }
+
+
+def _photographs(folder: Path, count: int) -> list[Path]:
+    """Photographs of scikit-image, enlarged to 2K, with grain so that they are as hard to decode as real ones."""
+    from skimage import data
+
+    photographs = [data.astronaut(), data.coffee(), data.chelsea(), data.rocket()]
+    files = []
+    for number in range(count):
+        path = folder / f"{number:04d}.png"
+        files.append(path)
+        if path.exists():
+            continue
+        image = cv2.resize(photographs[number % len(photographs)], SIZE_2K[::-1], interpolation=cv2.INTER_CUBIC)
+        grain = np.random.default_rng(number).normal(0, 3, image.shape)
+        cv2.imwrite(str(path), (image + grain).clip(0, 255).astype(np.uint8))
+    return files
+
+
+def decode_for_each_patch(files: list[Path], batch: int, patch: int) -> Callable[[], None]:
+    """A batch in the manner of today's projects."""
+    random = np.random.default_rng(0)
+
+    def work() -> None:
+        patches = []
+        for number in random.integers(len(files), size=batch):
+            image = cv2.cvtColor(cv2.imread(str(files[number])), cv2.COLOR_BGR2RGB)
+            top, left = random.integers(image.shape[0] - patch), random.integers(image.shape[1] - patch)
+            patches.append(np.ascontiguousarray(image[top : top + patch, left : left + patch].transpose(2, 0, 1)))
+        torch.from_numpy(np.stack(patches))
+
+    return work
+
+
+def gather(files: list[Path], cache: Path, batch: int, patch: int) -> Callable[[], None]:
+    """A batch of ours."""
+    store = open_store(ImageSet("benchmark", tuple(files), {}), StoreSpec(channels=3), cache)
+    sampler = PatchSampler(store, patch, batch, seed=0)
+    step = iter(range(10**9))
+    return lambda: sampler.batch(next(step)) and None

@@ -1,0 +1,155 @@
+"""A training step: ours against a plain one.
+
+The reference is what today's projects do: eager, float32, NCHW, Adam as it comes, the allocator as it comes. All
+variants train the same network on batches of the same size, with as many threads; ours draw and degrade them too.
+"""
+
+import argparse
+import json
+import logging
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback
+from torch import Tensor
+
+from benchmarks.machine import peak_rate
+from benchmarks.turns import take_turns
+from restore.hardware import Hardware, gains_from_bf16, keep_pages
+from restore.losses import LOSSES
+from restore.models import NetworkSpec, build
+from restore.profiling import Step, flops
+from restore.provenance import provenance
+from restore.report import print_table
+from restore.training import Optimization, PatchData, fit
+
+SIZES = {"DnCNN": (128, 40, "half_squared_error"), "EDSR": (16, 48, "l1"), "SRResNet": (16, 24, "l1")}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--network", choices=list(SIZES), default="DnCNN")
+    parser.add_argument("--norm", default=None, help="default: the network's own")
+    parser.add_argument("--batch", type=int, help="default: the paper's")
+    parser.add_argument("--patch", type=int, help="default: the paper's")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--compile", action="store_true", help="a variant of ours with torch.compile too")
+    parser.add_argument("--seconds", type=float, default=30, help="of measuring each variant")
+    parser.add_argument("--json", type=Path)
+
+
+def run(args: argparse.Namespace) -> None:
+    batch, patch, loss = SIZES[args.network]
+    batch, patch = args.batch or batch, args.patch or patch
+    spec = NetworkSpec(args.network, {"norm": args.norm} if args.norm else {})
+    step = Step(build(spec).spec, batch, patch, loss)
+    device = torch.device(args.device)
+    variants: dict[str, tuple[Any, ...]] = {"reference": (reference, step, args.device, False)}
+    if device.type == "cpu":
+        variants["reference, pages kept"] = (reference, step, args.device, True)
+    variants["ours"] = (Ours, step, args.device, Hardware())
+    if args.compile:
+        variants["ours, compiled"] = (Ours, step, args.device, Hardware(compile=True))
+    bf16 = gains_from_bf16(device)
+    peaks = {"float32": peak_rate(device, torch.float32)}
+    if bf16:
+        peaks["bfloat16"] = peak_rate(device, torch.bfloat16)
+    found = take_turns(variants, args.seconds)
+    operations = flops(step)
+
+    table = []
+    for name, measured in found.items():
+        peak = peaks["bfloat16" if bf16 and name.startswith("ours") else "float32"]
+        ratio, low, high = measured.ratio(found["reference"])
+        table.append({
+            "variant": name,
+            "ms/step": f"{1e3 * measured.median:.1f}",
+            "images/s": f"{batch / measured.median:.1f}",
+            "GFLOP/s": f"{operations / measured.median / 1e9:.0f}",
+            "of peak": f"{operations / measured.median / peak:.0%}",
+            "x reference": f"{ratio:.2f} ({low:.2f} to {high:.2f})",
+            "peak RSS MiB": f"{measured.peak_rss_mib:.0f}",
+            **({"peak GPU MiB": f"{measured.peak_cuda_mib:.0f}"} if device.type == "cuda" else {}),
+        })  # fmt: skip
+    rates = ", ".join(f"{rate / 1e9:.0f} GFLOP/s {name}" for name, rate in peaks.items())
+    title = f"{args.network} training, {step.network.arguments['norm']} norm, batch {batch}, {patch}x{patch}"
+    print_table(f"{title}, {device}; peak convolution: {rates}", table)
+    if args.json:
+        document = {"title": title, "rows": table, "seconds": {name: m.seconds for name, m in found.items()}}
+        args.json.write_text(json.dumps(document | {"peaks": peaks, "provenance": provenance(device)}, indent=1))
+
+
+def reference(step: Step, device: str, keep: bool) -> Callable[[], None]:
+    """A step as most projects have it, on one batch."""
+    if keep:
+        keep_pages()
+    network = build(step.network).to(device)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-4)
+    scale, loss = network.scale, LOSSES[step.loss]
+    degraded = torch.rand(step.batch, network.channels, step.patch, step.patch, device=device)
+    clean = torch.rand(step.batch, network.channels, scale * step.patch, scale * step.patch, device=device)
+
+    def work() -> None:
+        optimizer.zero_grad()
+        value: Tensor = loss(network(degraded), clean).mean()
+        value.backward()
+        optimizer.step()
+        value.item()  # they print it
+
+    return work
+
+
+class Ours:
+    """A run of `fit` on photographs, Lightning and all, that goes on by one step per call."""
+
+    def __init__(self, step: Step, device: str, hardware: Hardware) -> None:
+        logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+        self._go: Queue[bool] = Queue()
+        self._done: Queue[bool] = Queue()
+        thread = threading.Thread(target=self._fit, args=(step, device, hardware), daemon=True)
+        thread.start()
+
+    def __call__(self) -> None:
+        self._go.put(True)
+        self._done.get()
+
+    def _fit(self, step: Step, device: str, hardware: Hardware) -> None:
+        data = PatchData(patch_size=step.patch, batch_size=step.batch, steps_per_epoch=10**6)
+        trainer = {
+            "max_steps": 10**6,
+            "accelerator": device,
+            "devices": 1,
+            "logger": False,
+            "limit_val_batches": 0,
+            "num_sanity_val_steps": 0,
+            "callbacks": [_Turns(self._go, self._done)],
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            optim = Optimization(loss=step.loss, lr=1e-4)
+            fit(
+                build(step.network),
+                data,
+                optim,
+                Path(folder),
+                trainer=trainer,
+                hardware=hardware,
+                checkpoint_every=10**6,
+            )
+
+
+class _Turns(Callback):
+    def __init__(self, go: "Queue[bool]", done: "Queue[bool]") -> None:
+        self._go = go
+        self._done = done
+        self._first = True
+
+    def on_train_batch_start(self, *_: object) -> None:
+        """Lightning has fetched the batch before this, so a turn begins with the step and ends with the next batch."""
+        if not self._first:
+            self._done.put(True)
+        self._first = False
+        self._go.get()

@@ -1,0 +1,126 @@
+"""What the machine is used for: automatic, overridable, and the same results."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from restore import hardware
+from restore.data.pairs import Pair
+from restore.hardware import Hardware, gains_from_bf16
+from restore.metrics import PROTOCOLS
+from restore.models import EDSR, NORMS, DnCNN, Norm
+from restore.training import Optimization, PatchData, fit
+from restore.training.module import RestorationModule
+
+CPU = torch.device("cpu")
+
+
+def test_what_is_said_wins_over_what_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = torch.device("cuda")
+    monkeypatch.setattr(hardware, "free_memory", lambda _: 1000)
+    assert Hardware().resolved(gpu, store_bytes=500).store_on_device
+    assert not Hardware().resolved(gpu, store_bytes=501).store_on_device
+    assert Hardware(store_on_device=True).resolved(gpu, store_bytes=501).store_on_device
+    assert not Hardware().resolved(CPU, store_bytes=1).store_on_device
+    chosen = Hardware(channels_last=False, threads=7, keep_pages=False).resolved(CPU, 0)
+    assert (chosen.channels_last, chosen.threads, chosen.keep_pages) == (False, 7, False)
+    assert Hardware().resolved(CPU, 0).channels_last
+
+
+def test_the_choice_is_one_line() -> None:
+    chosen = Hardware(channels_last=True, threads=2, store_on_device=False, keep_pages=False)
+    assert chosen.describe(CPU, "32-true") == "cpu, 32-true, channels_last, 2 threads, patches memory-mapped"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity here")
+def test_no_more_threads_than_cores_that_may_be_used() -> None:
+    program = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); from restore import hardware as h"
+    found = subprocess.run(
+        [sys.executable, "-c", f"{program}; print(h.usable_cores())"], capture_output=True, text=True
+    )
+    assert found.stdout.strip() == "1", found.stderr
+
+
+@pytest.mark.skipif(not hardware.keeps_pages(), reason="no glibc here")
+def test_kept_pages_do_not_fault_again() -> None:
+    program = """
+import resource, sys, torch
+from restore.hardware import keep_pages
+if sys.argv[1] == "keep":
+    keep_pages()
+for _ in range(20):
+    torch.zeros(2**24)  # 64 MiB
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+    def faults(keep: str) -> int:
+        run = subprocess.run([sys.executable, "-c", program, keep], capture_output=True, text=True, check=True)
+        return int(run.stdout)
+
+    once = 2**26 // os.sysconf("SC_PAGE_SIZE")
+    huge_pages = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if huge_pages.exists() and "[always]" in huge_pages.read_text():
+        pytest.skip("pages are huge here")
+    assert faults("default") - faults("keep") > 15 * once
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_channels_last_changes_the_step_by_rounding_alone(norm: Norm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RestorationModule, "log", lambda *_, **__: None)
+
+    def gradients(channels_last: bool) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        network = DnCNN(depth=4, features=8, norm=norm).double()
+        optim, protocol = Optimization(), PROTOCOLS["denoise-gray"]
+        module = RestorationModule(network, optim, protocol, Hardware(channels_last=channels_last))
+        clean = torch.rand(2, 1, 12, 10, dtype=torch.float64)
+        module.training_step(Pair(clean + 0.1 * torch.randn_like(clean), clean), 0).backward()
+        return {name: parameter.grad for name, parameter in network.named_parameters() if parameter.grad is not None}
+
+    plain, fast = gradients(False), gradients(True)
+    assert plain.keys() == fast.keys()
+    for name, expected in plain.items():
+        torch.testing.assert_close(fast[name], expected, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_a_fused_step_is_the_plain_step() -> None:
+    def stepped(fused: bool, optim: Optimization) -> torch.Tensor:
+        torch.manual_seed(0)
+        network = EDSR(features=8, blocks=1).to(memory_format=torch.channels_last)
+        optimizer, _ = optim.build(network.parameters(), steps=3, fused=fused)
+        for _ in range(3):
+            network(torch.rand(1, 3, 8, 8)).square().mean().backward()
+            optimizer.step()
+        return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+
+    for optim in (Optimization(), Optimization(optimizer="sgd", weight_decay=1e-4, lr=1e-3)):
+        torch.testing.assert_close(stepped(True, optim), stepped(False, optim), rtol=1e-5, atol=1e-6)
+
+
+def test_precision_follows_the_machine_unless_it_is_given(
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def precision_of(name: str, **trainer: object) -> str:
+        folder = str(image_folder)
+        data = PatchData(folder, folder, patch_size=8, batch_size=1, steps_per_epoch=1)
+        settings = {"max_steps": 1, "accelerator": "cpu", "logger": False, "enable_progress_bar": False, **trainer}
+        return str(
+            fit(DnCNN(depth=2, features=2), data, Optimization(), tmp_path / name, trainer=settings)["precision"]
+        )
+
+    for gains, expected in ((True, "bf16-mixed"), (False, "32-true")):
+        monkeypatch.setattr("restore.training.run.gains_from_bf16", lambda _, gains=gains: gains)
+        assert precision_of(f"auto-{gains}") == expected
+    monkeypatch.setattr("restore.training.run.gains_from_bf16", lambda _: True)
+    assert precision_of("given", precision="32-true") == "32-true"
+
+
+def test_the_processor_is_asked_as_the_kernel_describes_it() -> None:
+    flags = Path("/proc/cpuinfo")
+    if not flags.exists():
+        pytest.skip("no /proc here")
+    assert gains_from_bf16(CPU) == any(flag in flags.read_text() for flag in ("avx512_bf16", "amx_bf16"))
