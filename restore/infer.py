@@ -11,7 +11,6 @@ from typing import Any
 from restore import command
 from restore.checkpoint import load_weights
 from restore.folder import LOG_NAME, Summary, Writing, passed_over, plan, restore_folder
-from restore.hardware import usable_cores
 from restore.images.picture import FORMATS, JPEG_QUALITY
 from restore.inference import Runner
 
@@ -67,7 +66,7 @@ def _parser() -> command.ArgumentParser:
     parser.add_argument(
         "--workers",
         type=_count,
-        default=min(8, usable_cores()),
+        default=min(8, os.cpu_count() or 1),
         help="threads that read, and as many that write, beside the network (default: %(default)s)",
     )
     parser.add_argument("--device", type=command.device, default=command.best_device(), help="default: %(default)s")

@@ -56,8 +56,8 @@ def make_mixed_folder(folder: Path) -> None:
 
     turned = Pillow.Exif()
     turned[0x010F] = "Maker of cameras"
-    turned[0x0112] = 6  # the camera was held upright
-    rgb.save(folder / "camera/turned.jpg", exif=turned, icc_profile=profile, quality=95)
+    turned[0x0112] = 6  # to be turned clockwise
+    Pillow.fromarray(np.rot90(colour)).save(folder / "camera/turned.jpg", exif=turned, icc_profile=profile, quality=95)
     rgb.save(folder / "camera/preview.jpg", format="MPO", save_all=True, append_images=[rgb.resize((32, 24))])
     rgb.convert("CMYK").save(folder / "camera/cmyk.jpg", quality=95)
 

@@ -110,7 +110,7 @@ def test_of_a_mixed_folder_every_image_is_restored_and_everything_else_has_its_r
             np.testing.assert_array_equal(after.alpha, before.alpha)
         assert before.icc == after.icc
     with Pillow.open(out / "camera/turned.jpg") as turned:
-        assert turned.size == (96, 128)  # upright, and not told to be turned again
+        assert turned.size == (128, 96)  # upright, and not told to be turned again
         assert 0x0112 not in turned.getexif()
 
 
