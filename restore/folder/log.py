@@ -63,7 +63,7 @@ class Log:
                 self.images |= log["images"]
         self.write()
         if same and not overwrite:
-            self.since = max(log["since"] for log in same.values())
+            self.since = min(log["since"] for log in same.values())  # ranks begin one after the other
         if math.isinf(self.since):
             self.since = self.path.stat().st_mtime  # by the clock that dates the images, too
         self.write()

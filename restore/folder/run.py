@@ -85,7 +85,7 @@ def restore_folder(
 
     left = []
     for job in share:
-        if log.finished(job):
+        if not overwrite and log.finished(job):
             log.keep(job)
             summary.outcomes.append(Outcome(job, "kept"))
         else:

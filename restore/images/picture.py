@@ -5,6 +5,8 @@ notices truncation. OpenCV reads what has 16 bits, which Pillow would cut to 8, 
 """
 
 import io
+import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -74,7 +76,7 @@ class Picture:
 
 
 def picture_size(path: Path, max_megapixels: float) -> tuple[int, int]:
-    """(height, width) of the image in a file, by its header alone, so that nothing dangerous is decoded.
+    """(height, width) of the image in a file, as stored, by its header alone, so that nothing dangerous is decoded.
 
     Raises:
         UserError: not a readable image, animated or of several pages, or larger than `max_megapixels`.
@@ -131,7 +133,8 @@ def _has_16_bits(file: ImageFile, data: bytes) -> bool:
 
 def _decode_8(path: Path, file: ImageFile) -> Picture:
     file.load()
-    image = ImageOps.exif_transpose(file)
+    exif = _exif(file)
+    image = file if exif is None else ImageOps.exif_transpose(file)
     icc = image.info.get("icc_profile")
     if image.mode in ("CMYK", "LAB"):
         image, icc = _to_srgb(image, icc), None
@@ -144,9 +147,16 @@ def _decode_8(path: Path, file: ImageFile) -> Picture:
     values: Image = np.asarray(image if image.mode == mode else image.convert(mode))
     values = values.reshape(*values.shape[:2], -1)
     channels = 1 if gray else 3
-    return Picture(
-        values[:, :, :channels], values[:, :, channels:] if transparent else None, icc, image.info.get("exif")
-    )
+    alpha = values[:, :, channels:] if transparent else None
+    return Picture(values[:, :, :channels], alpha, icc, None if exif is None else image.info.get("exif"))
+
+
+def _exif(file: ImageFile) -> Pillow.Exif | None:
+    """What the camera noted; None where that is damaged, which is no reason to refuse the image."""
+    try:
+        return file.getexif()
+    except Exception:  # Pillow's parser raises anything, too
+        return None
 
 
 def _to_srgb(image: Pillow.Image, icc: bytes | None) -> Pillow.Image:
@@ -166,12 +176,10 @@ def _decode_16(path: Path, file: ImageFile, data: bytes) -> Picture:
     decoded: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if decoded is None or decoded.dtype != np.uint16:
         raise UserError(f"{path}: not a readable image (truncated or damaged)")
-    exif, block = file.getexif(), file.info.get("exif")
-    if file.format == "PNG":  # OpenCV turns TIFF files itself
-        decoded = _turned(decoded, exif.get(Base.Orientation, 1))
-        if Base.Orientation in exif:
-            del exif[Base.Orientation]
-            block = exif.tobytes()
+    exif, block = _exif(file), None
+    if exif is not None and file.format == "PNG":  # OpenCV turns TIFF files itself
+        decoded = _turned(decoded, exif.pop(Base.Orientation, 1))
+        block = exif.tobytes() if exif else None
     values: NDArray[np.uint16] = decoded.reshape(*decoded.shape[:2], -1)
     alpha = values[:, :, 3:] if values.shape[2] == 4 else None
     key = file.info.get("transparency")
@@ -265,13 +273,18 @@ def _bgr(values: Pixels) -> Pixels:
 
 
 def _encode_png(values: Pixels, picture: Picture) -> bytes:
-    blocks = {
-        cv2.IMAGE_METADATA_ICCP: picture.icc,
-        cv2.IMAGE_METADATA_EXIF: picture.exif and picture.exif.removeprefix(b"Exif\0\0"),
-    }
-    held = {kind: np.frombuffer(block, np.uint8)[None] for kind, block in blocks.items() if block}
-    _, data = cv2.imencodeWithMetadata(".png", _bgr(values), list(held), list(held.values()))
-    return data.tobytes()
+    """OpenCV's PNG with profile and notes put in as they came: libpng examines them, and breaks off the file."""
+    image = cv2.imencode(".png", _bgr(values))[1].tobytes()
+    blocks = b""
+    if picture.icc:
+        blocks += _chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(picture.icc))
+    if picture.exif:
+        blocks += _chunk(b"eXIf", picture.exif.removeprefix(b"Exif\0\0"))
+    return image[:33] + blocks + image[33:]  # 8 bytes of signature, 25 of IHDR
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
 def _encode_tiff(values: Pixels, picture: Picture) -> bytes:

@@ -197,6 +197,16 @@ def test_cmyk_becomes_rgb_by_its_profile_which_is_not_kept(tmp_path: Path) -> No
     np.testing.assert_allclose(read_picture(tmp_path / "x.jpg").pixels[0, 0], (0, 255, 255), atol=3)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tiff", ".webp"])
+def test_damaged_notes_and_profiles_do_not_cost_the_image(tmp_path: Path, suffix: str) -> None:
+    first, second = tmp_path / f"first{suffix}", tmp_path / "second.png"
+    write_picture(first, Picture(GRAY, None, b"no profile", b"Exif\0\0no notes"))
+    picture = read_picture(first)
+    assert picture.icc == b"no profile"
+    write_picture(second, picture)
+    assert_equal(read_picture(second), picture.pixels)
+
+
 def test_a_photograph_with_a_preview_behind_it_is_a_single_image(tmp_path: Path) -> None:
     photo = Pillow.fromarray(RGB.repeat(8, axis=0).repeat(8, axis=1))
     photo.save(tmp_path / "x.jpg", format="MPO", save_all=True, append_images=[photo.resize((8, 6))])
