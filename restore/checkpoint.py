@@ -63,14 +63,7 @@ def load_weights(path: Path) -> Weights:
     Raises:
         UserError: no such file, not a weights file of this project, or its tensors do not fit its network.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such weights file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a safetensors file, or damaged ({error})") from error
+    tensors, metadata = read_tensors(path)
     if "restore" not in metadata:
         raise UserError(f"{path}: a safetensors file without the metadata that restore writes")
     try:
@@ -89,3 +82,18 @@ def load_weights(path: Path) -> Weights:
         raise UserError(f"{path}: tensors do not fit {header['network']}: {error}") from error
     network.eval()
     return weights
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of any safetensors file.
+
+    Raises:
+        UserError: no such file, or not a safetensors file.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such weights file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a safetensors file, or damaged ({error})") from error

@@ -11,6 +11,8 @@ from typing import NoReturn
 import torch
 
 from restore.errors import UserError
+from restore.inference import Ensemble, Runner, Tile, tiled
+from restore.models import RestorationNetwork
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -38,6 +40,44 @@ def device(name: str) -> str:
     except (RuntimeError, AssertionError) as error:
         raise argparse.ArgumentTypeError(f"{name} is not to be had here ({str(error).splitlines()[0]})") from error
     return name
+
+
+def tile(text: str) -> Tile:
+    """The type of a `--tile` option."""
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected auto or a number of pixels, found {text!r}")
+    return int(text)
+
+
+def add_runner_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options for how images are restored; see `runner`."""
+    parser.add_argument(
+        "--tile",
+        type=tile,
+        default="auto",
+        metavar="auto|N|0",
+        help="N: restore images in tiles of NxN pixels; 0: whole; auto (the default): whole where memory is enough",
+    )
+    parser.add_argument(
+        "--tile-approximate",
+        action="store_true",
+        help="tile also networks whose results that changes (group norm, ...)",
+    )
+    parser.add_argument(
+        "--ensemble", action="store_true", help="mean over 8 turns and reflections: better, 8 times slower"
+    )
+
+
+def runner(network: RestorationNetwork, args: argparse.Namespace) -> Runner:
+    """`network`, in eval mode on its device, run as the options of `add_runner_arguments` say.
+
+    Raises:
+        UserError: tiles are asked for and the network cannot be tiled exactly.
+    """
+    inner = Ensemble(network) if args.ensemble else network
+    return tiled(network, args.tile, approximate=args.tile_approximate, runner=inner)
 
 
 def best_device() -> str:

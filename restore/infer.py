@@ -8,11 +8,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from restore import command
-from restore.checkpoint import load_weights
+from restore.compat import load_any
 from restore.folder import LOG_NAME, Summary, Writing, passed_over, plan, restore_folder
 from restore.images.picture import FORMATS, JPEG_QUALITY
 from restore.inference import Runner
+from restore.provenance import provenance
 
 EXAMPLES = f"""examples:
   python -m restore.infer --weights runs/quickstart/weights.safetensors --input photos/ --output restored/
@@ -32,7 +35,8 @@ def main(argv: list[str] | None = None) -> int:
     sheets = [args.compare] if args.compare else []
     jobs = plan(args.input, args.output, args.format, sheets)
     writing = Writing(args.quality, args.max_megapixels, args.workers, args.compare)
-    summary = restore_folder(runner, jobs, args.output, settings, writing, args.overwrite)
+    origin = provenance(torch.device(args.device))
+    summary = restore_folder(runner, jobs, args.output, settings, writing, args.overwrite, origin)
     _print(summary, args.output)
     if others := passed_over(args.input, [args.output, *sheets]):
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common())
@@ -69,14 +73,22 @@ def _parser() -> command.ArgumentParser:
         default=min(8, os.cpu_count() or 1),
         help="threads that read, and as many that write, beside the network (default: %(default)s)",
     )
+    parser.add_argument("--scale", type=int, help="at which an MDSR is to work (default: as in the file)")
     parser.add_argument("--device", type=command.device, default=command.best_device(), help="default: %(default)s")
+    command.add_runner_arguments(parser)
     return parser
 
 
 def _runner(args: argparse.Namespace) -> tuple[Runner, dict[str, Any]]:
-    """What restores, and the settings that decide what its results look like."""
-    network = load_weights(args.weights).network.to(args.device)
-    return network, {"weights": f"sha256:{hashlib.sha256(args.weights.read_bytes()).hexdigest()[:16]}"}
+    """What restores, and the settings that decide what its results look like: exact tiles don't."""
+    network = load_any(args.weights, scale=args.scale).network.to(args.device)
+    settings = {
+        "weights": f"sha256:{hashlib.sha256(args.weights.read_bytes()).hexdigest()[:16]}",
+        "scale": network.scale,
+        "ensemble": args.ensemble,
+        "tile": args.tile if args.tile_approximate else "exact",
+    }
+    return command.runner(network, args), settings
 
 
 def _print(summary: Summary, output: Path) -> None:

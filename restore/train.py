@@ -23,6 +23,7 @@ EXAMPLES = """examples:
   python -m restore.train --config configs/dncnn_gray_25.yaml --data.root DATA
   python -m restore.train --config configs/edsr_baseline_x2.yaml --data.train FOLDER --trainer.max_steps 10000
   python -m restore.train --config configs/edsr_baseline_x2.yaml --model.norm batch --output runs/edsr-bn
+  python -m restore.train --config configs/edsr_x4.yaml --weights runs/edsr_x2/weights.safetensors
   python -m restore.train --config runs/edsr-bn/config.yaml --output runs/edsr-bn --resume auto
   python -m restore.train --print_config                         all settings with their values
 """
@@ -38,6 +39,7 @@ def build_parser() -> ArgumentParser:
     )
     parser.add_argument("--config", action="config", help="a YAML file of settings; flags override it")
     parser.add_argument("--output", type=Path, help="run folder (default: runs/ and the name of the configuration)")
+    parser.add_argument("--weights", type=Path, help="start from these weights; another scale's upsampler stays new")
     parser.add_argument("--resume", type=str, help="`auto`: from the folder's last checkpoint, if any; or a checkpoint")
     parser.add_argument("--checkpoint_every", type=PositiveInt, default=500, help="steps between checkpoints")
     parser.add_argument("--seed", type=int, default=0, help="of initial weights, batches and noise")
@@ -72,6 +74,7 @@ def main(argv: list[str] | None = None) -> int:
         made.optim,
         output,
         trainer=vars(made.trainer),
+        weights=settings.weights,
         hardware=made.hardware,
         resume=settings.resume,
         checkpoint_every=settings.checkpoint_every,

@@ -13,7 +13,6 @@ from restore.folder.pipeline import Outcome, Pipeline, Writing
 from restore.folder.plan import Job
 from restore.inference import Runner
 from restore.progress import progress
-from restore.provenance import provenance
 
 
 @dataclass
@@ -59,6 +58,7 @@ def restore_folder(
     settings: Mapping[str, Any],
     writing: Writing | None = None,
     overwrite: bool = False,
+    provenance: Mapping[str, Any] | None = None,
 ) -> Summary:
     """Restore images into `output`, which remembers in its log how they were made.
 
@@ -72,6 +72,7 @@ def restore_folder(
         settings: JSON values that decide what results look like; equal settings continue a run, others are refused.
         writing: how files are written.
         overwrite: restore everything again.
+        provenance: what the log is to say of program and machine.
 
     Raises:
         UserError: `output` holds images of other settings or of unknown origin, or cannot be written.
@@ -79,7 +80,7 @@ def restore_folder(
     writing = writing or Writing()
     rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     share = jobs[rank::ranks]
-    log = Log(output, {**settings, "quality": writing.quality}, rank, provenance(runner.device))
+    log = Log(output, {**settings, "quality": writing.quality}, rank, provenance or {})
     log.begin(share, overwrite, alone=ranks == 1)
     summary = Summary(log.path)
 

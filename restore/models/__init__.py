@@ -2,11 +2,12 @@
 
 from restore.models.dncnn import DnCNN
 from restore.models.edsr import EDSR
+from restore.models.mdsr import MDSR
 from restore.models.network import NetworkSpec, RestorationNetwork
 from restore.models.norm import NORMS, Norm
 from restore.models.srresnet import SRResNet
 
-NETWORKS: dict[str, type[RestorationNetwork]] = {network.__name__: network for network in (DnCNN, EDSR, SRResNet)}
+NETWORKS: dict[str, type[RestorationNetwork]] = {network.__name__: network for network in (DnCNN, EDSR, MDSR, SRResNet)}
 
 
 def build(spec: NetworkSpec) -> RestorationNetwork:
@@ -23,4 +24,15 @@ def build(spec: NetworkSpec) -> RestorationNetwork:
         raise ValueError(f"{spec.name}: {error}") from error
 
 
-__all__ = ["EDSR", "NETWORKS", "NORMS", "DnCNN", "NetworkSpec", "Norm", "RestorationNetwork", "SRResNet", "build"]
+__all__ = [
+    "EDSR",
+    "MDSR",
+    "NETWORKS",
+    "NORMS",
+    "DnCNN",
+    "NetworkSpec",
+    "Norm",
+    "RestorationNetwork",
+    "SRResNet",
+    "build",
+]

@@ -33,7 +33,7 @@ class _UnsetConv2d(nn.Conv2d):
 
 
 class ConvNorm(nn.Sequential):
-    """A 3x3 convolution and the normalisation of its output.
+    """A convolution and the normalisation of its output.
 
     The convolution carries a bias only where the normalisation brings no shift of its own, or where `bias` asks for a
     redundant one, as some published files have it.
@@ -51,6 +51,7 @@ class ConvNorm(nn.Sequential):
             `weight`: w = g v/||v|| on the convolution instead of on its output (Salimans & Kingma 2016).
         bn_momentum: weight of the NEW batch in the running statistics (PyTorch's convention).
         bn_eps: added to the variance before the root.
+        kernel: height and width of the convolution.
         bias: keep the convolution's bias even where the normalisation makes it redundant.
     """
 
@@ -62,10 +63,11 @@ class ConvNorm(nn.Sequential):
         norm: Norm,
         bn_momentum: float,
         bn_eps: float,
+        kernel: int = 3,
         bias: bool = False,
     ) -> None:
         super().__init__()
-        convolution = conv(in_features, out_features, bias=bias or not normalises_output(norm))
+        convolution = conv(in_features, out_features, kernel, bias=bias or not normalises_output(norm))
         self.add_module("conv", convolution)
         match norm:
             case "batch":

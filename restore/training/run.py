@@ -21,12 +21,14 @@ from restore.checkpoint import Weights, save_weights
 from restore.errors import UserError
 from restore.hardware import Hardware, gains_from_bf16, keep_pages
 from restore.images.io import write_atomically
+from restore.inference import tiled
 from restore.models import RestorationNetwork
 from restore.provenance import provenance
 from restore.training.callbacks import DivergenceGuard, LastCheckpoint, ProgressBar, SampleSheet, Throughput
 from restore.training.datamodule import PatchData
 from restore.training.memory_log import MemoryLog
 from restore.training.module import Optimization, RestorationModule
+from restore.training.warm_start import start_from
 
 LOG = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ def fit(
     output: Path,
     *,
     trainer: Mapping[str, Any],
+    weights: Path | None = None,
     resume: str | None = None,
     hardware: Hardware | None = None,
     checkpoint_every: int = 500,
@@ -55,6 +58,8 @@ def fit(
         output: the run folder.
         trainer: arguments of Lightning's Trainer, e.g. `{"max_steps": 1000}`; callbacks are added to ours, a logger
             replaces ours. `precision` is by default bf16-mixed where the device gains from it.
+        weights: a weights file to start from, of the same network or of one for another scale (see `start_from`);
+            not read where a run is resumed.
         hardware: how to use the machine; by default as it gains most.
         resume: `auto` continues from the folder's last checkpoint if there is one; a path from that file.
         checkpoint_every: steps between checkpoints to resume from; one is kept, also at the end of each epoch.
@@ -64,11 +69,13 @@ def fit(
         What `summary.json` holds; empty on all ranks but the first.
 
     Raises:
-        UserError: the folder holds a run and `resume` is None, data are missing, `trainer` is refused by Lightning, or
-            the loss diverged.
+        UserError: the folder holds a run and `resume` is None, `weights` do not fit, data are missing, `trainer` is
+            refused by Lightning, or the loss diverged.
     """
     last = output / "checkpoints" / "last.ckpt"
     start = _starting_point(resume, last)
+    if weights and not start:
+        start_from(network, weights)
     data.prepare(network)
     assert data.degradation is not None
     protocol = default_protocol(data.val_images, data.degradation, network.channels)
@@ -107,12 +114,13 @@ def fit(
         kept, step = "best", _load_network(network, Path(best.best_model_path))
     else:
         kept, step = "last", lightning.global_step
-    models = {"baseline": None, "restored": network.to(device).eval()}
+    models = {"baseline": None, "restored": tiled(network.to(device).eval())}
     rows = [row.summary for row in measure(models, data.val_images, data.degradation, protocol, network.channels)]
     training = {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "train": {"set": data.train, "images": len(data.train_images.clean)},
         "optim": asdict(optim),
+        "weights_at_start": str(weights) if weights else None,
         "seed": data.seed,
         "patch_size": data.patch_size,
         "batch_size": data.batch_size,

@@ -10,9 +10,10 @@ from PIL import Image as Pillow
 from restore import infer
 from restore.checkpoint import Weights, save_weights
 from restore.errors import UserError
-from restore.images.io import read_image, write_image
+from restore.images.io import Pixels, read_image, write_image
 from restore.images.resize import imresize
-from restore.inference import restore_image
+from restore.images.tensors import to_pixels, to_tensor
+from restore.inference import Ensemble, restore_image
 from restore.models import EDSR, DnCNN, RestorationNetwork
 
 RANDOM = np.random.default_rng(0)
@@ -30,6 +31,15 @@ def identity(channels: int) -> RestorationNetwork:
 def test_a_network_that_changes_nothing_gives_the_image_back(network: int, image: int, dtype: type) -> None:
     pixels = RANDOM.integers(0, np.iinfo(dtype).max + 1, (9, 12, image), dtype)
     np.testing.assert_array_equal(restore_image(identity(network), pixels), pixels)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_every_level_of_a_tall_image_survives_the_way_to_tensors_and_back(dtype: type) -> None:
+    full = np.iinfo(dtype).max
+    levels = np.linspace(0, full, 600 * 7 * 3).round().astype(dtype).reshape(600, 7, 3)
+    tensor = to_tensor(levels)
+    assert torch.equal(tensor, torch.from_numpy((levels.astype(np.float32) / full).transpose(2, 0, 1)[None]))
+    np.testing.assert_array_equal(to_pixels(tensor, levels.dtype), levels)
 
 
 def test_a_gray_network_restores_the_luma_of_a_colour_image() -> None:
@@ -70,6 +80,37 @@ def test_a_folder_is_restored_under_the_same_names_and_gray_stays_gray(weights: 
     assert code == 0
     np.testing.assert_array_equal(read_image(tmp_path / "out/gray.png"), gray)
     assert read_image(tmp_path / "out/deep/colour.bmp").shape == (8, 8, 3)
+
+
+def restored_with(weights: Path, tmp_path: Path, name: str, *options: str) -> Pixels:
+    """What the command with these options makes of one image."""
+    if not (tmp_path / "one").exists():
+        write_image(tmp_path / "one/a.png", RANDOM.integers(0, 256, (50, 61, 3), np.uint8))
+    common = ["--weights", str(weights), "--input", str(tmp_path / "one"), "--output", str(tmp_path / name)]
+    assert infer.main([*common, *options]) == 0
+    return read_image(tmp_path / name / "a.png").astype(int)
+
+
+def test_tiles_and_the_ensemble_are_options_of_the_command(tmp_path: Path) -> None:
+    weights = tmp_path / "sr.safetensors"
+    network = EDSR(features=8, blocks=1, scale=2)
+    save_weights(weights, Weights(network))
+    whole = restored_with(weights, tmp_path, "whole", "--tile", "0")
+    for name, option in {"tiles": ("--tile", "16"), "auto": ()}.items():
+        differing = restored_with(weights, tmp_path, name, *option) != whole
+        assert differing.mean() < 1e-3  # rounding ties
+    both = restored_with(weights, tmp_path, "both", "--tile", "16", "--ensemble")
+    expected = restore_image(Ensemble(network.eval()), read_image(tmp_path / "one/a.png"))
+    assert (both != expected).mean() < 1e-3 < (both != whole).mean()
+
+
+def test_networks_that_cannot_be_tiled_need_another_word(tmp_path: Path) -> None:
+    weights = tmp_path / "group.safetensors"
+    save_weights(weights, Weights(DnCNN(channels=3, depth=4, features=8, norm="group")))
+    with pytest.raises(UserError, match="cannot be tiled exactly because of its group norm"):
+        restored_with(weights, tmp_path, "refused", "--tile", "16")
+    forced = restored_with(weights, tmp_path, "forced", "--tile", "16", "--tile-approximate")
+    assert (forced != restored_with(weights, tmp_path, "whole")).any()
 
 
 def test_an_unreadable_file_is_reported_and_the_rest_is_done(
