@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
-from restore import command
+from restore import command, running
 from restore.compat import load_any
+from restore.data.catalog import default_root
 from restore.folder import LOG_NAME, Summary, Writing, passed_over, plan, restore_folder
 from restore.images.picture import FORMATS, JPEG_QUALITY
 from restore.inference import Runner
@@ -31,13 +32,14 @@ An image is finished, and kept by the next run, when its result is there, was ma
 
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    runner, settings = _runner(args)
+    runner, engine, settings = _runner(args)
     sheets = [args.compare] if args.compare else []
     jobs = plan(args.input, args.output, args.format, sheets)
     writing = Writing(args.quality, args.max_megapixels, args.workers, args.compare)
-    origin = provenance(torch.device(args.device))
+    origin = {"engine": engine, **provenance(torch.device(args.device))}
     summary = restore_folder(runner, jobs, args.output, settings, writing, args.overwrite, origin)
     _print(summary, args.output)
+    print(f"network run by {engine}")
     if others := passed_over(args.input, [args.output, *sheets]):
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common())
         print(f"note: files passed over, no images by their suffix: {kinds}")
@@ -74,21 +76,21 @@ def _parser() -> command.ArgumentParser:
         help="threads that read, and as many that write, beside the network (default: %(default)s)",
     )
     parser.add_argument("--scale", type=int, help="at which an MDSR is to work (default: as in the file)")
-    parser.add_argument("--device", type=command.device, default=command.best_device(), help="default: %(default)s")
-    command.add_runner_arguments(parser)
+    running.add_arguments(parser, precision="auto")
     return parser
 
 
-def _runner(args: argparse.Namespace) -> tuple[Runner, dict[str, Any]]:
-    """What restores, and the settings that decide what its results look like: exact tiles don't."""
-    network = load_any(args.weights, scale=args.scale).network.to(args.device)
+def _runner(args: argparse.Namespace) -> tuple[Runner, str, dict[str, Any]]:
+    """What restores, in words too, and the settings that decide what its results look like: exact tiles don't."""
+    weights = load_any(args.weights, scale=args.scale)
     settings = {
         "weights": f"sha256:{hashlib.sha256(args.weights.read_bytes()).hexdigest()[:16]}",
-        "scale": network.scale,
+        "scale": weights.network.scale,
+        "precision": args.precision,
         "ensemble": args.ensemble,
         "tile": args.tile if args.tile_approximate else "exact",
     }
-    return command.runner(network, args), settings
+    return *running.runner(args, args.weights, weights, default_root()), settings
 
 
 def _print(summary: Summary, output: Path) -> None:

@@ -31,7 +31,7 @@ MAY_USE: dict[str, set[str]] = {
     "training": FOUNDATION
     | {"checkpoint", "compat", "inference", "benchmark", "report", "provenance", "profiling", "hardware"},
 }
-ENTRIES = {"train", "infer", "evaluate", "convert", "export", "memory", "command", "__init__"}
+ENTRIES = {"train", "infer", "evaluate", "convert", "export", "memory", "command", "running", "__init__"}
 
 
 def room(path: Path) -> str:

@@ -48,10 +48,13 @@ def images(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
+PLAIN = ["--device", "cpu", "--backend", "torch", "--precision", "fp32"]
+
+
 def restore(weights: Path, images: Path, *more: str) -> int:
     """Run the command from `images` to a folder `out` beside the weights."""
     arguments = ["--weights", str(weights), "--input", str(images), "--output", str(weights.parent / "out"), *more]
-    return infer.main([*arguments, "--device", "cpu"])
+    return infer.main([*arguments, *PLAIN])
 
 
 def read_log(folder: Path, name: str = LOG) -> dict[str, Any]:
@@ -207,7 +210,7 @@ def test_results_inside_the_input_folder_are_no_input_of_the_next_run(
     (images / "diary.txt").touch()
     for extra in ([], ["--overwrite"]):
         arguments = ["--weights", str(weights), "--input", str(images), "--compare", str(images / "sheets"), *extra]
-        infer.main([*arguments, "--output", str(images / "restored")])
+        infer.main([*arguments, "--output", str(images / "restored"), *PLAIN])
         assert "passed over, no images by their suffix: 1 .txt\n" in capsys.readouterr().out
     assert len(list_images(images)) == 4 + 4 + 4
 
@@ -246,7 +249,7 @@ def test_a_run_that_is_killed_leaves_whole_files_only_and_is_continued(weights: 
     for number in range(20):
         write_image(tmp_path / f"in/{number:02}.png", random.integers(0, 256, (64, 64, 3), np.uint8))
     out = tmp_path / "out"
-    arguments = ["--weights", str(weights), "--input", str(tmp_path / "in"), "--output", str(out), "--device", "cpu"]
+    arguments = ["--weights", str(weights), "--input", str(tmp_path / "in"), "--output", str(out), *PLAIN]
     killed = subprocess.run(
         [sys.executable, "-c", KILLED_WHILE_WRITING, *arguments], env=environment(), capture_output=True, check=False
     )
@@ -269,7 +272,7 @@ def test_two_processes_share_a_folder_and_the_next_one_gathers_their_logs(weight
     command = [sys.executable, "-m", "restore.infer", "--weights", str(weights), "--input", str(images)]
     processes = [
         subprocess.Popen(
-            [*command, "--output", str(out), "--device", "cpu"],
+            [*command, "--output", str(out), *PLAIN],
             env=environment(RANK=str(rank), WORLD_SIZE="2"),
             stdout=subprocess.PIPE,
             text=True,

@@ -95,11 +95,11 @@ def test_tiles_and_the_ensemble_are_options_of_the_command(tmp_path: Path) -> No
     weights = tmp_path / "sr.safetensors"
     network = EDSR(features=8, blocks=1, scale=2)
     save_weights(weights, Weights(network))
-    whole = restored_with(weights, tmp_path, "whole", "--tile", "0")
+    whole = restored_with(weights, tmp_path, "whole", "--tile", "0", "--precision", "fp32")
     for name, option in {"tiles": ("--tile", "16"), "auto": ()}.items():
-        differing = restored_with(weights, tmp_path, name, *option) != whole
+        differing = restored_with(weights, tmp_path, name, "--precision", "fp32", *option) != whole
         assert differing.mean() < 1e-3  # rounding ties
-    both = restored_with(weights, tmp_path, "both", "--tile", "16", "--ensemble")
+    both = restored_with(weights, tmp_path, "both", "--tile", "16", "--ensemble", "--precision", "fp32")
     expected = restore_image(Ensemble(network.eval()), read_image(tmp_path / "one/a.png"))
     assert (both != expected).mean() < 1e-3 < (both != whole).mean()
 
