@@ -5,6 +5,7 @@ import hashlib
 import os
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from restore.data.catalog import default_root
 from restore.folder import LOG_NAME, Summary, Writing, passed_over, plan, restore_folder
 from restore.images.picture import FORMATS, JPEG_QUALITY
 from restore.inference import Runner
+from restore.page import ComparisonPage, Table
 from restore.provenance import provenance
 
 EXAMPLES = f"""examples:
@@ -23,6 +25,7 @@ EXAMPLES = f"""examples:
   python -m restore.infer --weights edsr.safetensors --input a.png b.jpg --output enlarged/ --device cuda
   python -m restore.infer --weights edsr.safetensors --input scans/ --output large/ --format png --compare sheets/
   python -m restore.infer --weights dncnn.safetensors --input photos/ --output small/ --format webp --quality 90
+  python -m restore.infer --weights dncnn.safetensors --input photos/ --output clean/ --report clean/index.html
   torchrun --nproc-per-node 4 -m restore.infer --weights edsr.safetensors --input photos/ --output large/
 
 An image is finished, and kept by the next run, when its result is there, was made with the same weights and settings
@@ -35,7 +38,9 @@ def main(argv: list[str] | None = None) -> int:
     runner, engine, settings = _runner(args)
     sheets = [args.compare] if args.compare else []
     jobs = plan(args.input, args.output, args.format, sheets)
-    writing = Writing(args.quality, args.max_megapixels, args.workers, args.compare)
+    page = ComparisonPage()
+    show = page.add if args.report else None
+    writing = Writing(args.quality, args.max_megapixels, args.workers, args.compare, show)
     origin = {"engine": engine, **provenance(torch.device(args.device))}
     summary = restore_folder(runner, jobs, args.output, settings, writing, args.overwrite, origin)
     _print(summary, args.output)
@@ -43,6 +48,8 @@ def main(argv: list[str] | None = None) -> int:
     if others := passed_over(args.input, [args.output, *sheets]):
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common())
         print(f"note: files passed over, no images by their suffix: {kinds}")
+    if args.report:
+        print(f"report: {_write_report(page, args.report, summary, {'weights': args.weights, **origin})}")
     return 1 if summary.having("failed") else 0
 
 
@@ -58,6 +65,7 @@ def _parser() -> command.ArgumentParser:
         help=f"1 to 100, of JPEG and WebP (default: JPEG {JPEG_QUALITY}, WebP lossless)",
     )
     parser.add_argument("--compare", type=Path, help="folder for a sheet of each image: input and result")
+    parser.add_argument("--report", type=Path, metavar="FILE.html", help="write a page with sliders: input and result")
     again = parser.add_mutually_exclusive_group()
     again.add_argument(
         "--resume", dest="overwrite", action="store_false", default=False, help="keep what is finished (the default)"
@@ -112,6 +120,16 @@ def _print(summary: Summary, output: Path) -> None:
     for outcome in failed:
         print(f"failed: {outcome.reason}", file=sys.stderr)
     print(f"log: {summary.log}")
+
+
+def _write_report(page: ComparisonPage, path: Path, summary: Summary, settings: Mapping[str, object]) -> Path:
+    """The page of what was restored now, and of what was not; under torchrun each process has its own."""
+    if rank := os.environ.get("RANK"):
+        path = path.with_stem(f"{path.stem}-{rank}")
+    kept, failed = summary.having("kept"), summary.having("failed")
+    left_out = [Table("Not restored", [{"image": str(one.job.source), "reason": one.reason} for one in failed])]
+    page.write(path, "Restored images", {**settings, "finished before": len(kept)}, left_out if failed else [])
+    return path
 
 
 def _quality(text: str) -> int:

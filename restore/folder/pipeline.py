@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Literal
 
 from restore.errors import UserError
 from restore.folder.plan import Job
-from restore.images.io import to_uint8
+from restore.images.io import Image, to_uint8
 from restore.images.picture import Picture, check_target, losses, picture_size, read_picture, write_picture
 from restore.images.resize import imresize
 from restore.inference import Runner, restore_image
@@ -30,12 +30,14 @@ class Writing:
         max_megapixels: larger inputs are refused, by their header.
         workers: threads that read, and as many that write.
         compare: folder for a sheet of each image, the input beside the result.
+        show: is called with each image's place below the output folder, its input and its result, both in 8 bits.
     """
 
     quality: int | None = None
     max_megapixels: float = 500.0
     workers: int = 2
     compare: Path | None = None
+    show: Callable[[str, Image, Image], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,8 @@ class Pipeline:
         started = time.perf_counter()
         try:
             restored = replace(picture, pixels=restore_image(self._runner, picture.pixels))
+            if show := self._writing.show:
+                show(str(job.target.relative_to(output)), to_uint8(picture.pixels), to_uint8(restored.pixels))
         except Exception as error:
             self._space.leave(pixels)
             refused: Future[Outcome] = Future()
