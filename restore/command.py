@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,6 @@ from typing import NoReturn
 import torch
 
 from restore.errors import UserError
-from restore.inference import Ensemble, Runner, Tile, tiled
-from restore.models import RestorationNetwork
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -41,47 +40,11 @@ def device(name: str) -> str:
     return name
 
 
-def tile(text: str) -> Tile:
-    """The type of a `--tile` option."""
-    if text == "auto":
-        return "auto"
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected auto or a number of pixels, found {text!r}")
-    return int(text)
-
-
-def add_runner_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options for how images are restored; see `runner`."""
-    parser.add_argument(
-        "--tile",
-        type=tile,
-        default="auto",
-        metavar="auto|N|0",
-        help="N: restore images in tiles of NxN pixels; 0: whole; auto (the default): whole where memory is enough",
-    )
-    parser.add_argument(
-        "--tile-approximate",
-        action="store_true",
-        help="tile also networks whose results that changes (group norm, ...)",
-    )
-    parser.add_argument(
-        "--ensemble", action="store_true", help="mean over 8 turns and reflections: better, 8 times slower"
-    )
-
-
-def runner(network: RestorationNetwork, args: argparse.Namespace) -> Runner:
-    """`network`, in eval mode on its device, run as the options of `add_runner_arguments` say.
-
-    Raises:
-        UserError: tiles are asked for and the network cannot be tiled exactly.
-    """
-    inner = Ensemble(network) if args.ensemble else network
-    return tiled(network, args.tile, approximate=args.tile_approximate, runner=inner)
-
-
 def best_device() -> str:
-    """`cuda` where there is one, else `cpu`."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """`cuda` where there is one, under torchrun this process's own; else `cpu`."""
+    if not torch.cuda.is_available():
+        return "cpu"
+    return f"cuda:{local}" if (local := os.environ.get("LOCAL_RANK")) else "cuda"
 
 
 def run(main: Callable[[], int]) -> None:
@@ -92,5 +55,14 @@ def run(main: Callable[[], int]) -> None:
         sys.exit(main())
     except UserError as error:
         sys.exit(f"error: {error}")
+    except (MemoryError, RuntimeError) as error:
+        if not _is_lack_of_memory(error):
+            raise
+        sys.exit("error: not enough memory; try a smaller batch, patch, image or network")
     except KeyboardInterrupt:
         sys.exit("interrupted")
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed, on the GPU or here (for which torch has no type)."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

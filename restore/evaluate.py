@@ -3,13 +3,13 @@
 import argparse
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from restore import command
+from restore import command, running
 from restore.benchmark import Outcome, Show, default_protocol, measure, score_folder
 from restore.checkpoint import Weights
 from restore.compat import load_any
@@ -55,8 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--report", type=Path, metavar="FILE.html", help="write a page with sliders: degraded, restored, truth"
     )
-    parser.add_argument("--device", type=command.device, default=command.best_device(), help="default: %(default)s")
-    command.add_runner_arguments(parser)
+    running.add_arguments(parser, precision="fp32")
     args = parser.parse_args(argv)
 
     panels: list[list[Panel]] = []
@@ -83,6 +82,7 @@ def main(argv: list[str] | None = None) -> int:
         document = {
             "rows": [asdict(row) for row in rows],
             "noise_seed": NOISE_SEED,
+            "precision": args.precision,
             "provenance": provenance(torch.device(args.device)),
         }
         write_atomically(args.json, json.dumps(_finite(document), indent=1, allow_nan=False) + "\n")
@@ -105,10 +105,15 @@ def _measure_all(args: argparse.Namespace, show: Show) -> list[Row]:
         if name in BASELINES:
             continue
         weights = load_any(Path(name))
-        weights.network.to(args.device)
+        runners: dict[int, Runner] = {}
         for degradation in _degradations(name, weights, args.sigma, args.quality, args.scale):
+            if degradation.scale not in runners:
+                at_scale = replace(weights, network=weights.network.at(degradation.scale))
+                runners[degradation.scale], engine = running.runner(args, Path(name), at_scale, args.root)
+                if args.precision != "fp32":
+                    print(f"{name} run by {engine}")
             task = tasks.setdefault((degradation, weights.network.channels), {_baseline_name(degradation): None})
-            task[name] = command.runner(weights.network.at(degradation.scale), args)
+            task[name] = runners[degradation.scale]
     for name in args.weights:
         if name not in BASELINES:
             continue

@@ -1,12 +1,15 @@
 """python -m restore.train: a configuration -> a run folder."""
 
 import logging
+import os
 import sys
 import warnings
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 from jsonargparse.typing import PositiveInt
 from pytorch_lightning import Trainer, seed_everything
 
@@ -28,9 +31,19 @@ EXAMPLES = """examples:
   python -m restore.train --print_config                         all settings with their values
 """
 
+# All that a configuration may name: networks and degradations; transforms; callbacks, loggers, strategies.
+# Importing a module executes it, so a configuration from elsewhere must not choose which; the user may, by naming
+# further packages in the environment variable RESTORE_EXTENSIONS, separated by commas.
+EXTENSIONS = ["restore", "albumentations", "pytorch_lightning"]
+
+LARGEST = 2**31 - 1
+LARGEST_OF_NETWORK = 10_000  # layers or features
+
 
 def build_parser() -> ArgumentParser:
     """The command line: every argument of the network, the data, the optimisation and Lightning's Trainer."""
+    of_user = [name for name in os.environ.get("RESTORE_EXTENSIONS", "").split(",") if name]
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*EXTENSIONS, *of_user])
     parser = ArgumentParser(
         prog="python -m restore.train",
         description="Train a restoration network; without arguments, the quickstart.",
@@ -60,14 +73,13 @@ def main(argv: list[str] | None = None) -> int:
     parser = build_parser()
     try:
         settings = parser.parse_args(args)
+        _check(settings, parser.get_defaults())
         seed_everything(settings.seed, verbose=False)
         made = parser.instantiate(settings)
+        text = _dump(parser, settings)
     except (ArgumentError, ValueError) as error:
         raise UserError(_essence(str(error))) from error
     output = settings.output or Path("runs") / Path(str(settings.config[-1])).stem
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "\\s*Dump of a value that does not round-trip: a tuple is serialized as list")
-        text = parser.dump(settings)
     summary = fit(
         made.model,
         made.data,
@@ -85,11 +97,33 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def _check(settings: Namespace, defaults: Namespace) -> None:
+    """What jsonargparse lets pass: null for any number, a scalar for a group, numbers beyond all measure."""
+    for group in ("data", "optim", "trainer"):
+        if not isinstance(settings[group], Namespace):
+            raise UserError(f"{group}: expected a group of settings, found {settings[group]!r}")
+    for key, value in settings.items():
+        if value is None and defaults.get(key) is not None:
+            raise UserError(f"{key}: expected a value like {defaults[key]}, found null")
+        most = LARGEST_OF_NETWORK if key.startswith("model.") else LARGEST
+        if isinstance(value, int) and value > most:
+            raise UserError(f"{key}: expected at most {most}, found {value}")
+
+
+def _dump(parser: ArgumentParser, settings: Namespace) -> str:
+    """The text of `config.yaml`, Lightning's enumerations by their values."""
+    yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, member: dumper.represent_data(member.value))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "\\s*Dump of a value that does not round-trip: a tuple is serialized as list")
+        return str(parser.dump(settings))
+
+
 def _essence(message: str) -> str:
     """The lines of jsonargparse's message that say what is wrong, as one."""
     noise = ("Does not validate", "Subtypes:", "Errors:", "- Expected a <class 'NoneType'>", "Given value")
     lines = [line.strip() for line in message.splitlines()]
-    return " ".join(line.removeprefix("- ") for line in lines if not line.startswith(noise))
+    essence = " ".join(line.removeprefix("- ") for line in lines if not line.startswith(noise))
+    return essence.replace("import_path_allowlist in set_parsing_settings", "the environment's RESTORE_EXTENSIONS")
 
 
 def _print_summary(summary: dict[str, Any], output: Path) -> None:

@@ -2,17 +2,18 @@
 
 python scripts/benchmark.py train --network DnCNN --seconds 20
 python scripts/benchmark.py load --images 8
+python scripts/benchmark.py infer --network EDSR --size 340x510
 """
 
 import argparse
 
-from benchmarks import load, train
+from benchmarks import infer, load, train
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for module in (train, load):
+    for module in (train, load, infer):
         name = module.__name__.rpartition(".")[2]
         sub = commands.add_parser(name, help=module.__doc__.partition("\n")[0], description=module.__doc__)
         module.add_arguments(sub)

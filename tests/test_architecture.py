@@ -27,10 +27,11 @@ MAY_USE: dict[str, set[str]] = {
     "report": FOUNDATION,
     "page": {"images"},
     "profiling": FOUNDATION,
+    "folder": FOUNDATION | {"inference", "report"},
     "training": FOUNDATION
     | {"checkpoint", "compat", "inference", "benchmark", "report", "provenance", "profiling", "hardware"},
 }
-ENTRIES = {"train", "infer", "evaluate", "convert", "export", "memory", "command", "__init__"}
+ENTRIES = {"train", "infer", "evaluate", "convert", "export", "memory", "command", "running", "__init__"}
 
 
 def room(path: Path) -> str:

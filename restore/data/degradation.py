@@ -4,7 +4,7 @@ A degradation maps (N, C, H, W) in [0, 1] to (N, C, H/scale, W/scale), drawing f
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -166,6 +166,25 @@ class DnCNN3Mixture(Degradation):
     @property
     def _parts(self) -> tuple[Degradation, ...]:
         return GaussianNoise(self.sigma), BicubicBlur(self.factors), Jpeg(self.quality)
+
+
+def from_description(description: Mapping[str, Any]) -> Degradation | None:
+    """The degradation that a `Degradation.description`, as JSON keeps it, states; None where it is none of these.
+
+    Raises:
+        UserError: it states arguments that the degradation does not take.
+    """
+    name = str(description.get("class_path"))
+    kinds: dict[str, Callable[..., Degradation]] = {
+        kind.__name__: kind for kind in (GaussianNoise, Bicubic, BicubicBlur, Jpeg, DnCNN3Mixture)
+    }
+    if name not in kinds:
+        return None
+    arguments = {key: tuple(v) if isinstance(v, list) else v for key, v in description.get("init_args", {}).items()}
+    try:
+        return kinds[name](**arguments)
+    except TypeError as error:
+        raise UserError(f"degradation {name}: {error}") from error
 
 
 def _ends(value: float | tuple[float, float]) -> tuple[float, float]:

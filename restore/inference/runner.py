@@ -1,9 +1,11 @@
 """What runs a network: the one interface of everything that restores tensors."""
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
+
+Floating = Literal["fp32", "bf16"]
 
 
 class Runner(Protocol):

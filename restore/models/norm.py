@@ -20,7 +20,13 @@ def normalises_output(norm: Norm) -> bool:
 
 
 def conv(in_features: int, out_features: int, kernel: int = 3, *, bias: bool = True) -> nn.Conv2d:
-    """A zero-padded, size-preserving convolution whose parameters `initialise` fills."""
+    """A zero-padded, size-preserving convolution whose parameters `initialise` fills.
+
+    Raises:
+        ValueError: there are no features.
+    """
+    if min(in_features, out_features) < 1:
+        raise ValueError(f"features must be at least 1, not {min(in_features, out_features)}")
     return _UnsetConv2d(in_features, out_features, kernel, padding=kernel // 2, bias=bias)
 
 
@@ -53,6 +59,9 @@ class ConvNorm(nn.Sequential):
         bn_eps: added to the variance before the root.
         kernel: height and width of the convolution.
         bias: keep the convolution's bias even where the normalisation makes it redundant.
+
+    Raises:
+        ValueError: `bn_eps` is not positive, or `bn_momentum` not between 0 and 1.
     """
 
     def __init__(
@@ -67,6 +76,8 @@ class ConvNorm(nn.Sequential):
         bias: bool = False,
     ) -> None:
         super().__init__()
+        if not bn_eps > 0 or not 0 <= bn_momentum <= 1:
+            raise ValueError(f"bn_eps must be positive and bn_momentum in [0, 1], not {bn_eps} and {bn_momentum}")
         convolution = conv(in_features, out_features, kernel, bias=bias or not normalises_output(norm))
         self.add_module("conv", convolution)
         match norm:

@@ -20,6 +20,8 @@ from restore.errors import UserError
 from restore.images.io import read_image
 from restore.models import RestorationNetwork
 
+LARGEST_SIZE = 8.0  # of a training image, relative to its file
+
 
 class TrainLoader:
     """Yields the batches of an epoch and knows where it is, so that a resumed run sees the batches that follow.
@@ -141,6 +143,8 @@ class PatchData(LightningDataModule):
         ):
             if value < 1:
                 raise UserError(f"data.{name} must be at least 1, not {value}")
+        if not sizes or not all(0 < size <= LARGEST_SIZE for size in sizes):
+            raise UserError(f"data.sizes must lie between 0 and {LARGEST_SIZE}, not {list(sizes)}")
         self.train = train
         self.val = val
         self.root = root

@@ -4,6 +4,7 @@ import json
 import logging
 import resource
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -106,6 +107,8 @@ def fit(
             torch.set_num_threads(hardware.threads)
         if hardware.keep_pages:
             keep_pages()
+        if start is not None:
+            _check_checkpoint(start, module)
         lightning.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
     if not lightning.is_global_zero:
         return {}
@@ -182,6 +185,31 @@ def _starting_point(resume: str | None, last: Path) -> Path | None:
     if not Path(resume).is_file():
         raise UserError(f"{resume}: no such checkpoint")
     return Path(resume)
+
+
+def _check_checkpoint(path: Path, module: RestorationModule) -> None:
+    """Raises UserError where a checkpoint is damaged, by its own checksums, or of another network."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        state = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damage makes the readers fail in every way
+        raise UserError(f"{path}: not a checkpoint, or damaged ({str(error).partition('. ')[0]})") from error
+    if damaged:
+        raise UserError(f"{path}: damaged ({damaged} does not match its checksum)")
+    if not isinstance(state, dict) or not state.keys() >= {"state_dict", "global_step", "pytorch-lightning_version"}:
+        raise UserError(f"{path}: not a checkpoint of a training run")
+    expected = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    found = {name: tensor.shape for name, tensor in state["state_dict"].items()}
+    if different := sorted(name for name in expected | found if expected.get(name) != found.get(name)):
+        raise UserError(
+            f"{path}: of another network than the one to train: {len(different)} tensors differ, the first is "
+            f"{different[0]} ({_shape(found, different[0])} in the file, {_shape(expected, different[0])} expected)"
+        )
+
+
+def _shape(shapes: dict[str, torch.Size], name: str) -> str:
+    return "x".join(map(str, shapes[name])) or "one number" if name in shapes else "none"
 
 
 @rank_zero_only

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -80,7 +81,16 @@ def _worker(pipe: Connection, prepare: Callable[..., Work], arguments: tuple[Any
             done += 1
         pipe.send((time.perf_counter() - start) / done)
     cuda = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0.0
-    pipe.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, cuda))
+    pipe.send((_peak_rss_mib(), cuda))
+
+
+def _peak_rss_mib() -> float:
+    """Of this process alone: `getrusage` knows the peak of the parent too, from before `exec`."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 2**10
 
 
 def _wait() -> None:

@@ -134,7 +134,7 @@ def test_a_specification_rebuilds_its_network(name: str) -> None:
     (NetworkSpec("DnCNN", {"dept": 17}), "dept"),
     (NetworkSpec("DnCNN", {"channels": 2}), "channels must be 1"),
     (NetworkSpec("EDSR", {"scale": 5}), "scale must be 2, 3, 4 or 8"),
-    (NetworkSpec("MDSR", {"scale": 5}), "scale must be one of scales, 2, 3, 4, not 5"),
+    (NetworkSpec("MDSR", {"scale": 8}), "scale must be one of scales, 2, 3, 4, not 8"),
 ])  # fmt: skip
 def test_an_impossible_network_is_refused_by_name(spec: NetworkSpec, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):

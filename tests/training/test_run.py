@@ -191,7 +191,7 @@ def test_two_processes_train_on_different_shards_to_identical_weights(photograph
         json.dumps([callback]),
     ]
     paths = os.pathsep.join([str(photographs), str(Path(__file__).parents[2])])
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "RESTORE_EXTENSIONS": "recorder"}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     for step in (1, 2, 3):

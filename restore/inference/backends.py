@@ -1,0 +1,147 @@
+"""One network on the fastest engine at hand: folded in torch, or on OpenVINO; in fp32, bf16 or int8.
+
+All compute what the plain network computes in float32: fp32 to 1e-5 (on the scale of the pixels' [0, 1]), bf16 and int8
+to a change in PSNR that is measured and told.
+"""
+
+import importlib.util
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, Protocol, get_args
+
+import torch
+from torch import Tensor
+
+from restore.data.degradation import Bicubic, Degradation, GaussianNoise
+from restore.errors import UserError
+from restore.hardware import gains_from_bf16
+from restore.inference.fidelity import psnr_change
+from restore.inference.int8 import Calibration, quantised
+from restore.inference.runner import Floating, Runner
+from restore.models import RestorationNetwork
+from restore.models.fold import fold
+
+Backend = Literal["auto", "torch", "openvino"]
+Precision = Literal["auto", "fp32", "bf16", "int8"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+LARGEST_LOSS_DB = 0.02  # that bf16 may cost where nobody asked for it
+TRIAL_SIZE = 96  # of the degraded photographs on which that is tried
+
+
+class Engine(Runner, Protocol):
+    """A runner that can say what it is.
+
+    Attributes:
+        description: backend and precision, and what the latter costs where that was measured.
+    """
+
+    description: str
+
+
+class TorchRunner:
+    """A folded network in channels_last memory order.
+
+    Args:
+        network: folded.
+        precision: bf16 runs convolutions in bfloat16 and the rest in float32 (autocast).
+        device: where it runs.
+    """
+
+    def __init__(self, network: RestorationNetwork, precision: Floating, device: torch.device) -> None:
+        self.channels = network.channels
+        self.scale = network.scale
+        self.device = device
+        self.description = f"torch, {precision}"
+        self._in_bf16 = precision == "bf16"
+        self._network = network.to(device, torch.float32)
+        self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+
+    @torch.inference_mode()
+    def __call__(self, degraded: Tensor) -> Tensor:
+        """(N, channels, H, W) -> (N, channels, scale*H, scale*W), float32."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._in_bf16):
+            restored: Tensor = self._network(degraded.to(memory_format=torch.channels_last))
+        return restored.float()
+
+
+def accelerate(
+    network: RestorationNetwork,
+    *,
+    backend: Backend = "auto",
+    precision: Precision = "auto",
+    device: torch.device | str = "cpu",
+    degradation: Degradation | None = None,
+    calibration: Calibration | None = None,
+) -> Engine:
+    """The fastest way to run a network for inference; the network itself stays as it is.
+
+    Args:
+        network: with trained weights.
+        backend: `auto` is OpenVINO on a CPU where it is installed, else torch.
+        precision: `auto` is bf16 where the device gains from it and the network loses at most 0.02 dB by it on a few
+            photographs, else fp32. What is named is taken.
+        device: where to run.
+        degradation: what the network was made for, on which bf16 and int8 are measured; by default bicubic downsampling
+            for a network with a scale, and noise of sigma 25 for others.
+        calibration: for int8, of what the quantised network is made and where it is kept.
+
+    Raises:
+        UserError: the backend is not installed, or does not run on the device or in the precision.
+    """
+    device = torch.device(device)
+    degradation = degradation or (Bicubic(network.scale) if network.scale > 1 else GaussianNoise())
+    if backend == "auto":
+        backend = "openvino" if device.type == "cpu" and (precision == "int8" or _has_openvino()) else "torch"
+    if backend == "openvino":
+        _check_openvino(device)
+    if precision == "int8":
+        if backend != "openvino":
+            raise UserError(f"int8 runs on OpenVINO on a CPU, not on {backend} on {device}")
+        return quantised(
+            fold(network).cpu().float(), degradation, calibration or Calibration(), bf16=gains_from_bf16(device)
+        )
+
+    build = _openvino(network) if backend == "openvino" else partial(_torch, network, device)
+    if precision != "auto":
+        return build(precision)
+    return _in_bf16_if_harmless(build, degradation) if gains_from_bf16(device) else build("fp32")
+
+
+def _torch(network: RestorationNetwork, device: torch.device, precision: Floating) -> Engine:
+    return TorchRunner(fold(network), precision, device)
+
+
+def _openvino(network: RestorationNetwork) -> Callable[[Floating], Engine]:
+    from restore.inference.openvino_runner import OpenVinoRunner, convert
+
+    model = convert(fold(network).cpu().float())
+
+    def build(precision: Floating) -> Engine:
+        if not gains_from_bf16(OpenVinoRunner.device):
+            precision = "fp32"  # where a processor has no bf16, OpenVINO has none either
+        return OpenVinoRunner(model, network.channels, network.scale, precision, f"OpenVINO, {precision}")
+
+    return build
+
+
+def _in_bf16_if_harmless(build: Callable[[Floating], Engine], degradation: Degradation) -> Engine:
+    exact, fast = build("fp32"), build("bf16")
+    change = psnr_change(fast, exact, degradation, TRIAL_SIZE)
+    if change.db < -LARGEST_LOSS_DB:
+        exact.description += f" (bf16 would change PSNR by {change})"
+        return exact
+    fast.description += f" (PSNR {change} against fp32)"
+    return fast
+
+
+def _has_openvino() -> bool:
+    return importlib.util.find_spec("openvino") is not None
+
+
+def _check_openvino(device: torch.device) -> None:
+    if device.type != "cpu":
+        raise UserError(f"--backend openvino runs on the CPU, not on {device}")
+    if not _has_openvino():
+        raise UserError("OpenVINO is not installed; it comes with the extra: pip install 'restore[openvino]'")

@@ -1,0 +1,199 @@
+"""8-bit networks: quantised after training by NNCF, kept beside their weights together with what that costs.
+
+Weights are quantised per output channel, activations per tensor, over the range they take on degraded patches. The
+first and the last convolution, which see and make pixels, keep a higher precision.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from restore.data.catalog import default_root, find_images
+from restore.data.degradation import Degradation
+from restore.data.random import seeded
+from restore.errors import UserError
+from restore.images.color import with_channels
+from restore.images.io import read_image, to_uint8, write_atomically
+from restore.images.tensors import to_tensor
+from restore.inference.fidelity import Change, psnr_change
+from restore.inference.runner import Floating
+from restore.models import RestorationNetwork
+
+if TYPE_CHECKING:
+    from openvino import Model, Output
+
+    from restore.inference.openvino_runner import OpenVinoRunner
+
+LOG = logging.getLogger(__name__)
+
+FORMAT = 1  # of the recipe: another number, and every network is quantised anew
+PATCHES = 64
+PATCH_SIZE = 96
+MEASURED_SIZE = 256  # of the degraded photographs
+RT_INFO = "restore"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Of what a quantised network is made and where it is kept.
+
+    Attributes:
+        train: the data set that it was trained on; where that is not at hand, photographs take its place.
+        root: where known data sets lie.
+        beside: a weights file; `<stem>.int8-<key>.xml` and `.bin` are kept beside it. None keeps nothing.
+    """
+
+    train: str = "photos"
+    root: Path = field(default_factory=default_root)
+    beside: Path | None = None
+
+
+def quantised(
+    network: RestorationNetwork, degradation: Degradation, calibration: Calibration, *, bf16: bool
+) -> "OpenVinoRunner":
+    """The network in int8 on OpenVINO: read from beside its weights, or quantised, measured and written there.
+
+    Args:
+        network: folded, in float32 on the CPU.
+        degradation: what it was made for.
+        calibration: of what to make it.
+        bf16: whether what is not quantised runs in bfloat16.
+
+    Raises:
+        UserError: it has to be quantised and NNCF is not installed.
+    """
+    from restore.inference.openvino_runner import OpenVinoRunner, convert
+
+    rest: Floating = "bf16" if bf16 else "fp32"
+    path = _place(network, degradation, calibration)
+    kept = _read(path) if path else None
+    if kept is None:
+        exact = convert(network)
+        model = _quantise(exact, list(_patches(network.channels, degradation, calibration)))
+        change = psnr_change(
+            OpenVinoRunner(model, network.channels, network.scale, rest, description="candidate"),
+            OpenVinoRunner(exact, network.channels, network.scale, "fp32", description="reference"),
+            degradation,
+            MEASURED_SIZE,
+        )
+        if path:
+            _write(
+                path, model, {"change": change._asdict(), "degradation": degradation.label, "train": calibration.train}
+            )
+    else:
+        model, change = kept
+    description = f"OpenVINO, int8 with {rest} ends (PSNR {change} against fp32)"
+    return OpenVinoRunner(model, network.channels, network.scale, rest, description)
+
+
+def _place(network: RestorationNetwork, degradation: Degradation, calibration: Calibration) -> Path | None:
+    """The .xml of this network: its name follows from all that goes into it."""
+    if calibration.beside is None:
+        return None
+    recipe = [FORMAT, version("openvino"), asdict(network.spec), degradation.label, calibration.train]
+    key = hashlib.sha256(json.dumps(recipe).encode())
+    for name, tensor in sorted(network.state_dict().items()):
+        key.update(name.encode() + tensor.numpy().tobytes())
+    return calibration.beside.with_name(f"{calibration.beside.stem}.int8-{key.hexdigest()[:12]}.xml")
+
+
+def _read(path: Path) -> "tuple[Model, Change] | None":
+    """The model and what was measured with it; None where it is not there or damaged."""
+    from restore.inference.openvino_runner import deserialise
+
+    if not path.exists():
+        return None
+    try:
+        constants = path.with_suffix(".bin").read_bytes()
+        model = deserialise(path.read_bytes(), constants)
+        made = json.loads(model.get_rt_info([RT_INFO]).astype(str))
+        if made["constants"] != hashlib.sha256(constants).hexdigest():
+            raise ValueError("not the constants that belong to it")
+        return model, Change(**made["change"])
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        LOG.warning(f"{path}: damaged, made anew ({str(error).splitlines()[0]})")
+        return None
+
+
+def _write(path: Path, model: "Model", made: dict[str, Any]) -> None:
+    """Write the model with what was measured; where that cannot be, say so and go on."""
+    from restore.inference.openvino_runner import serialise
+
+    _, constants = serialise(model)
+    model.set_rt_info(json.dumps({**made, "constants": hashlib.sha256(constants).hexdigest()}), [RT_INFO])
+    xml, _ = serialise(model)
+    try:
+        write_atomically(path.with_suffix(".bin"), constants)
+        write_atomically(path, xml)
+    except UserError as error:
+        LOG.warning(f"the quantised network is not kept: {error}")
+
+
+def _quantise(model: "Model", patches: list[NDArray[np.float32]]) -> "Model":
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # NNCF asks for it; it misses CUDA
+    try:
+        import nncf
+        from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+    except ImportError as error:
+        raise UserError("NNCF is not installed; it comes with the extra: pip install 'restore[openvino]'") from error
+    nncf.set_log_level(logging.ERROR)
+    with contextlib.redirect_stdout(sys.stderr):  # its progress
+        return nncf.quantize(
+            model.clone(),
+            nncf.Dataset(patches),
+            subset_size=len(patches),
+            target_device=nncf.TargetDevice.CPU,
+            ignored_scope=nncf.IgnoredScope(names=_kept_precise(model)),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                overflow_fix=nncf.OverflowFix.DISABLE,  # for processors without 8-bit instructions
+                # the mean of the patches' ranges would cut off what is bright and flat: tenths of a dB
+                activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
+            ),
+        )
+
+
+def _kept_precise(model: "Model") -> list[str]:
+    """The first and the last convolution, and the sums and differences of maps: residual connections."""
+    convolutions = [op for op in model.get_ordered_ops() if op.get_type_name() == "Convolution"]
+    joins = [
+        op
+        for op in model.get_ordered_ops()
+        if op.get_type_name() in ("Add", "Subtract") and not any(map(_is_constant, op.input_values()))
+    ]
+    return [op.get_friendly_name() for op in (convolutions[0], convolutions[-1], *joins)]
+
+
+def _is_constant(value: "Output") -> bool:
+    node = value.get_node()
+    while node.get_type_name() in ("Convert", "Reshape"):
+        node = node.input_value(0).get_node()
+    return bool(node.get_type_name() == "Constant")
+
+
+def _patches(channels: int, degradation: Degradation, calibration: Calibration) -> Iterator[NDArray[np.float32]]:
+    """Degraded patches (1, C, h, w) of training images, each from a random place."""
+    try:
+        images = find_images(calibration.train, "train", calibration.root)
+    except UserError as error:
+        LOG.warning(f"calibrating on photographs: {error}")
+        images = find_images("photos", "train", calibration.root)
+    for number in range(PATCHES):
+        generator = seeded(number)
+        path = images.clean[number * len(images.clean) // PATCHES]
+        image = with_channels(to_uint8(read_image(path)), channels)
+        size = PATCH_SIZE * degradation.scale
+        top, left = (
+            int(torch.randint(max(1, extent - size + 1), (), generator=generator)) for extent in image.shape[:2]
+        )
+        yield degradation(to_tensor(image[top : top + size, left : left + size]), generator).numpy()

@@ -1,0 +1,84 @@
+"""Networks on OpenVINO, an optional extra: convolutions with their activations in one kernel, in fp32, bf16 or int8.
+
+The only module that imports it, and only once it is needed.
+"""
+
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from restore.hardware import usable_cores
+from restore.inference.runner import Floating
+from restore.models import RestorationNetwork
+
+# OpenVINO and NNCF report their use to their makers unless told otherwise, but not where the package that does it is
+# missing.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+import openvino  # noqa: E402
+
+CORE = openvino.Core()
+
+
+def convert(network: RestorationNetwork) -> openvino.Model:
+    """The model of a network, in float32 on the CPU, for images of any number and size."""
+    example = torch.rand(1, network.channels, 32, 32)
+    shape = openvino.PartialShape([-1, network.channels, -1, -1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch.jit, about itself
+        return openvino.convert_model(network, example_input=example, input=[shape])
+
+
+class OpenVinoRunner:
+    """A compiled model; one caller at a time.
+
+    Args:
+        model: as from `convert`, or quantised.
+        channels: of the network.
+        scale: of the network.
+        precision: of what is not quantised.
+        description: what it runs as.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, model: openvino.Model, channels: int, scale: int, precision: Floating, description: str) -> None:
+        self.channels = channels
+        self.scale = scale
+        self.description = description
+        settings = {
+            "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
+            "INFERENCE_NUM_THREADS": usable_cores(),
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        self._request = CORE.compile_model(model, "CPU", settings).create_infer_request()
+
+    def __call__(self, degraded: Tensor) -> Tensor:
+        """(N, channels, H, W) -> (N, channels, scale*H, scale*W), float32."""
+        number, channels, height, width = degraded.shape
+        restored = np.empty((number, channels, self.scale * height, self.scale * width), np.float32)
+        self._request.set_output_tensor(openvino.Tensor(restored, shared_memory=True))
+        self._request.infer({0: degraded.float().contiguous().numpy()}, share_inputs=True, share_outputs=True)
+        return torch.from_numpy(restored)
+
+
+def serialise(model: openvino.Model) -> tuple[bytes, bytes]:
+    """The contents of the .xml and the .bin that hold a model."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.xml"
+        openvino.save_model(model, path, compress_to_fp16=False)
+        return path.read_bytes(), path.with_suffix(".bin").read_bytes()
+
+
+def deserialise(xml: bytes, constants: bytes) -> openvino.Model:
+    """The model of a .xml and its .bin.
+
+    Raises:
+        RuntimeError: they hold none.
+    """
+    return CORE.read_model(xml, openvino.Tensor(np.frombuffer(constants, np.uint8)))

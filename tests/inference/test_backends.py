@@ -1,0 +1,233 @@
+"""Every engine computes what the plain network computes."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from restore import evaluate, infer
+from restore.checkpoint import Weights, save_weights
+from restore.data.degradation import Degradation, DnCNN3Mixture, GaussianNoise, from_description
+from restore.errors import UserError
+from restore.images.io import write_image
+from restore.inference import Calibration, accelerate, backends, int8, restore_tensor
+from restore.inference.fidelity import psnr_change
+from restore.models import EDSR, DnCNN, RestorationNetwork, SRResNet
+
+needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="the extra is not installed")
+ENGINES = ["torch", pytest.param("openvino", marks=needs_openvino)]
+
+
+def denoiser() -> DnCNN:
+    """A DnCNN whose running statistics are not their initial values."""
+    network = DnCNN(depth=4, features=16)
+    for _ in range(20):
+        network(torch.rand(2, 1, 24, 24))
+    return network.eval()
+
+
+NETWORKS = {
+    "DnCNN": denoiser,
+    "EDSR": lambda: EDSR(features=8, blocks=2, scale=3).eval(),
+    "EDSR, weight norm": lambda: EDSR(features=8, blocks=1, norm="weight").eval(),
+    "SRResNet": lambda: SRResNet(features=8, blocks=1, scale=2).eval(),
+    "DnCNN, instance norm": lambda: DnCNN(depth=3, features=8, norm="instance").eval(),
+}
+
+
+@pytest.mark.parametrize("backend", ENGINES)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_backend_computes_the_plain_network_at_any_size(name: str, backend: backends.Backend) -> None:
+    network = NETWORKS[name]()
+    engine = accelerate(network, backend=backend, precision="fp32")
+    assert (engine.channels, engine.scale, engine.device) == (network.channels, network.scale, torch.device("cpu"))
+    for shape in ((1, 17, 40), (3, 8, 9), (1, 2, 2), (1, 17, 40)):
+        degraded = torch.rand(shape[0], network.channels, *shape[1:])
+        expected = restore_tensor(network, degraded)
+        kept = engine(degraded)
+        engine(torch.rand_like(degraded))  # a result stays when the next is computed
+        torch.testing.assert_close(kept, expected, rtol=0, atol=1e-5)
+    assert not any(parameter.requires_grad is False for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("backend", ENGINES)
+def test_bf16_is_near_and_is_not_fp32(backend: backends.Backend) -> None:
+    network = denoiser()
+    degraded = torch.rand(1, 1, 40, 40)
+    expected = restore_tensor(network, degraded)
+    difference = accelerate(network, backend=backend, precision="bf16")(degraded) - expected
+    difference = difference.abs().max() / expected.abs().max()
+    assert difference < 2**-6
+    if backend == "torch" or backends.gains_from_bf16(torch.device("cpu")):
+        assert difference > 1e-6
+
+
+def offset(by: float) -> DnCNN:
+    """A network that changes nothing, but for rounding at `by` on the way."""
+    network = DnCNN(depth=2, features=1, bias=True, residual=False).eval()
+    for layer, bias in ((network.body[0], by), (network.body[2], -by)):
+        torch.nn.init.dirac_(layer.weight)
+        torch.nn.init.constant_(layer.bias, bias)
+    return network
+
+
+def test_bf16_is_chosen_where_it_is_harmless_and_refused_where_it_costs_quality(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(backends, "gains_from_bf16", lambda _: True)
+    chosen = accelerate(offset(1.0), backend="torch")
+    assert chosen.description.startswith("torch, bf16 (PSNR ")
+    refused = accelerate(offset(40.0), backend="torch")
+    assert refused.description.startswith("torch, fp32 (bf16 would change PSNR by -")
+    degraded = torch.rand(1, 1, 16, 16)
+    torch.testing.assert_close(refused(degraded), degraded, rtol=0, atol=1e-5)
+    assert accelerate(offset(40.0), backend="torch", precision="bf16").description == "torch, bf16"
+
+    monkeypatch.setattr(backends, "gains_from_bf16", lambda _: False)
+    assert accelerate(offset(1.0), backend="torch").description == "torch, fp32"
+
+
+def test_the_change_of_psnr_is_that_of_the_arithmetic() -> None:
+    class Error:
+        channels, scale, device = 1, 1, torch.device("cpu")
+
+        def __init__(self, size: int) -> None:
+            self.size = size / 255
+
+        def __call__(self, degraded: torch.Tensor) -> torch.Tensor:
+            return (degraded + self.size).where(degraded < 0.5, degraded - self.size)
+
+    change = psnr_change(Error(4), Error(2), GaussianNoise(0.0), size=64)
+    assert change.db == pytest.approx(20 * np.log10(2 / 4))
+    assert change.reference_psnr == pytest.approx(20 * np.log10(255 / 2))
+    assert change.images == 4
+
+
+def test_degradations_are_rebuilt_from_their_description() -> None:
+    for degradation in (GaussianNoise((0.0, 55.0)), DnCNN3Mixture()):
+        kept = {**degradation.description, "init_args": _as_json(degradation)}
+        assert from_description(kept) == degradation
+    assert from_description({}) is None
+    with pytest.raises(UserError, match="GaussianNoise"):
+        from_description({"class_path": "GaussianNoise", "init_args": {"level": 3}})
+
+
+def _as_json(degradation: Degradation) -> dict[str, object]:
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in vars(degradation).items()}
+
+
+def test_a_missing_openvino_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert accelerate(denoiser(), precision="fp32").description == "torch, fp32"
+    with pytest.raises(UserError, match=r"restore\[openvino\]"):
+        accelerate(denoiser(), backend="openvino")
+    with pytest.raises(UserError, match=r"restore\[openvino\]"):
+        accelerate(denoiser(), precision="int8")
+
+
+def test_int8_in_torch_is_refused() -> None:
+    with pytest.raises(UserError, match="int8 runs on OpenVINO"):
+        accelerate(denoiser(), backend="torch", precision="int8")
+
+
+@needs_openvino
+def test_nothing_is_reported_to_the_makers_of_openvino() -> None:
+    accelerate(denoiser(), backend="openvino", precision="fp32")
+    from openvino.tools.ovc import telemetry_utils
+
+    assert telemetry_utils.tm.__name__ == "openvino.tools.ovc.telemetry_stub"
+    assert "openvino_telemetry.main" not in sys.modules
+
+
+@pytest.fixture
+def quantisations(monkeypatch: pytest.MonkeyPatch) -> list[RestorationNetwork]:
+    """Grows with every network that is quantised, on few patches."""
+    made: list[RestorationNetwork] = []
+    quantise = int8._quantise
+    monkeypatch.setattr(int8, "PATCHES", 6)
+    monkeypatch.setattr(int8, "PATCH_SIZE", 32)
+    monkeypatch.setattr(int8, "MEASURED_SIZE", 48)
+
+    def counted(*arguments: object) -> object:
+        made.append(arguments[0])
+        return quantise(*arguments)
+
+    monkeypatch.setattr(int8, "_quantise", counted)
+    return made
+
+
+@needs_openvino
+def test_a_quantised_network_is_near_and_is_kept_and_made_anew_where_it_is_damaged_or_another(
+    tmp_path: Path, quantisations: list[object], caplog: pytest.LogCaptureFixture
+) -> None:
+    network = denoiser()
+    calibration = Calibration(beside=tmp_path / "w.safetensors")
+
+    def quantised(network: RestorationNetwork = network) -> backends.Engine:
+        return accelerate(network, precision="int8", calibration=calibration)
+
+    first = quantised()
+    degraded = torch.rand(1, 1, 33, 47)
+    expected = first(degraded)
+    exact = restore_tensor(network, degraded)
+    assert 1e-5 < (expected - exact).abs().mean() / exact.abs().mean() < 0.1
+    assert "dB on 4 photographs" in first.description
+    xml, constants = tmp_path.glob("w.int8-*.xml"), tmp_path.glob("w.int8-*.bin")
+    xml, constants = next(xml), next(constants)
+    assert sorted(tmp_path.iterdir()) == sorted([xml, constants])
+
+    again = quantised()
+    assert len(quantisations) == 1
+    assert again.description == first.description
+    torch.testing.assert_close(again(degraded), expected, rtol=0, atol=0)
+
+    for path, damage in ((constants, _flip), (constants, _truncate), (xml, _truncate)):
+        damage(path)
+        caplog.clear()
+        torch.testing.assert_close(quantised()(degraded), expected, rtol=0, atol=1e-3)
+        assert f"{xml}: damaged, made anew" in caplog.text
+    constants.unlink()
+    quantised()
+    assert len(quantisations) == 5
+
+    quantised(denoiser())
+    assert len(quantisations) == 6
+    assert len(list(tmp_path.glob("*.xml"))) == 2
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x55
+    path.write_bytes(content)
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@needs_openvino
+def test_the_commands_take_and_tell_backend_and_precision(
+    tmp_path: Path, image_folder: Path, quantisations: list[object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tmp_path / "w.safetensors"
+    save_weights(weights, Weights(denoiser(), GaussianNoise(15.0).description, {"train": {"set": "photos"}}))
+    common = ["--weights", str(weights), "--input", str(image_folder), "--output"]
+    for number, (flags, told) in enumerate(
+        [
+            (["--backend", "torch", "--precision", "fp32"], "network run by torch, fp32"),
+            (
+                ["--precision", "bf16"],
+                "network run by OpenVINO, bf16" if backends.gains_from_bf16(torch.device("cpu")) else "OpenVINO, fp32",
+            ),
+            (["--precision", "int8"], "network run by OpenVINO, int8 with"),
+        ]
+    ):
+        assert infer.main([*common, str(tmp_path / str(number)), *flags]) == 0
+        assert told in capsys.readouterr().out
+    write_image(tmp_path / "set/a.png", np.random.default_rng(0).integers(0, 256, (40, 40, 1), np.uint8))
+    assert evaluate.main(["--weights", str(weights), "--data", str(tmp_path / "set"), "--precision", "int8"]) == 0
+    assert "w.safetensors run by OpenVINO, int8 with" in capsys.readouterr().out
+    assert len(quantisations) == 1
