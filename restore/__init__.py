@@ -2,19 +2,19 @@
 
 from pathlib import Path
 
-from restore.checkpoint import load_weights
+from restore.compat import load_any
 from restore.images.resize import imresize
 from restore.metrics import psnr, ssim
 from restore.models import RestorationNetwork
 
 
 def load(path: Path | str) -> RestorationNetwork:
-    """The network of a weights file, in eval mode on the CPU.
+    """The network of a weights file, ours or a known other project's, in eval mode on the CPU.
 
     Raises:
-        UserError: the file is missing, damaged or not a weights file.
+        UserError: the file is missing, damaged or of no known layout.
     """
-    return load_weights(Path(path)).network
+    return load_any(Path(path)).network
 
 
 __all__ = ["RestorationNetwork", "imresize", "load", "psnr", "ssim"]

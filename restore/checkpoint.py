@@ -63,29 +63,46 @@ def load_weights(path: Path) -> Weights:
     Raises:
         UserError: no such file, not a weights file of this project, or its tensors do not fit its network.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such weights file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a safetensors file, or damaged ({error})") from error
+    tensors, metadata = read_tensors(path)
     if "restore" not in metadata:
         raise UserError(f"{path}: a safetensors file without the metadata that restore writes")
     try:
         header = json.loads(metadata["restore"])
         if header["format"] != FORMAT:
             raise UserError(f"{path}: weights format {header['format']}, this version reads {FORMAT}")
-        network = build(NetworkSpec(header["network"]["name"], header["network"]["arguments"]))
-        weights = Weights(network, header["degradation"], header["training"], header["results"])
+        spec = NetworkSpec(header["network"]["name"], dict(header["network"]["arguments"]))
+        _check_extent(spec, tensors)
+        weights = Weights(build(spec), dict(header["degradation"]), dict(header["training"]), list(header["results"]))
     except UserError:
         raise
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: its metadata do not describe a network ({error})") from error
     try:
-        network.load_state_dict(tensors, strict=True)
+        weights.network.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
         raise UserError(f"{path}: tensors do not fit {header['network']}: {error}") from error
-    network.eval()
+    weights.network.eval()
     return weights
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of any safetensors file.
+
+    Raises:
+        UserError: no such file, or not a safetensors file.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such weights file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a safetensors file, or damaged ({error})") from error
+
+
+def _check_extent(spec: NetworkSpec, tensors: dict[str, Tensor]) -> None:
+    """Raise ValueError where a network is said to be deeper or wider than the tensors can be, before it is built."""
+    most = len(tensors) + max((max(tensor.shape, default=0) for tensor in tensors.values()), default=0)
+    for name, value in spec.arguments.items():
+        if isinstance(value, int) and value > most:
+            raise ValueError(f"{name} is {value}, far more than its tensors hold")

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +10,7 @@ from typing import NoReturn
 
 import torch
 
-from restore.checkpoint import Weights
-from restore.data.degradation import from_description
 from restore.errors import UserError
-from restore.inference import BACKENDS, PRECISIONS, Calibration, Engine, Precision, accelerate
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -43,45 +41,10 @@ def device(name: str) -> str:
 
 
 def best_device() -> str:
-    """`cuda` where there is one, else `cpu`."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def add_engine_arguments(parser: argparse.ArgumentParser, precision: Precision) -> None:
-    """How networks are run: `--device`, `--backend` and `--precision`, with this default of the last."""
-    parser.add_argument("--device", type=device, default=best_device(), help="default: %(default)s")
-    parser.add_argument(
-        "--backend", choices=BACKENDS, default="auto", help="default: OpenVINO on a CPU where it is installed"
-    )
-    parser.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        default=precision,
-        help="auto: bf16 where it is faster and costs at most 0.02 dB; int8 is made once, takes a minute and says what "
-        "it costs (default: %(default)s)",
-    )
-
-
-def engine(args: argparse.Namespace, path: Path, weights: Weights, root: Path) -> Engine:
-    """The network of a weights file as the arguments of `add_engine_arguments` have it run.
-
-    Args:
-        args: of the command line.
-        path: of the weights file.
-        weights: what it holds.
-        root: where known data sets lie, for int8.
-
-    Raises:
-        UserError: it cannot be run so here.
-    """
-    return accelerate(
-        weights.network,
-        backend=args.backend,
-        precision=args.precision,
-        device=args.device,
-        degradation=from_description(weights.degradation),
-        calibration=Calibration(weights.training.get("train", {}).get("set", "photos"), root, beside=path),
-    )
+    """`cuda` where there is one, under torchrun this process's own; else `cpu`."""
+    if not torch.cuda.is_available():
+        return "cpu"
+    return f"cuda:{local}" if (local := os.environ.get("LOCAL_RANK")) else "cuda"
 
 
 def run(main: Callable[[], int]) -> None:
@@ -92,5 +55,14 @@ def run(main: Callable[[], int]) -> None:
         sys.exit(main())
     except UserError as error:
         sys.exit(f"error: {error}")
+    except (MemoryError, RuntimeError) as error:
+        if not _is_lack_of_memory(error):
+            raise
+        sys.exit("error: not enough memory; try a smaller batch, patch, image or network")
     except KeyboardInterrupt:
         sys.exit("interrupted")
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed, on the GPU or here (for which torch has no type)."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

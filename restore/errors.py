@@ -4,5 +4,8 @@
 class UserError(ValueError):
     """Names the file, option or key at fault, what was expected and what was found.
 
-    Commands print it in one line and exit with 1.
+    Commands print it and exit with 1. It is one line, also where it quotes a library's message of several.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(line.strip() for line in message.splitlines()))

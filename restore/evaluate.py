@@ -3,22 +3,25 @@
 import argparse
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from restore import command
+from restore import command, running
 from restore.benchmark import Outcome, Show, default_protocol, measure, score_folder
-from restore.checkpoint import Weights, load_weights
+from restore.checkpoint import Weights
+from restore.compat import load_any
 from restore.data.catalog import NAMES, default_root, find_images
 from restore.data.degradation import Bicubic, BicubicBlur, Degradation, GaussianNoise, Jpeg
 from restore.data.pairs import NOISE_SEED, ImagePair
 from restore.errors import UserError
 from restore.images.io import read_image, write_atomically
+from restore.images.tensors import to_image
 from restore.inference import Runner
 from restore.metrics import PROTOCOLS, Row
+from restore.page import ComparisonPage
 from restore.provenance import provenance
 from restore.report import Panel, comparison, contact_sheet, print_rows, write_csv
 
@@ -49,22 +52,29 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="write the rows with every image's scores")
     parser.add_argument("--csv", type=Path, help="write the rows")
     parser.add_argument("--sheet", type=Path, help="write a PNG contact sheet: degraded, restored, truth")
-    command.add_engine_arguments(parser, precision="fp32")
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE.html", help="write a page with sliders: degraded, restored, truth"
+    )
+    running.add_arguments(parser, precision="fp32")
     args = parser.parse_args(argv)
 
     panels: list[list[Panel]] = []
+    page = ComparisonPage()
     if args.restored or args.reference:
         if not (args.restored and args.reference and args.protocol):
             parser.error("--restored, --reference and --protocol go together")
-        if args.weights or args.data or args.sheet:
-            parser.error("--restored goes without --weights, --data and --sheet")
+        if args.weights or args.data or args.sheet or args.report:
+            parser.error("--restored goes without --weights, --data, --sheet and --report")
         rows = [score_folder(args.restored, args.reference, PROTOCOLS[args.protocol], (args.scale or [1])[0])]
     else:
         if not (args.weights and args.data):
             parser.error("--weights and --data are needed (or --restored and --reference)")
 
         def show(pair: ImagePair, outcomes: dict[str, Outcome]) -> None:
-            panels.append(comparison(pair, outcomes))
+            if args.sheet:
+                panels.append(comparison(pair, outcomes))
+            if args.report:
+                _add_to(page, pair, outcomes)
 
         rows = _measure_all(args, show)
     print_rows([row.summary for row in rows])
@@ -80,7 +90,11 @@ def main(argv: list[str] | None = None) -> int:
         write_csv(args.csv, [row.summary for row in rows])
     if args.sheet:
         contact_sheet(args.sheet, panels)
-    for written in filter(None, (args.json, args.csv, args.sheet)):
+    if args.report:
+        protocols = ", ".join(dict.fromkeys(row.protocol for row in rows))
+        settings = {"weights": ", ".join(args.weights), "protocol": protocols, **provenance(torch.device(args.device))}
+        page.write(args.report, f"Restored: {', '.join(args.data)}", settings)
+    for written in filter(None, (args.json, args.csv, args.sheet, args.report)):
         print(f"written: {written}")
     return 0
 
@@ -90,13 +104,16 @@ def _measure_all(args: argparse.Namespace, show: Show) -> list[Row]:
     for name in args.weights:
         if name in BASELINES:
             continue
-        weights = load_weights(Path(name))
-        engine = command.engine(args, Path(name), weights, args.root)
-        if args.precision != "fp32":
-            print(f"{name} run by {engine.description}")
+        weights = load_any(Path(name))
+        runners: dict[int, Runner] = {}
         for degradation in _degradations(name, weights, args.sigma, args.quality, args.scale):
+            if degradation.scale not in runners:
+                at_scale = replace(weights, network=weights.network.at(degradation.scale))
+                runners[degradation.scale], engine = running.runner(args, Path(name), at_scale, args.root)
+                if args.precision != "fp32":
+                    print(f"{name} run by {engine}")
             task = tasks.setdefault((degradation, weights.network.channels), {_baseline_name(degradation): None})
-            task[name] = engine
+            task[name] = runners[degradation.scale]
     for name in args.weights:
         if name not in BASELINES:
             continue
@@ -113,17 +130,29 @@ def _measure_all(args: argparse.Namespace, show: Show) -> list[Row]:
         for (degradation, of_network), models in tasks.items():
             channels = of_network or read_image(images.clean[0]).shape[2]
             protocol = PROTOCOLS[args.protocol] if args.protocol else default_protocol(images, degradation, channels)
-            rows += measure(models, images, degradation, protocol, channels, show if args.sheet else None)
+            rows += measure(
+                models, images, degradation, protocol, channels, show if args.sheet or args.report else None
+            )
     return rows
+
+
+def _add_to(page: ComparisonPage, pair: ImagePair, outcomes: dict[str, Outcome]) -> None:
+    """Each network's result against the baseline's."""
+    (_, baseline), *networks = outcomes.items()
+    truth = to_image(pair.clean)
+    for model, outcome in networks:
+        psnr, ssim = outcome.score
+        scores = {"input PSNR (dB)": baseline.score.psnr, "PSNR (dB)": psnr, "SSIM": ssim}
+        name = pair.name if len(networks) == 1 else f"{pair.name}, {model}"
+        page.add(name, to_image(baseline.restored), to_image(outcome.restored), truth, scores)
 
 
 def _degradations(
     name: str, weights: Weights, sigmas: list[float], qualities: list[int], scales: list[int]
 ) -> list[Degradation]:
-    """Under what to measure a network: its scale, else what is asked for, else the single level it was trained on."""
-    scale = weights.network.scale
-    if scale > 1:
-        return [Bicubic(scale)]
+    """Under what to measure a network: its scales, else what is asked for, else the single level it was trained on."""
+    if weights.network.scale > 1:
+        return [Bicubic(scale) for scale in weights.network.all_scales]
     asked: list[Degradation] = [
         *map(GaussianNoise, sigmas),
         *map(Jpeg, qualities),

@@ -5,6 +5,7 @@ All of it is automatic and each choice can be overridden. What was chosen is one
 
 import ctypes
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -76,16 +77,48 @@ def usable_cores() -> int:
     return cores
 
 
-def free_memory(device: torch.device) -> int | None:
-    """Bytes that can still be had, with what PyTorch holds in reserve; None where that cannot be told."""
+def free_memory(device: torch.device, root: Path = Path("/")) -> int | None:
+    """Bytes that can still be had, or None where that cannot be told.
+
+    Of CUDA's memory, with what PyTorch holds in reserve. Of a CPU's, what Linux calls available, within the limits of
+    the control groups (of containers, of batch systems) that this process is in; their `proc` and `sys` lie in `root`.
+    """
     if device.type == "cuda":
         reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + reserve
-    meminfo = Path("/proc/meminfo")
+    meminfo = root / "proc/meminfo"
     if not meminfo.exists():
         return None
-    line = next(line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable"))
-    return int(line.split()[1]) * 2**10
+    available = _fields(meminfo)["MemAvailable:"] * 2**10
+    return max(0, min([available, *_free_in_groups(root)]))
+
+
+def _free_in_groups(root: Path) -> Iterator[int]:
+    """Bytes below each limit, of both versions of control groups; memory for files can be had back and is not counted.
+
+    A container sees its own group at the top, under whatever name the host has for it.
+    """
+    groups = root / "proc/self/cgroup"
+    for line in groups.read_text().splitlines() if groups.exists() else ():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            top, limit, usage, files = root / "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            top, limit, usage = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+            files = "total_inactive_file"
+        else:
+            continue
+        own = top / path.lstrip("/")
+        for group in (own, *own.parents):
+            if not group.is_relative_to(top) or not (group / limit).exists():
+                continue
+            if (text := (group / limit).read_text().strip()) != "max":
+                yield int(text) - int((group / usage).read_text()) + _fields(group / "memory.stat")[files]
+
+
+def _fields(table: Path) -> dict[str, int]:
+    """The first two words of each line, the second a number."""
+    return {name: int(value) for name, value, *_ in map(str.split, table.read_text().splitlines())}
 
 
 def keeps_pages() -> bool:

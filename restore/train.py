@@ -1,12 +1,15 @@
 """python -m restore.train: a configuration -> a run folder."""
 
 import logging
+import os
 import sys
 import warnings
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 from jsonargparse.typing import PositiveInt
 from pytorch_lightning import Trainer, seed_everything
 
@@ -23,13 +26,24 @@ EXAMPLES = """examples:
   python -m restore.train --config configs/dncnn_gray_25.yaml --data.root DATA
   python -m restore.train --config configs/edsr_baseline_x2.yaml --data.train FOLDER --trainer.max_steps 10000
   python -m restore.train --config configs/edsr_baseline_x2.yaml --model.norm batch --output runs/edsr-bn
+  python -m restore.train --config configs/edsr_x4.yaml --weights runs/edsr_x2/weights.safetensors
   python -m restore.train --config runs/edsr-bn/config.yaml --output runs/edsr-bn --resume auto
   python -m restore.train --print_config                         all settings with their values
 """
 
+# All that a configuration may name: networks and degradations; transforms; callbacks, loggers, strategies.
+# Importing a module executes it, so a configuration from elsewhere must not choose which; the user may, by naming
+# further packages in the environment variable RESTORE_EXTENSIONS, separated by commas.
+EXTENSIONS = ["restore", "albumentations", "pytorch_lightning"]
+
+LARGEST = 2**31 - 1
+LARGEST_OF_NETWORK = 10_000  # layers or features
+
 
 def build_parser() -> ArgumentParser:
     """The command line: every argument of the network, the data, the optimisation and Lightning's Trainer."""
+    of_user = [name for name in os.environ.get("RESTORE_EXTENSIONS", "").split(",") if name]
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*EXTENSIONS, *of_user])
     parser = ArgumentParser(
         prog="python -m restore.train",
         description="Train a restoration network; without arguments, the quickstart.",
@@ -38,6 +52,7 @@ def build_parser() -> ArgumentParser:
     )
     parser.add_argument("--config", action="config", help="a YAML file of settings; flags override it")
     parser.add_argument("--output", type=Path, help="run folder (default: runs/ and the name of the configuration)")
+    parser.add_argument("--weights", type=Path, help="start from these weights; another scale's upsampler stays new")
     parser.add_argument("--resume", type=str, help="`auto`: from the folder's last checkpoint, if any; or a checkpoint")
     parser.add_argument("--checkpoint_every", type=PositiveInt, default=500, help="steps between checkpoints")
     parser.add_argument("--seed", type=int, default=0, help="of initial weights, batches and noise")
@@ -58,20 +73,20 @@ def main(argv: list[str] | None = None) -> int:
     parser = build_parser()
     try:
         settings = parser.parse_args(args)
+        _check(settings, parser.get_defaults())
         seed_everything(settings.seed, verbose=False)
         made = parser.instantiate(settings)
+        text = _dump(parser, settings)
     except (ArgumentError, ValueError) as error:
         raise UserError(_essence(str(error))) from error
     output = settings.output or Path("runs") / Path(str(settings.config[-1])).stem
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "\\s*Dump of a value that does not round-trip: a tuple is serialized as list")
-        text = parser.dump(settings)
     summary = fit(
         made.model,
         made.data,
         made.optim,
         output,
         trainer=vars(made.trainer),
+        weights=settings.weights,
         hardware=made.hardware,
         resume=settings.resume,
         checkpoint_every=settings.checkpoint_every,
@@ -82,11 +97,33 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def _check(settings: Namespace, defaults: Namespace) -> None:
+    """What jsonargparse lets pass: null for any number, a scalar for a group, numbers beyond all measure."""
+    for group in ("data", "optim", "trainer"):
+        if not isinstance(settings[group], Namespace):
+            raise UserError(f"{group}: expected a group of settings, found {settings[group]!r}")
+    for key, value in settings.items():
+        if value is None and defaults.get(key) is not None:
+            raise UserError(f"{key}: expected a value like {defaults[key]}, found null")
+        most = LARGEST_OF_NETWORK if key.startswith("model.") else LARGEST
+        if isinstance(value, int) and value > most:
+            raise UserError(f"{key}: expected at most {most}, found {value}")
+
+
+def _dump(parser: ArgumentParser, settings: Namespace) -> str:
+    """The text of `config.yaml`, Lightning's enumerations by their values."""
+    yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, member: dumper.represent_data(member.value))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "\\s*Dump of a value that does not round-trip: a tuple is serialized as list")
+        return str(parser.dump(settings))
+
+
 def _essence(message: str) -> str:
     """The lines of jsonargparse's message that say what is wrong, as one."""
     noise = ("Does not validate", "Subtypes:", "Errors:", "- Expected a <class 'NoneType'>", "Given value")
     lines = [line.strip() for line in message.splitlines()]
-    return " ".join(line.removeprefix("- ") for line in lines if not line.startswith(noise))
+    essence = " ".join(line.removeprefix("- ") for line in lines if not line.startswith(noise))
+    return essence.replace("import_path_allowlist in set_parsing_settings", "the environment's RESTORE_EXTENSIONS")
 
 
 def _print_summary(summary: dict[str, Any], output: Path) -> None:

@@ -13,6 +13,10 @@ from restore.images.io import write_image
 SHARED = Path(__file__).parents[2] / "shared"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz-cases", type=int, default=100, help="damaged files given to the commands")
+
+
 @pytest.fixture(scope="session")
 def reference_data() -> Path:
     """The folder of real test sets beside the checkout."""

@@ -20,13 +20,18 @@ MAY_USE: dict[str, set[str]] = {
     "provenance": set(),
     "hardware": set(),
     "checkpoint": FOUNDATION,
+    "compat": FOUNDATION | {"checkpoint"},
+    "portable": FOUNDATION,
     "inference": FOUNDATION | {"hardware"},
     "benchmark": FOUNDATION | {"inference"},
     "report": FOUNDATION,
+    "page": {"images"},
     "profiling": FOUNDATION,
-    "training": FOUNDATION | {"checkpoint", "inference", "benchmark", "report", "provenance", "profiling", "hardware"},
+    "folder": FOUNDATION | {"inference", "report"},
+    "training": FOUNDATION
+    | {"checkpoint", "compat", "inference", "benchmark", "report", "provenance", "profiling", "hardware"},
 }
-ENTRIES = {"train", "infer", "evaluate", "memory", "command", "__init__"}
+ENTRIES = {"train", "infer", "evaluate", "convert", "export", "memory", "command", "running", "__init__"}
 
 
 def room(path: Path) -> str:

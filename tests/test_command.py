@@ -8,9 +8,9 @@ from types import ModuleType
 
 import pytest
 
-from restore import command, evaluate, infer, memory, train
+from restore import command, convert, evaluate, export, infer, memory, train
 
-COMMANDS = {module.__name__: module for module in (train, infer, evaluate, memory)}
+COMMANDS = {module.__name__: module for module in (train, infer, evaluate, convert, export, memory)}
 
 
 @pytest.mark.parametrize("module", COMMANDS.values(), ids=list(COMMANDS))
@@ -35,6 +35,15 @@ def test_help_shows_examples(module: ModuleType, capsys: pytest.CaptureFixture[s
     ("infer", "--weights gone.safetensors --input . --output out", "gone.safetensors: no such weights file"),
     ("infer", "--input .", "the following arguments are required: --weights, --output"),
     ("infer", "--weights w --input . --output out --device abacus", "argument --device: abacus is not to be had here"),
+    ("infer", "--weights w --input . --output out --quality 0", "argument --quality: expected 1 to 100, found 0"),
+    ("infer", "--weights w --input . --output out --workers 0", "argument --workers: expected 1 or more, found 0"),
+    ("infer", "--weights w --input . --output out --max-megapixels no", "expected a number above 0, found no"),
+    ("infer", "--weights w --input . --output out --resume --overwrite", "not allowed with argument --resume"),
+    ("convert", "gone.pth --output w.safetensors", "gone.pth: no such weights file"),
+    ("export", "gone.pth --format onnx --output w.onnx", "gone.pth: no such weights file"),
+    ("export", "w.pth --format abacus --output w.onnx", "argument --format: invalid choice: 'abacus'"),
+    ("infer", "--weights w --input . --output out --tile -8", "argument --tile: expected auto or a number of pixels"),
+    ("evaluate", "--weights noisy --data photos --tile big", "expected auto or a number of pixels, found 'big'"),
     ("evaluate", "--weights noisy --data Set99", "Set99: neither a folder nor a known data set"),
 ])  # fmt: skip
 def test_a_mistake_is_one_line_that_names_it(

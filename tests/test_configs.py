@@ -59,12 +59,13 @@ def network(name: str) -> RestorationNetwork:
     ("dncnn_gray_25", 0.556), ("dncnn_blind", 0.667), ("cdncnn_blind", 0.669), ("dncnn3", 0.667),
     ("edsr_baseline_x2", 1.370), ("edsr_baseline_x3", 1.554), ("edsr_baseline_x4", 1.518),
     ("edsr_x2", 40.730), ("edsr_x3", 43.680), ("edsr_x4", 43.090), ("srresnet_x4", 1.547),
+    ("mdsr_baseline", 3.227), ("mdsr", 7.954),
 ])  # fmt: skip
 def test_recipes_build_the_published_networks(name: str, millions: float) -> None:
     made = network(name)
     assert sum(parameter.numel() for parameter in made.parameters()) / 1e6 == pytest.approx(millions, abs=6e-4)
     assert getattr(made, "res_scale", 1) == (0.1 if name in ("edsr_x2", "edsr_x3", "edsr_x4") else 1)
-    assert made.norm == ("none" if "edsr" in name else "batch")
+    assert made.norm == ("none" if "dsr" in name else "batch")
 
 
 def test_recipes_carry_the_published_settings() -> None:

@@ -12,7 +12,7 @@ from restore import evaluate
 from restore.checkpoint import Weights, save_weights
 from restore.errors import UserError
 from restore.images.io import read_image, write_image
-from restore.models import EDSR, DnCNN
+from restore.models import EDSR, MDSR, DnCNN
 
 
 def rows(tmp_path: Path, *args: str) -> list[dict]:
@@ -51,6 +51,18 @@ def weights(tmp_path: Path) -> Path:
     return tmp_path / "w.safetensors"
 
 
+def test_an_mdsr_is_measured_at_each_of_its_scales(tmp_path: Path, image_folder: Path) -> None:
+    network = MDSR(features=4, blocks=1, scales=(2, 3), scale=3)
+    save_weights(tmp_path / "w.safetensors", Weights(network))
+    save_weights(tmp_path / "twice.safetensors", Weights(network.at(2)))
+    found = rows(tmp_path, "--weights", str(tmp_path / "w.safetensors"), "--data", str(image_folder))
+    assert [(row["degradation"], row["model"] == "bicubic") for row in found] == [
+        ("bicubic x2", True), ("bicubic x2", False), ("bicubic x3", True), ("bicubic x3", False),
+    ]  # fmt: skip
+    again = rows(tmp_path, "--weights", str(tmp_path / "twice.safetensors"), "--data", str(image_folder))
+    assert [row["psnr"] for row in again] == [row["psnr"] for row in found]
+
+
 def test_a_network_stands_beside_its_baseline_at_the_level_it_was_trained_for(weights: Path, tmp_path: Path) -> None:
     baseline, network = rows(tmp_path, "--weights", str(weights), "--data", "photos")
     assert (baseline["model"], network["model"]) == ("noisy", str(weights))
@@ -58,6 +70,18 @@ def test_a_network_stands_beside_its_baseline_at_the_level_it_was_trained_for(we
     assert baseline["psnr"] == pytest.approx(20.17, abs=0.05)
     assert [image["name"] for image in network["per_image"]] == ["camera", "chelsea", "coffee", "rocket"]
     assert network["psnr"] > baseline["psnr"]  # clipping alone removes some noise
+
+
+def test_tiles_score_as_the_whole_image_and_the_ensemble_otherwise(tmp_path: Path) -> None:
+    weights = tmp_path / "w.safetensors"
+    save_weights(weights, Weights(DnCNN(depth=4, features=8)))
+    write_image(tmp_path / "set/x.png", np.random.default_rng(0).integers(0, 256, (60, 71, 1), np.uint8))
+    asked = "--weights", str(weights), "--data", str(tmp_path / "set"), "--sigma", "25"
+    whole, tiles, ensemble = (
+        rows(tmp_path, *asked, *options)[1]["psnr"] for options in (("--tile", "0"), ("--tile", "16"), ("--ensemble",))
+    )
+    assert tiles == pytest.approx(whole, abs=1e-4)
+    assert abs(ensemble - whole) > 1e-2
 
 
 def test_gray_test_images_are_scored_gray_for_a_colour_network(tmp_path: Path) -> None:

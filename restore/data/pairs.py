@@ -1,7 +1,7 @@
 """Pairs of degraded and clean images: patches for training, whole images for measuring."""
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +38,10 @@ class Pair(NamedTuple):
 
     degraded: Tensor
     clean: Tensor
+
+    @property
+    def scale(self) -> int:
+        return self.clean.shape[-1] // self.degraded.shape[-1]
 
 
 class PatchSampler:
@@ -88,6 +92,25 @@ class PatchSampler:
             if self._store.spec.scale > 1:
                 degraded = quantise(Bicubic(self._store.spec.scale)(clean / 255, generator))
         return PatchBatch(clean, degraded, step)
+
+
+class ScaleSampler:
+    """Draws each batch at one of several scales: on all ranks the same, a pure function of (seed, step).
+
+    Args:
+        samplers: one for each scale.
+        seed: of the run.
+    """
+
+    def __init__(self, samplers: Sequence[PatchSampler], seed: int) -> None:
+        self._samplers = samplers
+        self._seed = seed
+
+    def batch(self, step: int, rank: int = 0) -> PatchBatch:
+        """The patches of one step on one rank."""
+        purpose = 2  # apart from what is drawn with (seed, step, rank) and with purpose 1
+        generator = seeded(self._seed, step, 0, purpose)
+        return self._samplers[int(torch.randint(len(self._samplers), (), generator=generator))].batch(step, rank)
 
 
 def make_pair(batch: PatchBatch, degradation: Degradation, generator: Generator) -> Pair:

@@ -6,6 +6,8 @@ from torch import Tensor
 
 from restore.images.io import Image, Pixels
 
+ROWS = 256  # of an image that are converted at once
+
 
 def as_tensor(image: Image) -> Tensor:
     """(H, W, C) uint8 -> (1, C, H, W) uint8."""
@@ -15,7 +17,7 @@ def as_tensor(image: Image) -> Tensor:
 def to_tensor(image: Pixels) -> Tensor:
     """(H, W, C) uint8 or uint16 -> (1, C, H, W) float32 in [0, 1]."""
     full = np.iinfo(image.dtype).max
-    return torch.from_numpy(image.astype(np.float32) / full).permute(2, 0, 1)[None]
+    return torch.from_numpy(np.divide(image, full, dtype=np.float32)).permute(2, 0, 1)[None]
 
 
 def quantise(images: Tensor) -> Tensor:
@@ -32,6 +34,9 @@ def to_image(images: Tensor) -> Image:
 def to_pixels(images: Tensor, dtype: np.dtype[np.uint8 | np.uint16]) -> Pixels:
     """(1, C, H, W) float in [0, 1], unclamped -> (H, W, C) of `dtype`, clipped and rounded half up."""
     full = np.iinfo(dtype).max
-    levels = (images[0].double() * full + 0.5).floor().clamp(0, full)
-    pixels: Pixels = levels.permute(1, 2, 0).cpu().numpy().astype(dtype)
+    _, channels, height, width = images.shape
+    pixels: Pixels = np.empty((height, width, channels), dtype)
+    for top in range(0, height, ROWS):  # so that large images are never held in double precision
+        levels = (images[0, :, top : top + ROWS].double() * full + 0.5).floor().clamp(0, full)
+        pixels[top : top + ROWS] = levels.permute(1, 2, 0).cpu().numpy()
     return pixels

@@ -32,7 +32,10 @@ class ResidualBlock(nn.Module):
         self.res_scale = res_scale
 
     def forward(self, x: Tensor) -> Tensor:
-        residual: Tensor = self.body(x)
+        return self.add(x, self.body(x))
+
+    def add(self, x: Tensor, residual: Tensor) -> Tensor:
+        """The block's sum."""
         if self.res_scale != 1:
             residual = residual * self.res_scale
         return x + residual

@@ -60,11 +60,10 @@ class DnCNN(RestorationNetwork):
         self.recompute = recompute
 
         conv_norm = partial(ConvNorm, norm=norm, bn_momentum=bn_momentum, bn_eps=bn_eps, bias=bias)
-        body = sequential(norm, recompute)
-        layers: list[nn.Module] = [conv(channels, features, bias=bias), nn.ReLU(inplace=body is nn.Sequential)]
+        layers: list[nn.Module] = [conv(channels, features, bias=bias), nn.ReLU(inplace=True)]
         for _ in range(depth - 2):
             layers += [conv_norm(features, features), nn.ReLU(inplace=True)]
-        self.body = body(*layers, conv(features, channels, bias=bias))
+        self.body = sequential(norm, recompute)(*layers, conv(features, channels, bias=bias))
         initialise(self, partial(nn.init.kaiming_normal_, nonlinearity="relu"))
 
     def forward(self, degraded: Tensor) -> Tensor:

@@ -74,8 +74,7 @@ class EDSR(RestorationNetwork):
         )
         self.upsample = Upsampler(scale, features)
         self.tail = conv(features, channels)
-        mean = DIV2K_MEAN if channels == 3 else (DIV2K_MEAN * LUMA_WEIGHTS).sum(0, keepdim=True)
-        self.register_buffer("mean", mean.view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("mean", mean_colour(channels), persistent=False)
         initialise(self, partial(nn.init.kaiming_uniform_, a=math.sqrt(5)))
 
     def forward(self, degraded: Tensor) -> Tensor:
@@ -84,3 +83,9 @@ class EDSR(RestorationNetwork):
         deep: Tensor = shallow + self.body(shallow)
         restored: Tensor = self.tail(self.upsample(deep))
         return restored / self.rgb_range + self.mean
+
+
+def mean_colour(channels: int) -> Tensor:
+    """The mean of DIV2K's images, (1, channels, 1, 1) in [0, 1]."""
+    mean = DIV2K_MEAN if channels == 3 else (DIV2K_MEAN * LUMA_WEIGHTS).sum(0, keepdim=True)
+    return mean.view(1, -1, 1, 1)

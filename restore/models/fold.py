@@ -28,7 +28,7 @@ def fold(network: AnyNetwork) -> AnyNetwork:
                 del layer.norm
             case [nn.Conv2d() as conv] if parametrize.is_parametrized(conv):
                 # `remove_parametrizations` would take them from the original too: copies share their class
-                layer.conv = plain_conv(conv.in_channels, conv.out_channels)
+                layer.conv = plain_conv(conv.in_channels, conv.out_channels, conv.kernel_size[0])
                 layer.conv.load_state_dict({"weight": conv.weight.detach(), "bias": conv.bias}, assign=True)
     if network.norm in ("batch", "weight"):
         folded.norm = "none"

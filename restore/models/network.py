@@ -3,7 +3,7 @@
 import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,21 @@ class RestorationNetwork(nn.Module, ABC):
     @abstractmethod
     def forward(self, degraded: Tensor) -> Tensor:
         """Restore a batch of images."""
+
+    @property
+    def all_scales(self) -> tuple[int, ...]:
+        """The scales that it is made for."""
+        return (self.scale,)
+
+    def at(self, scale: int) -> Self:
+        """This network working at another of its scales; both share their weights.
+
+        Raises:
+            ValueError: it is not made for `scale`.
+        """
+        if scale != self.scale:
+            raise ValueError(f"scale must be {self.scale}, not {scale}")
+        return self
 
     @property
     def device(self) -> torch.device:

@@ -20,7 +20,13 @@ def normalises_output(norm: Norm) -> bool:
 
 
 def conv(in_features: int, out_features: int, kernel: int = 3, *, bias: bool = True) -> nn.Conv2d:
-    """A zero-padded, size-preserving convolution whose parameters `initialise` fills."""
+    """A zero-padded, size-preserving convolution whose parameters `initialise` fills.
+
+    Raises:
+        ValueError: there are no features.
+    """
+    if min(in_features, out_features) < 1:
+        raise ValueError(f"features must be at least 1, not {min(in_features, out_features)}")
     return _UnsetConv2d(in_features, out_features, kernel, padding=kernel // 2, bias=bias)
 
 
@@ -33,7 +39,7 @@ class _UnsetConv2d(nn.Conv2d):
 
 
 class ConvNorm(nn.Sequential):
-    """A 3x3 convolution and the normalisation of its output.
+    """A convolution and the normalisation of its output.
 
     The convolution carries a bias only where the normalisation brings no shift of its own, or where `bias` asks for a
     redundant one, as some published files have it.
@@ -51,7 +57,11 @@ class ConvNorm(nn.Sequential):
             `weight`: w = g v/||v|| on the convolution instead of on its output (Salimans & Kingma 2016).
         bn_momentum: weight of the NEW batch in the running statistics (PyTorch's convention).
         bn_eps: added to the variance before the root.
+        kernel: height and width of the convolution.
         bias: keep the convolution's bias even where the normalisation makes it redundant.
+
+    Raises:
+        ValueError: `bn_eps` is not positive, or `bn_momentum` not between 0 and 1.
     """
 
     def __init__(
@@ -62,10 +72,13 @@ class ConvNorm(nn.Sequential):
         norm: Norm,
         bn_momentum: float,
         bn_eps: float,
+        kernel: int = 3,
         bias: bool = False,
     ) -> None:
         super().__init__()
-        convolution = conv(in_features, out_features, bias=bias or not normalises_output(norm))
+        if not bn_eps > 0 or not 0 <= bn_momentum <= 1:
+            raise ValueError(f"bn_eps must be positive and bn_momentum in [0, 1], not {bn_eps} and {bn_momentum}")
+        convolution = conv(in_features, out_features, kernel, bias=bias or not normalises_output(norm))
         self.add_module("conv", convolution)
         match norm:
             case "batch":

@@ -1,23 +1,20 @@
-"""Batch norm at the memory of none: keep the convolutions' outputs, compute the rest again in backward.
+"""Batch norm at the memory of none: keep the convolutions' outputs, make the rest again in backward.
 
 A layer conv-norm-activation keeps two maps for its backward: the convolution's output, which the norm needs, and the
-activation's, which the next convolution needs. The second follows from the first at little cost. PyTorch's selective
-activation checkpointing makes the exchange: what lies between two convolutions is a checkpointed segment.
+activation's, which the next convolution needs. The second follows from the first and the statistics that the norm has
+taken, in one pass over it. So where autograd saves a map that can be made again, it is given the way to make it
+instead, by `torch.autograd.graph.saved_tensors_hooks`.
 """
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from itertools import count
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import (
-    CheckpointPolicy,
-    SelectiveCheckpointContext,
-    checkpoint,
-    create_selective_checkpoint_contexts,
-)
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn import functional as F
 
 from restore.models.blocks import ResidualBlock
 from restore.models.norm import Norm, normalises_output
@@ -31,81 +28,151 @@ def sequential(norm: Norm, recompute: Recompute) -> type[nn.Sequential]:
 
 
 class Recomputed(nn.Sequential):
-    """Layers in turn, as nn.Sequential has them, whose norms and activations run again in backward.
+    """Layers in turn, as nn.Sequential has them, whose norms and activations are made again in backward.
 
-    A segment ends with a convolution. Residual blocks end with a sum, which is none, so that several of them share a
-    segment and only its first input is kept: half of the blocks, then half of the rest and so on, because backward
-    begins at the end and has freed more by the time it comes to the longer segments.
-
-    Activations must not work in place, or they change the outputs that are kept.
+    So are the sums of residual blocks, each from the sum before it. But the sum behind half of the blocks is kept, and
+    behind half of the rest and so on, because backward begins at the end and has freed more by the time it comes to
+    the longer stretches.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if not torch.is_grad_enabled():
-            for layer in self:
-                x = layer(x)
-            return x
-        for segment in self._segments():
-            x = checkpoint(segment, x, use_reentrant=False, preserve_rng_state=False, context_fn=segment.contexts)
+        if torch.is_grad_enabled():
+            restored: Tensor = _run(self, x)
+            return restored
+        for layer in self:
+            x = layer(x)
         return x
 
-    def _segments(self) -> Iterator["_Segment"]:
-        layers = list(_flattened(self))
-        blocks = sum(isinstance(layer, ResidualBlock) for layer in layers)
-        segment = _Segment()
-        for layer in layers:
-            if isinstance(layer, ResidualBlock) and len(segment) == max(2, blocks // 2):
-                blocks -= len(segment)
-                yield segment
-                segment = _Segment()
-            segment.append(layer)
-            if isinstance(layer, nn.Conv2d):
-                yield segment
-                segment = _Segment()
-        if len(segment):
-            yield segment
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _run(layers: nn.Sequential, x: Tensor) -> Tensor:
+    blocks = sum(isinstance(module, ResidualBlock) for module in layers.modules())
+    this = _Pass(x.device.type, blocks)
+    with saved_tensors_hooks(this.save, this.restore):
+        return this.through(layers, x, _Map(_bare(x)))[0]
 
 
-class _Segment(nn.Sequential):
-    """Layers that run again together, but for their convolutions."""
+class _Map:
+    """A map that is kept, or that is made when backward first asks for it and let go when its last user has it.
 
-    def contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        """What the layers run in at first and again: outputs of convolutions are kept there and taken here.
+    Args:
+        kept: the map; None where it is made.
+        make: makes it from the maps of `sources`.
+        sources: what it is made from.
+    """
 
-        A convolution at the end is left out: the repetition stops at its input.
-        """
-        convolutions = sum(isinstance(module, nn.Conv2d) for module in self.modules())
-        kept = convolutions - isinstance(self[-1], nn.Conv2d)
-        if not kept:
-            return nullcontext(), self._repetition(nullcontext())
-        seen = {False: count(), True: count()}
+    def __init__(self, kept: Tensor | None, make: Callable[..., Tensor] | None = None, *sources: "_Map") -> None:
+        self.tensor = kept
+        self.make = make
+        self.sources = sources
+        self.users = 0
+        self._served = 0
+        for source in sources:
+            source.users += 1
 
-        def policy(context: SelectiveCheckpointContext, operation: Any, *_: Any, **__: Any) -> CheckpointPolicy:
-            convolves = operation is torch.ops.aten.convolution.default
-            keep = convolves and next(seen[context.is_recompute]) < kept
-            return CheckpointPolicy.MUST_SAVE if keep else CheckpointPolicy.MUST_RECOMPUTE
-
-        first, again = create_selective_checkpoint_contexts(policy)  # type: ignore[no-untyped-call]
-        return first, self._repetition(again)
-
-    @contextmanager
-    def _repetition(self, again: AbstractContextManager[None]) -> Iterator[None]:
-        """Batch norms have counted this batch: they update a copy of their running statistics."""
-        norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
-        statistics = [(norm, name, buffer) for norm in norms for name, buffer in norm.named_buffers()]
-        for norm, name, buffer in statistics:
-            setattr(norm, name, buffer.clone())
-        try:
-            with again:
-                yield
-        finally:
-            for norm, name, buffer in statistics:
-                setattr(norm, name, buffer)
+    def take(self) -> Tensor:
+        tensor = self.tensor
+        if self.make is not None:
+            if tensor is None:
+                tensor = self.make(*(source.take() for source in self.sources))
+            self._served = (self._served + 1) % self.users
+            self.tensor = tensor if self._served else None
+        assert tensor is not None
+        return tensor
 
 
-def _flattened(layers: nn.Sequential) -> Iterator[nn.Module]:
-    for layer in layers:
+@dataclass
+class _Saved:
+    """What autograd holds in place of a tensor that it saves."""
+
+    content: Tensor | _Map
+
+
+class _Pass:
+    """One pass forward, and what its backward asks for."""
+
+    def __init__(self, device: str, blocks: int) -> None:
+        self._autocast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
+        self._kept_blocks = _halfway(blocks)
+        self._block = 0
+        self._saved: list[_Saved] = []
+
+    def save(self, tensor: Tensor) -> _Saved:
+        self._saved.append(_Saved(_bare(tensor)))
+        return self._saved[-1]
+
+    def restore(self, saved: _Saved) -> Tensor:
+        if isinstance(saved.content, Tensor):
+            return saved.content
+        with torch.no_grad(), torch.autocast(*self._autocast):
+            return saved.content.take()
+
+    def through(self, layer: nn.Module, x: Tensor, source: _Map) -> tuple[Tensor, _Map]:
+        """A layer's output as a tensor and as a map, from its input as both."""
         if isinstance(layer, nn.Sequential):
-            yield from _flattened(layer)
-        else:
-            yield layer
+            for part in layer:
+                x, source = self.through(part, x, source)
+            return x, source
+        if isinstance(layer, ResidualBlock):
+            residual, change = self.through(layer.body, x, source)
+            x = layer.add(x, residual)
+            self._block += 1
+            keep = self._block in self._kept_blocks
+            return x, _Map(_bare(x)) if keep else _Map(None, layer.add, source, change)
+        y = layer(x)
+        make = _way_to_make(layer, source, y)
+        result = _Map(None, make, source) if make else _Map(_bare(y))
+        self._settle((y, result), (x, source))
+        return y, result
+
+    def _settle(self, *known: tuple[Tensor, _Map]) -> None:
+        """Give up those of the tensors just saved that are maps which can be made again."""
+        for saved in self._saved:
+            assert isinstance(saved.content, Tensor)
+            found = next((known_as for tensor, known_as in known if _same(saved.content, tensor)), None)
+            if found and found.make:
+                saved.content = found
+                found.users += 1
+        self._saved.clear()
+
+
+def _way_to_make(layer: nn.Module, source: _Map, output: Tensor) -> Callable[[Tensor], Tensor] | None:
+    """How a layer's output is made again from its input; None where it is kept."""
+    match layer:
+        case nn.BatchNorm2d() if layer.training:
+            node: Any = output.grad_fn
+            if node is None:
+                return None
+            mean, inverse_deviation = node._saved_result1, node._saved_result2
+            return partial(
+                F.batch_norm,
+                running_mean=mean,
+                running_var=torch.ones_like(mean),
+                weight=layer.weight.detach() * inverse_deviation,
+                bias=layer.bias.detach(),
+                eps=1e-30,  # must be positive; the deviation has it already
+            )
+        case nn.BatchNorm2d() | nn.GroupNorm() | nn.InstanceNorm2d():
+            return layer.forward
+        case nn.ReLU() | nn.PReLU() if source.make:
+            return layer.forward
+    return None
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.untyped_storage()._cdata == b.untyped_storage()._cdata and a.shape == b.shape and a.stride() == b.stride()
+
+
+def _bare(tensor: Tensor) -> Tensor:
+    """The tensor without its history, which holds what is saved."""
+    return tensor if tensor.is_leaf else tensor.detach()
+
+
+def _halfway(blocks: int) -> set[int]:
+    """The numbers of the blocks behind which sums are kept."""
+    kept = set()
+    done = 0
+    while blocks - done > 2:
+        done += max(2, (blocks - done) // 2)
+        kept.add(done)
+    return kept

@@ -13,12 +13,14 @@ from torch.utils.data import DataLoader, Dataset
 from restore.data.augmentation import BasicTransform, augment
 from restore.data.catalog import ImageSet, default_root, find_images
 from restore.data.degradation import Bicubic, Degradation, GaussianNoise
-from restore.data.pairs import ImagePair, PatchBatch, PatchSampler, load_pair, make_pair
+from restore.data.pairs import ImagePair, PatchBatch, PatchSampler, ScaleSampler, load_pair, make_pair
 from restore.data.random import seeded
 from restore.data.store import StoreSpec, default_cache, open_store
 from restore.errors import UserError
 from restore.images.io import read_image
 from restore.models import RestorationNetwork
+
+LARGEST_SIZE = 8.0  # of a training image, relative to its file
 
 
 class TrainLoader:
@@ -67,7 +69,7 @@ class TrainLoader:
 
 
 class _Batches(Dataset[PatchBatch]):
-    def __init__(self, sampler: PatchSampler, rank: int) -> None:
+    def __init__(self, sampler: ScaleSampler, rank: int) -> None:
         self._sampler = sampler
         self._rank = rank
 
@@ -105,7 +107,8 @@ class PatchData(LightningDataModule):
         val: a known data set or a folder.
         root: where known data sets lie; default: the environment variable RESTORE_DATA, else `data`.
         cache: where patch stores lie; default: the environment variable RESTORE_CACHE, else the user's cache folder.
-        degradation: what to restore; default: bicubic downsampling by the network's scale, or Gaussian noise of
+        degradation: what to restore; default: bicubic downsampling by the network's scale (each batch by one of an
+            MDSR's scales, validation images by the one it is at), or Gaussian noise of
             sigma 25 for a network without scale.
         patch_size: height and width of the network's input.
         batch_size: patches per step and rank.
@@ -140,6 +143,8 @@ class PatchData(LightningDataModule):
         ):
             if value < 1:
                 raise UserError(f"data.{name} must be at least 1, not {value}")
+        if not sizes or not all(0 < size <= LARGEST_SIZE for size in sizes):
+            raise UserError(f"data.sizes must lie between 0 and {LARGEST_SIZE}, not {list(sizes)}")
         self.train = train
         self.val = val
         self.root = root
@@ -156,11 +161,11 @@ class PatchData(LightningDataModule):
 
     @property
     def store_bytes(self) -> int:
-        """Size of the patch store; known once prepared."""
-        return self._store.pixels.nbytes
+        """Size of the patch stores; known once prepared."""
+        return sum(store.pixels.nbytes for store in self._stores)
 
     def prepare(self, network: RestorationNetwork) -> None:
-        """Find the images and open the store for `network`.
+        """Find the images and open the stores for `network`.
 
         Raises:
             UserError: images are missing or unreadable, or the degradation does not fit the network.
@@ -175,10 +180,13 @@ class PatchData(LightningDataModule):
         root = self.root or default_root()
         self.train_images = find_images(self.train, "train", root)
         self.val_images = find_images(self.val, "test", root)
-        spec = StoreSpec(network.channels, network.scale, tuple(self.sizes))
-        self._store = open_store(self.train_images, spec, self.cache or default_cache())
         augmentation = partial(augment, self.transforms) if self.transforms else None
-        self._sampler = PatchSampler(self._store, self.patch_size, self.batch_size, self.seed, augmentation)
+        specs = [StoreSpec(network.channels, scale, tuple(self.sizes)) for scale in network.all_scales]
+        self._stores = [open_store(self.train_images, spec, self.cache or default_cache()) for spec in specs]
+        samplers = [
+            PatchSampler(store, self.patch_size, self.batch_size, self.seed, augmentation) for store in self._stores
+        ]
+        self._sampler = ScaleSampler(samplers, self.seed)
         self._channels = network.channels
         for path in (*self.val_images.clean, *self.val_images.degraded.get(network.scale, ())):
             read_image(path)
@@ -187,9 +195,10 @@ class PatchData(LightningDataModule):
         assert self.trainer is not None
         device = self.trainer.strategy.root_device
         if self.store_on_device and not (self.workers or self.transforms):
-            self._store.to(device)
+            for store in self._stores:
+                store.to(device)
         batches = _Batches(self._sampler, self.trainer.global_rank)
-        pinned = device.type == "cuda" and self._store.pixels.device.type == "cpu"
+        pinned = device.type == "cuda" and all(store.pixels.device.type == "cpu" for store in self._stores)
         self.train_loader = TrainLoader(batches, self.steps_per_epoch, self.workers, pinned)
         return self.train_loader
 

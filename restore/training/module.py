@@ -22,7 +22,7 @@ from restore.data.pairs import ImagePair, Pair
 from restore.errors import UserError
 from restore.hardware import Hardware
 from restore.images.tensors import quantise
-from restore.inference import restore_tensor
+from restore.inference import Runner, restore_tensor, tiled
 from restore.losses import LOSSES, LossName
 from restore.metrics import Protocol
 from restore.models import RestorationNetwork
@@ -118,26 +118,33 @@ class RestorationModule(LightningModule):
         super().__init__()
         self._format = torch.channels_last if hardware.channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self._format)  # type: ignore[call-overload]
-        self._restore: Callable[[Tensor], Tensor] = network.__call__  # no second registration as a submodule
-        if hardware.compile:
-            self._restore = torch.compile(network.forward)
+        views = {scale: network.at(scale) for scale in network.all_scales}
+        self._restore: dict[int, Callable[[Tensor], Tensor]] = {
+            scale: torch.compile(view.forward) if hardware.compile else view.__call__  # not submodules once more
+            for scale, view in views.items()
+        }
         self.optim = optim
         self.protocol = protocol
         self.val_psnr = MeanMetric()
         self.val_ssim = MeanMetric()
         self._loss = LOSSES[optim.loss]
+        self._runner: Runner | None = None
 
     def training_step(self, pair: Pair, batch_idx: int) -> Tensor:
-        restored = self._restore(pair.degraded.contiguous(memory_format=self._format))
+        restored = self._restore[pair.scale](pair.degraded.contiguous(memory_format=self._format))
         loss = self._loss(restored.float(), pair.clean).mean()
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
+    def on_validation_start(self) -> None:
+        self._runner = tiled(self.network)
+
     def validation_step(self, item: tuple[ImagePair, bool], batch_idx: int) -> dict[str, Any] | None:
         """Score one image; returns it restored, (1, C, H, W) uint8, and its score, unless it is not counted."""
+        assert self._runner is not None
         pair, counted = item
         with torch.autocast(self.device.type, enabled=False):
-            restored = quantise(restore_tensor(self.network, pair.degraded))
+            restored = quantise(restore_tensor(self._runner, pair.degraded))
         if not counted:
             return None
         score = self.protocol.score(restored, pair.clean, self.network.scale)

@@ -4,6 +4,7 @@ import json
 import logging
 import resource
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -21,12 +22,14 @@ from restore.checkpoint import Weights, save_weights
 from restore.errors import UserError
 from restore.hardware import Hardware, gains_from_bf16, keep_pages
 from restore.images.io import write_atomically
+from restore.inference import tiled
 from restore.models import RestorationNetwork
 from restore.provenance import provenance
 from restore.training.callbacks import DivergenceGuard, LastCheckpoint, ProgressBar, SampleSheet, Throughput
 from restore.training.datamodule import PatchData
 from restore.training.memory_log import MemoryLog
 from restore.training.module import Optimization, RestorationModule
+from restore.training.warm_start import start_from
 
 LOG = logging.getLogger(__name__)
 
@@ -38,6 +41,7 @@ def fit(
     output: Path,
     *,
     trainer: Mapping[str, Any],
+    weights: Path | None = None,
     resume: str | None = None,
     hardware: Hardware | None = None,
     checkpoint_every: int = 500,
@@ -55,6 +59,8 @@ def fit(
         output: the run folder.
         trainer: arguments of Lightning's Trainer, e.g. `{"max_steps": 1000}`; callbacks are added to ours, a logger
             replaces ours. `precision` is by default bf16-mixed where the device gains from it.
+        weights: a weights file to start from, of the same network or of one for another scale (see `start_from`);
+            not read where a run is resumed.
         hardware: how to use the machine; by default as it gains most.
         resume: `auto` continues from the folder's last checkpoint if there is one; a path from that file.
         checkpoint_every: steps between checkpoints to resume from; one is kept, also at the end of each epoch.
@@ -64,11 +70,13 @@ def fit(
         What `summary.json` holds; empty on all ranks but the first.
 
     Raises:
-        UserError: the folder holds a run and `resume` is None, data are missing, `trainer` is refused by Lightning, or
-            the loss diverged.
+        UserError: the folder holds a run and `resume` is None, `weights` do not fit, data are missing, `trainer` is
+            refused by Lightning, or the loss diverged.
     """
     last = output / "checkpoints" / "last.ckpt"
     start = _starting_point(resume, last)
+    if weights and not start:
+        start_from(network, weights)
     data.prepare(network)
     assert data.degradation is not None
     protocol = default_protocol(data.val_images, data.degradation, network.channels)
@@ -99,6 +107,8 @@ def fit(
             torch.set_num_threads(hardware.threads)
         if hardware.keep_pages:
             keep_pages()
+        if start is not None:
+            _check_checkpoint(start, module)
         lightning.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
     if not lightning.is_global_zero:
         return {}
@@ -107,12 +117,13 @@ def fit(
         kept, step = "best", _load_network(network, Path(best.best_model_path))
     else:
         kept, step = "last", lightning.global_step
-    models = {"baseline": None, "restored": network.to(device).eval()}
+    models = {"baseline": None, "restored": tiled(network.to(device).eval())}
     rows = [row.summary for row in measure(models, data.val_images, data.degradation, protocol, network.channels)]
     training = {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "train": {"set": data.train, "images": len(data.train_images.clean)},
         "optim": asdict(optim),
+        "weights_at_start": str(weights) if weights else None,
         "seed": data.seed,
         "patch_size": data.patch_size,
         "batch_size": data.batch_size,
@@ -174,6 +185,31 @@ def _starting_point(resume: str | None, last: Path) -> Path | None:
     if not Path(resume).is_file():
         raise UserError(f"{resume}: no such checkpoint")
     return Path(resume)
+
+
+def _check_checkpoint(path: Path, module: RestorationModule) -> None:
+    """Raises UserError where a checkpoint is damaged, by its own checksums, or of another network."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        state = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damage makes the readers fail in every way
+        raise UserError(f"{path}: not a checkpoint, or damaged ({str(error).partition('. ')[0]})") from error
+    if damaged:
+        raise UserError(f"{path}: damaged ({damaged} does not match its checksum)")
+    if not isinstance(state, dict) or not state.keys() >= {"state_dict", "global_step", "pytorch-lightning_version"}:
+        raise UserError(f"{path}: not a checkpoint of a training run")
+    expected = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    found = {name: tensor.shape for name, tensor in state["state_dict"].items()}
+    if different := sorted(name for name in expected | found if expected.get(name) != found.get(name)):
+        raise UserError(
+            f"{path}: of another network than the one to train: {len(different)} tensors differ, the first is "
+            f"{different[0]} ({_shape(found, different[0])} in the file, {_shape(expected, different[0])} expected)"
+        )
+
+
+def _shape(shapes: dict[str, torch.Size], name: str) -> str:
+    return "x".join(map(str, shapes[name])) or "one number" if name in shapes else "none"
 
 
 @rank_zero_only

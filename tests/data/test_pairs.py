@@ -12,7 +12,7 @@ from torch import Tensor
 from restore.data.augmentation import augment
 from restore.data.catalog import ImageSet, find_images
 from restore.data.degradation import Bicubic, GaussianNoise
-from restore.data.pairs import PatchBatch, PatchSampler, load_pair, make_pair
+from restore.data.pairs import PatchBatch, PatchSampler, ScaleSampler, load_pair, make_pair
 from restore.data.random import seeded
 from restore.data.store import StoreSpec, open_store
 from restore.errors import UserError
@@ -31,6 +31,23 @@ def test_a_batch_is_a_function_of_seed_step_and_rank_alone(image_folder: Path, t
     assert torch.equal(first.clean, make().batch(3, rank=1).clean)
     others = make().batch(4, rank=1), make().batch(3, rank=0), make(seed=1).batch(3, rank=1)
     assert not any(torch.equal(first.clean, other.clean) for other in others)
+
+
+def test_a_batch_has_one_scale_the_same_on_all_ranks_and_each_in_turn(image_folder: Path, tmp_path: Path) -> None:
+    def make(seed: int = 0) -> ScaleSampler:
+        return ScaleSampler([sampler(image_folder, tmp_path / "cache", scale, seed) for scale in (2, 3)], seed)
+
+    def scales(draw: ScaleSampler, rank: int = 0) -> list[int]:
+        batches = [draw.batch(step, rank) for step in range(40)]
+        assert all(batch.degraded.shape == (5, 3, 8, 8) for batch in batches)
+        return [batch.clean.shape[-1] // 8 for batch in batches]
+
+    drawn = scales(make())
+    assert 10 <= drawn.count(2) <= 30
+    assert set(drawn) == {2, 3}
+    assert drawn == scales(make(), rank=1)
+    assert drawn != scales(make(seed=1))
+    assert torch.equal(make().batch(7).clean, make().batch(7).clean)
 
 
 def test_batches_reach_every_image_and_every_place(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from restore.models import EDSR, NETWORKS, DnCNN, NetworkSpec, RestorationNetwork, SRResNet, build
+from restore.models import EDSR, MDSR, NETWORKS, DnCNN, NetworkSpec, RestorationNetwork, SRResNet, build
 
 
 def parameters(network: RestorationNetwork) -> int:
@@ -24,6 +24,23 @@ def test_dncnn_has_the_published_number_of_parameters() -> None:
 def test_edsr_has_the_published_number_of_parameters(scale: int, baseline: int, full: int) -> None:
     assert parameters(EDSR(scale=scale)) == baseline
     assert parameters(EDSR(scale=scale, features=256, blocks=32, res_scale=0.1)) == full
+
+
+def test_mdsr_has_the_published_number_of_parameters() -> None:
+    assert [round(parameters(MDSR(blocks=blocks)) / 1e6, 1) for blocks in (16, 80)] == [3.2, 8.0]
+
+
+def test_an_mdsr_works_at_each_of_its_scales_with_the_same_body() -> None:
+    network = MDSR(features=4, blocks=1, scales=(2, 3, 8), scale=3)
+    x = torch.rand(2, 3, 5, 7)
+    assert [network.at(scale)(x).shape[-2:] for scale in network.all_scales] == [(10, 14), (15, 21), (40, 56)]
+    assert network(x).shape[-2:] == (15, 21)
+    network.at(8)(x).sum().backward()
+    used = {name.rpartition(".")[0] for name, parameter in network.named_parameters() if parameter.grad is not None}
+    assert {"head", "body.1", "upsample.2.0", "upsample.2.4", "pre_process.2.1.body.2.conv"} <= used
+    assert not any(name.startswith(("upsample.0", "upsample.1", "pre_process.0", "pre_process.1")) for name in used)
+    with pytest.raises(ValueError, match="scale must be one of 2, 3, 8, not 4"):
+        network.at(4)
 
 
 def test_srresnet_has_the_parameters_of_its_layers() -> None:
@@ -117,6 +134,7 @@ def test_a_specification_rebuilds_its_network(name: str) -> None:
     (NetworkSpec("DnCNN", {"dept": 17}), "dept"),
     (NetworkSpec("DnCNN", {"channels": 2}), "channels must be 1"),
     (NetworkSpec("EDSR", {"scale": 5}), "scale must be 2, 3, 4 or 8"),
+    (NetworkSpec("MDSR", {"scale": 8}), "scale must be one of scales, 2, 3, 4, not 8"),
 ])  # fmt: skip
 def test_an_impossible_network_is_refused_by_name(spec: NetworkSpec, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):

@@ -6,8 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+from restore.data.pairs import Pair
 from restore.errors import UserError
+from restore.metrics import PROTOCOLS
+from restore.models import MDSR
 from restore.training import Optimization
+from restore.training.module import RestorationModule
 
 
 def rates(optim: Optimization, steps: int) -> list[float]:
@@ -50,3 +54,13 @@ def test_other_schedules_start_and_end_where_they_say(schedule: str, first: floa
 def test_impossible_settings_are_refused(settings: dict, complaint: str) -> None:
     with pytest.raises(UserError, match=complaint):
         Optimization(**settings)
+
+
+def test_an_mdsr_is_trained_at_the_scale_of_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = MDSR(features=4, blocks=1, scale=4)
+    module = RestorationModule(network, Optimization(loss="l1"), PROTOCOLS["sr-y"])
+    monkeypatch.setattr(module, "log", lambda *_, **__: None)
+    for scale in (2, 3, 4):
+        pair = Pair(torch.rand(2, 3, 6, 6), torch.rand(2, 3, 6 * scale, 6 * scale))
+        expected = (network.at(scale)(pair.degraded) - pair.clean).abs().mean()
+        torch.testing.assert_close(module.training_step(pair, 0), expected)

@@ -23,6 +23,7 @@ from restore import train
 from restore.data.degradation import Degradation, GaussianNoise
 from restore.errors import UserError
 from restore.images.io import read_image, write_image
+from restore.inference import tiling
 from restore.models import EDSR, DnCNN
 from restore.training import Optimization, PatchData, fit
 
@@ -65,6 +66,29 @@ def test_a_run_folder_holds_all_that_is_needed_to_judge_repeat_and_use_it(photog
     network = restore.load(output / "weights.safetensors")
     assert not network.training
     assert summary["parameters"] == sum(p.numel() for p in network.parameters())
+
+
+def test_validation_is_tiled_where_memory_is_short(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def results(name: str) -> tuple[list[float], set[torch.Size]]:
+        torch.manual_seed(0)
+        network = TINY(norm="none")
+        sizes = set()
+
+        def note(module: DnCNN, args: tuple[Tensor]) -> None:
+            if not module.training and args[0].shape[2] > 16:  # smaller is what the network's needs are found out with
+                sizes.add(args[0].shape[2:])
+
+        network.register_forward_pre_hook(note)
+        optim, trainer = Optimization(), {**QUIET, "max_steps": 5, "num_sanity_val_steps": 0}
+        summary = fit(network, data(photographs), optim, photographs / name, trainer=trainer)
+        return [summary["last"]["val/psnr"], summary["results"][1]["psnr"]], sizes
+
+    whole, sizes = results("whole")
+    assert sizes == {(32, 36)}
+    monkeypatch.setattr(tiling, "free_memory", lambda _: 0)
+    tiles, sizes = results("tiles")
+    assert sizes == {(19, 21)}  # two of either for what lies inside of the halo of 3, which is added again
+    assert tiles == pytest.approx(whole, abs=1e-3)
 
 
 def test_the_kept_weights_are_those_of_the_best_validation(photographs: Path) -> None:
@@ -167,7 +191,7 @@ def test_two_processes_train_on_different_shards_to_identical_weights(photograph
         json.dumps([callback]),
     ]
     paths = os.pathsep.join([str(photographs), str(Path(__file__).parents[2])])
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "RESTORE_EXTENSIONS": "recorder"}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     for step in (1, 2, 3):

@@ -1,0 +1,188 @@
+"""A data set onto this machine: downloaded, or from what the user has."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from restore.data.catalog import find_images
+from restore.data.download import check, fetch
+from restore.data.sources import SOURCES, Archive, Folder, Mirror
+from restore.data.unpacking import copy_folders
+from restore.errors import UserError
+from restore.images.io import IMAGE_SUFFIXES, Image, Pixels, list_images, read_image, write_image
+
+DOWNLOADS = ".downloads"
+
+# The scenes of BSD68, among those of BSDS500's val, in the order of its names.
+BSD68 = (
+    101085, 101087, 102061, 103070, 105025, 106024, 108005, 108070, 108082, 109053, 119082, 12084, 123074, 126007,
+    130026, 134035, 14037, 143090, 145086, 147091, 148026, 148089, 157055, 159008, 160068, 16077, 163085, 167062,
+    167083, 170057, 175032, 175043, 182053, 189080, 19021, 196073, 197017, 208001, 210088, 21077, 216081, 219090,
+    220075, 223061, 227092, 229036, 236037, 24077, 241004, 241048, 253027, 253055, 260058, 271035, 285079, 291000,
+    295087, 296007, 296059, 299086, 300091, 302008, 304034, 304074, 306005, 3096, 33039, 351093,
+)  # fmt: skip
+
+
+def install(name: str, root: Path) -> list[str]:
+    """Download the folders of a data set that are not there yet, archive by archive.
+
+    Archives, and what there is of them, lie in `root`/.downloads/NAME until they are unpacked; one that was put there
+    by hand is used as if it had been downloaded.
+
+    Returns:
+        The paths below `root` of the folders that are new.
+
+    Raises:
+        UserError: there is nothing to download, no address answers, or what came is not what it should be.
+    """
+    source = SOURCES[name]
+    if source.made_from:
+        return _make_bsd68(root)
+    if not source.archives:
+        folder = source.folders[0]
+        if _is_there(folder, root):
+            return []
+        raise UserError(
+            f"{name}: there is no archive to download; take its {folder.images} images by hand from {source.page} and "
+            f"put them into {root / folder.path}, or name their folder by --from"
+        )
+    new = []
+    for archive in source.archives:
+        missing = [folder for folder in archive.folders if not _is_there(folder, root)]
+        if missing:
+            new += _download(name, archive, missing, root)
+    return new
+
+
+def install_from(name: str, given: str, root: Path) -> list[str]:
+    """Install what a folder, an archive or an address holds of a data set.
+
+    Args:
+        name: of the data set.
+        given: a folder or archive on this machine, or the http(s) address of an archive. One of a known name must
+            have the known digest.
+        root: where data sets lie.
+
+    Returns:
+        The paths below `root` of the folders that are new.
+
+    Raises:
+        UserError: it holds no folder of the data set, or it is not what it should be.
+    """
+    source = SOURCES[name]
+    known = {mirror.file: mirror for archive in source.archives for mirror in archive.mirrors}
+    missing = [folder for folder in source.all_folders if not _is_there(folder, root)]
+    if given.startswith(("http://", "https://")):
+        mirror = Mirror(given)
+        if mirror.file in known:
+            mirror = Mirror(given, known[mirror.file].size, known[mirror.file].digest)
+        path = fetch([mirror], root / DOWNLOADS / name)
+    else:
+        path = Path(given)
+        if path.is_file() and path.name in known:
+            check(path, known[path.name])
+    new = _unpack(path, missing, root)
+    if not new and missing:
+        expected = ", ".join(sorted({folder.found_as[0] for folder in missing}))
+        raise UserError(f"{given}: holds no folder of {name} (looked for {expected})")
+    if given.startswith(("http://", "https://")):
+        path.unlink()
+    return new
+
+
+def _download(name: str, archive: Archive, folders: Sequence[Folder], root: Path) -> list[str]:
+    folder = root / DOWNLOADS / name
+    try:
+        path = fetch(archive.mirrors, folder)
+    except UserError as error:
+        mirror = archive.mirrors[0]
+        known = ", ".join(filter(None, (f"{mirror.size} bytes" if mirror.size else "", mirror.digest)))
+        raise UserError(
+            f"{name}: {error}; download {mirror.file}{f' ({known})' if known else ''} by hand from "
+            f"{SOURCES[name].page}, put it into {folder} and run this again"
+        ) from error
+    try:
+        new = _unpack(path, folders, root)
+        if absent := {folder.path for folder in folders} - set(new):
+            raise UserError(f"{path}: does not hold {', '.join(sorted(absent))}")
+    except UserError as error:
+        raise UserError(f"{error}; delete {path} to download it again") from error
+    path.unlink()
+    return new
+
+
+def _unpack(source: Path, folders: Sequence[Folder], root: Path) -> list[str]:
+    """Copy folders to a place of their own, see that all images can be read, and move them to where they belong."""
+    with _staging(root) as staging:
+        targets = {folder: staging / str(number) for number, folder in enumerate(folders)}
+        found = copy_folders(source, targets)
+        for image in (image for folder in found for image in list_images(targets[folder])):
+            try:
+                read_image(image)
+            except UserError as error:
+                raise UserError(f"{source}: {str(error).removeprefix(f'{image.parent}/')}") from error
+        for folder in found:
+            _place(targets[folder], root / folder.path)
+    return [folder.path for folder in found]
+
+
+def _make_bsd68(root: Path) -> list[str]:
+    """BSD68 from BSDS500's val: MATLAB's rgb2gray, which reproduces the published images bit for bit."""
+    (folder,) = SOURCES["BSD68"].folders
+    if _is_there(folder, root):
+        return []
+    try:
+        new, scenes = [], find_images("BSDS500", "test", root).clean
+    except UserError:
+        new = install("BSDS500", root)
+        scenes = find_images("BSDS500", "test", root).clean
+    by_name = {path.stem: path for path in scenes}
+    if missing := [str(scene) for scene in BSD68 if str(scene) not in by_name]:
+        raise UserError(f"BSD68 cannot be made: BSDS500's val is without {', '.join(missing[:3])}")
+    with _staging(root) as staging:
+        for number, scene in enumerate(BSD68, start=1):
+            write_image(staging / "BSD68" / f"test{number:03}.png", _rgb2gray(read_image(by_name[str(scene)])))
+        _place(staging / "BSD68", root / folder.path)
+    return [*new, folder.path]
+
+
+def _rgb2gray(rgb: Pixels) -> Image:
+    """(H, W, 3) uint8 -> (H, W, 1) as MATLAB's rgb2gray: the first row of the inverse of YIQ's matrix, rounded."""
+    red, green, blue = 0.2989360212937753847527155, 0.5870430744511212909351327, 0.1140209042551033243121518
+    gray = rgb[..., :1] * red + rgb[..., 1:2] * green + rgb[..., 2:] * blue
+    rounded: Image = np.floor(gray + 0.5).astype(np.uint8)
+    return rounded
+
+
+def _is_there(folder: Folder, root: Path) -> bool:
+    """Whether a folder is complete by its count.
+
+    Raises:
+        UserError: it is there with another number of images.
+    """
+    path = root / folder.path
+    images = [file for file in path.glob("*") if file.suffix.lower() in IMAGE_SUFFIXES]
+    if images and len(images) != folder.images:
+        raise UserError(f"{path}: holds {len(images)} images, expected {folder.images}; move it away to install anew")
+    return bool(images)
+
+
+@contextmanager
+def _staging(root: Path) -> Iterator[Path]:
+    folder = root / DOWNLOADS
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="unpacking-", dir=folder) as staging:
+            yield Path(staging)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+
+
+def _place(folder: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_dir() and any(target.iterdir()):
+        raise UserError(f"{target}: is not empty; move it away to install anew")
+    folder.replace(target)

@@ -1,0 +1,206 @@
+"""Where known data sets come from, and what they hold when they are complete."""
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from restore.data.catalog import Split
+
+Size = tuple[int, int]  # (width, height)
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """One address of an archive.
+
+    Attributes:
+        url: http or https.
+        size: in bytes, None where it is not known.
+        digest: `sha256:...` or `md5:...`; empty where it is not known (the images themselves are checked anyway).
+    """
+
+    url: str
+    size: int | None = None
+    digest: str = ""
+
+    @property
+    def file(self) -> str:
+        """The name of the archive."""
+        return PurePosixPath(self.url.partition("?")[0]).name
+
+
+@dataclass(frozen=True)
+class Folder:
+    """One folder of images.
+
+    Attributes:
+        path: where it belongs, below the root of all data sets.
+        images: how many it holds.
+        found_as: how its path ends in archives and in others' layouts, the surest first; `.` is the whole source.
+    """
+
+    path: str
+    images: int
+    found_as: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The same folders at several addresses, tried in turn."""
+
+    mirrors: tuple[Mirror, ...]
+    folders: tuple[Folder, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a split of a data set holds.
+
+    Attributes:
+        images: how many.
+        sizes: the only ones that occur; empty where they are not known.
+        long_side: the least number of pixels of the longer side.
+        pixels: `sha256` of the decoded reference copy (see `verification.fingerprint`); empty where it is not known.
+    """
+
+    images: int
+    sizes: frozenset[Size] = frozenset()
+    long_side: int = 1
+    pixels: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """All that is known of a data set.
+
+    Attributes:
+        parts: its splits.
+        archives: what can be downloaded; empty where there is no archive.
+        page: where people find it.
+        folders: further ones that only the user can bring, such as published low-resolution images.
+        made_from: the data set that it is computed from.
+    """
+
+    parts: dict[Split, Part]
+    archives: tuple[Archive, ...]
+    page: str
+    folders: tuple[Folder, ...] = ()
+    made_from: str = ""
+
+    @property
+    def all_folders(self) -> tuple[Folder, ...]:
+        return (*(folder for archive in self.archives for folder in archive.folders), *self.folders)
+
+
+_DIV2K = "https://data.vision.ee.ethz.ch/cvl/DIV2K/"
+_DENOISING_PAGE = "https://github.com/cszn/DnCNN/tree/master"
+
+
+def _div2k(name: str, size: int, sha256: str) -> Archive:
+    """`DIV2K_train_HR.zip` holds the folder of that name, `DIV2K_train_LR_bicubic_X2.zip` X2 below such a folder."""
+    file = f"DIV2K_{name}"
+    folder = file.replace("_X", "/X")
+    images = 800 if "train" in name else 100
+    mirror = Mirror(f"{_DIV2K}{file}.zip", size, f"sha256:{sha256}")
+    return Archive((mirror,), (Folder(f"DIV2K/{folder}", images, (folder, file)),))
+
+
+def _benchmark(name: str, part: Part, digest: str = "") -> Source:
+    """A super-resolution test set: the originals from an archive, low-resolution images from the user."""
+    page = f"https://huggingface.co/datasets/eugenesiow/{name}"
+    mirror = Mirror(f"{page}/resolve/main/data/{name}_HR.tar.gz", digest=digest)
+    originals = Folder(f"{name}/HR", part.images, (f"{name}/HR", f"{name}_HR", "HR", name, "."))
+    return Source({"test": part}, (Archive((mirror,), (originals,)),), page, _low_resolution(name, part.images, name))
+
+
+def _low_resolution(name: str, images: int, published_as: str) -> tuple[Folder, ...]:
+    return tuple(
+        Folder(
+            f"{name}/LR_bicubic/X{scale}",
+            images,
+            (f"{name}/LR_bicubic/X{scale}", f"LR_bicubic/X{scale}", f"{published_as}_LR_x{scale}"),
+        )
+        for scale in (2, 3, 4)
+    )
+
+
+def _by_hand(name: str, split: Split, part: Part, place: str) -> Source:
+    return Source({split: part}, (), f"{_DENOISING_PAGE}/{place}", (Folder(name, part.images, (name, ".")),))
+
+
+_DIV2K_ARCHIVES = (
+    ("train_HR", 3530603713, "9d0b9c463f6e35b6c62cc6a930ee2224f670b34c1df841a57670f9acf0f6c335"),
+    ("valid_HR", 448993893, "20dd31fd84d777bc1cf5d6b7654a3f569c0aec74458ae094122ad1d0489900fc"),
+    ("train_LR_bicubic_X2", 925390592, "a53a424317575838dadce4bcd97cf7b744d6855f43740ed5f0245af3cf4bd850"),
+    ("train_LR_bicubic_X3", 427847282, "ad5c8e5507e2765823d3c2c5bd0934842efcd487c5370604c224090898b3163a"),
+    ("train_LR_bicubic_X4", 246914039, "f006b837f4eb52b82909aa01478e6d6d199eefce932179491d0c9dbb706dde3a"),
+    ("valid_LR_bicubic_X2", 117763600, "60eed9875c697df51204aa579e2a699e1d5215095788a097ff54dd17e2664d57"),
+    ("valid_LR_bicubic_X3", 54513392, "04b9a2ed3b4a0715d3924d3ae8514830c3328fac8d30512ce716d6f419e052a3"),
+    ("valid_LR_bicubic_X4", 31505881, "a50a5d1c4b88de4e8d300d8fb2b904c52fe93b2b298a4899697760d7cbb6d553"),
+)
+_BSDS500_SIZES = frozenset({(481, 321), (321, 481)})
+_SET5_SIZES = frozenset({(228, 344), (256, 256), (280, 280), (288, 288), (512, 512)})
+_SET12_SIZES = frozenset({(256, 256), (512, 512)})
+_SET14_SIZES = frozenset({
+    (250, 361), (276, 276), (352, 288), (500, 362), (500, 480), (512, 512), (529, 656), (586, 391), (720, 576),
+    (768, 512),
+})  # fmt: skip
+# Of the copies this project was measured on.
+_SET5_PIXELS = "4c7ec530469ec69a603264bfedb975f0f89a1c30bdc4fbaa041f4c3b6efb8471"
+_SET12_PIXELS = "94d0eea72fa3d26467baf828c93344c8415ebcc85f0eb607b2d5eb327c647e45"
+_SET14_PIXELS = "cbbf63997f984cbaf78ce1dcc458686d7f92b1bff384a0a4cda213710c974a7d"
+_BSD68_PIXELS = "6e4d9ebc829dc41766e7b604e79f98bb86635e97bb1ede758ba6d618c39dcc98"
+_TRAIN400_PIXELS = "19f64abce2b7c4472b80e47a9e5a43d41f493946a9e8f7b89c11f40150259af7"
+_BSDS500_ARCHIVE = Archive(
+    (
+        Mirror(
+            "https://github.com/BIDS/BSDS500/archive/refs/heads/master.zip",
+            digest="md5:7bfe17302a219367694200a61ce8256c",
+        ),
+        Mirror("http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/BSR/BSR_bsds500.tgz"),
+    ),
+    tuple(
+        Folder(
+            f"BSDS500/data/images/{split}",
+            images,
+            (f"BSDS500/data/images/{split}", f"BSDS500/images/{split}", f"images/{split}", split),
+        )
+        for split, images in (("train", 200), ("val", 100), ("test", 200))
+    ),
+)
+_BSDS500_PAGE = "https://github.com/BIDS/BSDS500"
+
+SOURCES: dict[str, Source] = {
+    "DIV2K": Source(
+        {"train": Part(800, long_side=2000), "test": Part(100, long_side=2000)},
+        tuple(_div2k(*archive) for archive in _DIV2K_ARCHIVES),
+        _DIV2K,
+    ),
+    "BSDS500": Source(
+        {"train": Part(400, _BSDS500_SIZES), "test": Part(100, _BSDS500_SIZES)},
+        (_BSDS500_ARCHIVE,),
+        _BSDS500_PAGE,
+    ),
+    "Set5": _benchmark("Set5", Part(5, _SET5_SIZES, pixels=_SET5_PIXELS)),
+    "Set14": _benchmark("Set14", Part(14, _SET14_SIZES, pixels=_SET14_PIXELS)),
+    "Urban100": _benchmark("Urban100", Part(100), "md5:65d9d84a34b72c6f7ca1e26a12df1e4c"),
+    "B100": Source(
+        {"test": Part(100, _BSDS500_SIZES)},
+        (_BSDS500_ARCHIVE,),
+        _BSDS500_PAGE,
+        (
+            Folder("B100/HR", 100, ("B100/HR", "BSD100_HR", "BSDS100/HR", "B100", "BSDS100")),
+            *_low_resolution("B100", 100, "BSD100"),
+        ),
+    ),
+    "BSD68": Source(
+        {"test": Part(68, _BSDS500_SIZES, pixels=_BSD68_PIXELS)},
+        (),
+        f"{_DENOISING_PAGE}/testsets/BSD68",
+        (Folder("BSD68", 68, ("BSD68", ".")),),
+        made_from="BSDS500",
+    ),
+    "Set12": _by_hand("Set12", "test", Part(12, _SET12_SIZES, pixels=_SET12_PIXELS), "testsets/Set12"),
+    "Train400": _by_hand(
+        "Train400", "train", Part(400, frozenset({(180, 180)}), pixels=_TRAIN400_PIXELS), "TrainingCodes"
+    ),
+}

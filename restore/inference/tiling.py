@@ -1,0 +1,213 @@
+"""Large images in tiles that come out as they do in the whole image.
+
+A tile is restored with a halo of the network's receptive field and the halo cut away again. Where the image ends, so
+does the tile: the network's own zero padding stands in the same place as ever.
+"""
+
+import logging
+import math
+from collections.abc import Iterator
+from itertools import product
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from restore.errors import UserError
+from restore.hardware import free_memory
+from restore.inference.memory import bytes_per_pixel
+from restore.inference.receptive_field import receptive_field
+from restore.inference.runner import Runner
+from restore.models import RestorationNetwork
+
+LOG = logging.getLogger(__name__)
+
+Tile = int | Literal["auto"]
+
+SHARE = 0.5  # of the free memory: convolutions' workspace comes on top of the estimate, and others need some too
+LARGEST = 8 * 2**30  # bytes for a tile: so no tensor has 2^31 elements, which not all kernels can count
+UNKNOWN = 2 * 2**30  # bytes for a tile where the free memory cannot be told
+SMALLEST = 16  # pixels of height and width
+ENOUGH = 512  # pixels of height and width, or HALOS times the halo: larger tiles save an eighth of the work at most
+HALOS = 30
+
+
+def tiled(
+    network: RestorationNetwork, tile: Tile = "auto", *, approximate: bool = False, runner: Runner | None = None
+) -> Runner:
+    """A runner for images of any size.
+
+    Args:
+        network: in eval mode, on its device.
+        tile: height and width of a tile in input pixels, its halo not counted; 0 never tiles; `auto` takes the whole
+            image where it fits into half of the free memory and 8 GiB, else tiles that do.
+        approximate: tile also where the result depends on the tiles.
+        runner: what runs the network, if it does not do so itself.
+
+    Raises:
+        UserError: tiles are asked for and the network cannot be tiled exactly.
+    """
+    runner = runner or network
+    if tile == 0:
+        return runner
+    halo, obstacle = receptive_field(network)
+    if approximate:
+        obstacle = None
+    if obstacle and tile != "auto":
+        raise UserError(_refusal(obstacle))
+    return Tiled(runner, tile, halo, bytes_per_pixel(network), obstacle)
+
+
+class Tiled:
+    """Restores images in tiles. Only tiles are moved to the runner's device; the result is where the image is.
+
+    Where memory runs out, it goes on with tiles of half the size, also in the images that follow.
+
+    Args:
+        runner: restores the tiles.
+        tile: see `tiled`; not 0.
+        halo: input pixels around a tile.
+        bytes_per_pixel: what the runner needs for a pixel of its input.
+        obstacle: why images cannot be tiled, if so; those that do not fit are then refused.
+    """
+
+    def __init__(
+        self, runner: Runner, tile: Tile, halo: int, bytes_per_pixel: float, obstacle: str | None = None
+    ) -> None:
+        self.channels = runner.channels
+        self.scale = runner.scale
+        self._runner = runner
+        self._tile = tile
+        self._halo = halo
+        self._bytes_per_pixel = bytes_per_pixel
+        self._obstacle = obstacle
+        self._limit: int | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    @torch.inference_mode()
+    def __call__(self, degraded: Tensor) -> Tensor:
+        """(N, channels, H, W) in [0, 1] on any device -> (N, channels, scale*H, scale*W) float32, unclamped.
+
+        Raises:
+            UserError: the image does not fit into memory and cannot be tiled, or not even small tiles fit.
+        """
+        *batch, height, width = degraded.shape
+        restored = torch.empty(*batch, self.scale * height, self.scale * width, device=degraded.device)
+        tile = self._fitting(degraded, restored) if self._tile == "auto" else self._tile
+        if self._limit is not None:
+            tile = min(tile, self._limit)
+        pending = list(product(_spans(height, tile, self._halo), _spans(width, tile, self._halo)))
+        if len(pending) > 1:
+            self._check(degraded)
+        while pending:
+            rows, columns = pending[-1]
+            piece = self._attempt(degraded[..., rows.read, columns.read])
+            if piece is not None:
+                kept = piece[..., rows.kept(self.scale), columns.kept(self.scale)]
+                restored[..., rows.written(self.scale), columns.written(self.scale)] = kept
+                pending.pop()
+                continue
+            self._check(degraded)
+            self._limit = max(rows.size, columns.size) // 2
+            if self._limit < SMALLEST:
+                raise UserError(f"out of memory, even with tiles of {2 * self._limit} pixels")
+            LOG.warning("out of memory: going on with tiles of %d pixels", self._limit)
+            pending = [
+                quarter
+                for rows, columns in pending
+                for quarter in product(rows.halves(self._halo, height), columns.halves(self._halo, width))
+            ]
+        return restored
+
+    def _fitting(self, degraded: Tensor, restored: Tensor) -> int:
+        """The size of tiles that fit into memory besides the result; the image's where that fits."""
+        images, _, height, width = degraded.shape
+        free = free_memory(self._runner.device)
+        if free is None:
+            budget: float = UNKNOWN
+        else:
+            beside = restored.nbytes if restored.device.type == self._runner.device.type else 0
+            budget = SHARE * max(0, free - beside)
+        if self._obstacle is None:
+            budget = min(budget, LARGEST)
+        pixels = int(budget / (images * self._bytes_per_pixel))
+        if height * width <= pixels:
+            return max(height, width)
+        return max(SMALLEST, min(math.isqrt(pixels) - 2 * self._halo, max(ENOUGH, HALOS * self._halo)))
+
+    def _attempt(self, tile: Tensor) -> Tensor | None:
+        """The tile restored, or None where memory runs out."""
+        try:
+            return self._runner(tile.to(self._runner.device))
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+        if self._runner.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return None
+
+    def _check(self, degraded: Tensor) -> None:
+        """Raise UserError if the image, which does not fit, cannot be tiled."""
+        if self._obstacle is not None:
+            height, width = degraded.shape[-2:]
+            raise UserError(f"an image of {width}x{height} does not fit into memory; {_refusal(self._obstacle)}")
+
+
+class _Span(NamedTuple):
+    """What a tile takes of one axis: reads from `start` to `stop`, of which it makes `first` to `last`."""
+
+    start: int
+    stop: int
+    first: int
+    last: int
+
+    @property
+    def size(self) -> int:
+        return self.last - self.first
+
+    @property
+    def read(self) -> slice:
+        return slice(self.start, self.stop)
+
+    def kept(self, scale: int) -> slice:
+        return slice(scale * (self.first - self.start), scale * (self.last - self.start))
+
+    def written(self, scale: int) -> slice:
+        return slice(scale * self.first, scale * self.last)
+
+    def halves(self, halo: int, length: int) -> Iterator["_Span"]:
+        middle = (self.first + self.last) // 2
+        for first, last in ((self.first, middle), (middle, self.last)):
+            if first < last:
+                yield _Span(max(0, first - halo), min(length, last + halo), first, last)
+
+
+def _spans(length: int, tile: int, halo: int) -> Iterator[_Span]:
+    """Cover an axis with tiles that all read equally much, since libraries prepare anew for each new shape.
+
+    The outermost make up for the halo that they lack at the image's end: they make that much more.
+    """
+    inner = max(1, length - 2 * halo)
+    step = math.ceil(inner / math.ceil(inner / tile))
+    extent = min(length, step + 2 * halo)
+    for begin in range(0, inner, step):
+        end = begin + step
+        start = min(begin, length - extent)
+        first = begin + halo if begin > 0 else 0
+        last = end + halo if end < inner else length
+        yield _Span(start, start + extent, first, last)
+
+
+def _refusal(obstacle: str) -> str:
+    return (
+        f"the network cannot be tiled exactly because of its {obstacle} "
+        "(--tile-approximate tiles it nevertheless, --tile 0 tries it whole)"
+    )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether this is CUDA's error, Python's, or that of PyTorch's allocator on CPUs, which has no type of its own."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)

@@ -1,0 +1,105 @@
+"""MDSR: one EDSR for several scales, which share the body.
+
+Lim, Son, Kim, Nah, Lee: Enhanced Deep Residual Networks for Single Image Super-Resolution.
+CVPR Workshops 2017, arXiv:1707.02921, section 3.4.
+"""
+
+import copy
+import math
+from functools import partial
+from typing import Self
+
+from torch import Tensor, nn
+
+from restore.models.blocks import ResidualBlock, Scale, Upsampler
+from restore.models.edsr import mean_colour
+from restore.models.network import RestorationNetwork, check_channels
+from restore.models.norm import ConvNorm, Norm, conv, initialise
+from restore.models.recompute import Recompute, sequential
+
+
+class MDSR(RestorationNetwork):
+    """EDSR with two residual blocks of 5x5 convolutions behind the head and an upsampler for each scale.
+
+    Args:
+        channels: 1 (gray) or 3 (RGB).
+        features: channels of the body.
+        blocks: residual blocks of the body; 16 in the baseline, 80 in the paper's network.
+        scales: those it is trained for, each 2, 3, 4 or 8.
+        scale: the one of `scales` at which it works now; `at` gives it at another.
+        norm: normalisation behind each convolution of the residual blocks; the paper's is `none`.
+        bn_momentum: weight of the new batch in the running statistics.
+        bn_eps: added to the variance.
+        recompute: `norm` computes norms and activations again in backward instead of keeping them (`recompute.py`);
+            nothing to do for `none` and `weight`.
+        rgb_range: the network works on pixels times this, as the published one does (0 to 255).
+    """
+
+    mean: Tensor
+
+    def __init__(
+        self,
+        channels: int = 3,
+        features: int = 64,
+        blocks: int = 16,
+        scales: tuple[Scale, ...] = (2, 3, 4),
+        scale: Scale = 4,
+        norm: Norm = "none",
+        bn_momentum: float = 0.1,
+        bn_eps: float = 1e-5,
+        recompute: Recompute = "none",
+        rgb_range: float = 255.0,
+    ) -> None:
+        super().__init__()
+        check_channels(channels)
+        if scale not in scales:
+            raise ValueError(f"scale must be one of scales, {_words(scales)}, not {scale}")
+        self.channels = channels
+        self.features = features
+        self.blocks = blocks
+        self.scales = tuple(scales)
+        self.scale = scale
+        self.norm = norm
+        self.bn_momentum = bn_momentum
+        self.bn_eps = bn_eps
+        self.recompute = recompute
+        self.rgb_range = rgb_range
+
+        conv_norm = partial(ConvNorm, norm=norm, bn_momentum=bn_momentum, bn_eps=bn_eps)
+        body = sequential(norm, recompute)
+        relu = partial(nn.ReLU, inplace=body is nn.Sequential)
+        self.head = conv(channels, features)
+        self.pre_process = nn.ModuleList(
+            body(*(ResidualBlock(features, partial(conv_norm, kernel=5), relu) for _ in range(2))) for _ in scales
+        )
+        self.body = body(
+            *(ResidualBlock(features, conv_norm, relu) for _ in range(blocks)),
+            conv(features, features),
+        )
+        self.upsample = nn.ModuleList(Upsampler(scale, features) for scale in scales)
+        self.tail = conv(features, channels)
+        self.register_buffer("mean", mean_colour(channels), persistent=False)
+        initialise(self, partial(nn.init.kaiming_uniform_, a=math.sqrt(5)))
+
+    @property
+    def all_scales(self) -> tuple[int, ...]:
+        return self.scales
+
+    def at(self, scale: int) -> Self:
+        if scale not in self.scales:
+            raise ValueError(f"scale must be one of {_words(self.scales)}, not {scale}")
+        view = copy.copy(self)
+        view.scale = scale
+        return view
+
+    def forward(self, degraded: Tensor) -> Tensor:
+        """(N, channels, H, W) low resolution -> (N, channels, scale*H, scale*W), both in [0, 1], unclamped."""
+        branch = self.scales.index(self.scale)
+        shallow: Tensor = self.pre_process[branch](self.head((degraded - self.mean) * self.rgb_range))
+        deep: Tensor = shallow + self.body(shallow)
+        restored: Tensor = self.tail(self.upsample[branch](deep))
+        return restored / self.rgb_range + self.mean
+
+
+def _words(scales: tuple[int, ...]) -> str:
+    return ", ".join(map(str, scales))

@@ -1,0 +1,86 @@
+"""How commands run networks: the options of device, engine and tiles, and the runner that they make."""
+
+import argparse
+from pathlib import Path
+
+from restore.checkpoint import Weights
+from restore.command import best_device, device
+from restore.data.degradation import from_description
+from restore.inference import (
+    BACKENDS,
+    PRECISIONS,
+    Calibration,
+    Ensemble,
+    Precision,
+    Runner,
+    Tile,
+    accelerate,
+    tiled,
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser, precision: Precision) -> None:
+    """Options for how images are restored, with this default of `--precision`; see `runner`."""
+    parser.add_argument("--device", type=device, default=best_device(), help="default: %(default)s")
+    parser.add_argument(
+        "--backend", choices=BACKENDS, default="auto", help="default: OpenVINO on a CPU where it is installed"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=precision,
+        help="auto: bf16 where it is faster and costs at most 0.02 dB; int8 is made once, takes a minute and says what "
+        "it costs (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--tile",
+        type=tile,
+        default="auto",
+        metavar="auto|N|0",
+        help="N: restore images in tiles of NxN pixels; 0: whole; auto (the default): whole where memory is enough",
+    )
+    parser.add_argument(
+        "--tile-approximate",
+        action="store_true",
+        help="tile also networks whose results that changes (group norm, ...)",
+    )
+    parser.add_argument(
+        "--ensemble", action="store_true", help="mean over 8 turns and reflections: better, 8 times slower"
+    )
+
+
+def tile(text: str) -> Tile:
+    """The type of a `--tile` option."""
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected auto or a number of pixels, found {text!r}")
+    return int(text)
+
+
+def runner(args: argparse.Namespace, path: Path, weights: Weights, root: Path) -> tuple[Runner, str]:
+    """The network of a weights file, run as the options of `add_arguments` say, and the engine in words.
+
+    Args:
+        args: of the command line.
+        path: of the weights file.
+        weights: what it holds.
+        root: where known data sets lie, for int8.
+
+    Raises:
+        UserError: it cannot be run so here, or tiles are asked for and the network cannot be tiled exactly.
+    """
+    network = weights.network
+    degradation = from_description(weights.degradation)
+    if degradation and degradation.scale != network.scale:  # of a network with several scales, trained for another
+        degradation = None
+    engine = accelerate(
+        network,
+        backend=args.backend,
+        precision=args.precision,
+        device=args.device,
+        degradation=degradation,
+        calibration=Calibration(weights.training.get("train", {}).get("set", "photos"), root, beside=path),
+    )
+    inner = Ensemble(engine) if args.ensemble else engine
+    return tiled(network, args.tile, approximate=args.tile_approximate, runner=inner), engine.description

@@ -1,0 +1,191 @@
+"""Whatever a command is given, it works or says in one line what is wrong."""
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+import tomllib
+import zipfile
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from packaging.requirements import Requirement
+from safetensors.torch import save_file
+
+from restore import command, evaluate, infer, memory, train
+from restore.checkpoint import load_weights
+from restore.errors import UserError
+from restore.models import DnCNN
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = (train, infer, evaluate, memory)
+GENTLE = settings(
+    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+DNCNN: dict[str, Any] = {"channels": 1, "depth": 3, "features": 4}
+
+
+def ending(module: ModuleType, *args: str) -> int | str | None:
+    """The code with which a command ends, or its last line."""
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+        pytest.raises(SystemExit) as end,
+    ):
+        command.run(partial(module.main, list(args)))
+    return end.value.code
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="measures memory by /proc")
+def test_damaged_files_never_lead_to_tracebacks_hangs_or_partial_files(request: pytest.FixtureRequest) -> None:
+    args = [sys.executable, ROOT / "scripts" / "fuzz.py", "--cases", str(request.config.getoption("--fuzz-cases"))]
+    done = subprocess.run(args, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+    assert "\n0 faults; " in done.stdout
+
+
+@GENTLE
+@given(module=st.sampled_from(COMMANDS), words=st.lists(st.text(max_size=12), min_size=1, max_size=3))
+def test_any_words_on_the_command_line_are_refused_in_one_line(module: ModuleType, words: list[str]) -> None:
+    words = [f"-{word}" if number == 0 else word for number, word in enumerate(words)]
+    end = ending(module, "--nothing-of-that-name", *words)
+    assert isinstance(end, str)
+    assert end.startswith("error: ")
+    assert len(end.splitlines()) == 1
+
+
+@GENTLE
+@given(name=st.sampled_from(["depth", "features", "norm", "bn_eps", "residual", "recompute", "network"]), value=JSON)
+def test_weights_that_misdescribe_their_network_are_refused(tmp_path: Path, name: str, value: object) -> None:
+    """Whatever the argument, the network can be built and used, or the file is refused."""
+    path = tmp_path / "bad.safetensors"
+    network: Any = {"name": "DnCNN", "arguments": DNCNN | {name: value}} if name != "network" else value
+    header = {"format": 1, "network": network, "degradation": {}, "training": {}, "results": []}
+    save_file(DnCNN(**DNCNN).state_dict(), path, {"restore": json.dumps(header)})
+    with contextlib.suppress(UserError):
+        weights = load_weights(path)
+        assert weights.network(torch.zeros(1, 1, 8, 8)).shape == (1, 1, 8, 8)
+
+
+def test_weights_cannot_ask_for_a_network_larger_than_their_tensors(tmp_path: Path) -> None:
+    for name in ("depth", "features"):
+        arguments = DNCNN | {name: 10**9}
+        header = {"format": 1, "network": {"name": "DnCNN", "arguments": arguments}}
+        save_file(DnCNN(**DNCNN).state_dict(), tmp_path / "bomb", {"restore": json.dumps(header)})
+        with pytest.raises(UserError, match=f"{name} is 1000000000, far more than its tensors hold"):
+            load_weights(tmp_path / "bomb")
+
+
+@pytest.mark.parametrize("key", ["model.depth", "data.batch_size", "optim.ema_decay", "data.sizes", "optim"])
+def test_settings_beyond_all_measure_name_their_key(key: str, tmp_path: Path) -> None:
+    value = {"optim.ema_decay": "null", "data.sizes": "[1, 1e300]"}.get(key, str(2**62))
+    end = ending(train, f"--{key}", value, "--output", str(tmp_path))
+    assert str(end).startswith("error: ")
+    assert key.rpartition(".")[2] in str(end)
+
+
+EVIL = [
+    ("data", "transforms", [{"class_path": "evil.Thing"}]),
+    ("data", "transforms", [{"class_path": "albumentations.Lambda", "init_args": {"image": "evil.run"}}]),
+    ("data", "degradation", {"class_path": "evil.Thing"}),
+    ("trainer", "callbacks", [{"class_path": "evil.Thing"}]),
+    (
+        "trainer",
+        "callbacks",
+        [{"class_path": "pytorch_lightning.callbacks.LambdaCallback", "init_args": {"on_fit_start": "os.abort"}}],
+    ),
+    ("trainer", "logger", {"class_path": "evil.Thing"}),
+    ("trainer", "strategy", {"class_path": "evil.Thing"}),
+    ("trainer", "profiler", {"class_path": "evil.Thing"}),
+]
+
+
+@pytest.mark.parametrize(("group", "key", "value"), EVIL)
+def test_a_configuration_cannot_import_what_it_likes(
+    group: str, key: str, value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "evil.py").write_text(
+        f"open({str(tmp_path / 'executed')!r}, 'w')\nclass Thing: pass\ndef run(): pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"model": "DnCNN", group: {key: value}}))
+    end = ending(train, "--config", str(tmp_path / "config.yaml"), "--output", str(tmp_path / "run"))
+    assert str(end).startswith("error: ")
+    assert "to the environment's RESTORE_EXTENSIONS to allow it" in str(end)
+    assert not (tmp_path / "executed").exists()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_configuration_can_name_what_is_documented() -> None:
+    parser = train.build_parser()
+    parsed = parser.parse_object(
+        {
+            "model": "EDSR",
+            "data": {"transforms": [{"class_path": "albumentations.RandomGamma"}], "degradation": "Bicubic"},
+            "trainer": {
+                "callbacks": [{"class_path": "pytorch_lightning.callbacks.Timer"}],
+                "logger": {"class_path": "CSVLogger", "init_args": {"save_dir": "x"}},
+            },
+        }
+    )
+    assert parser.instantiate(parsed).trainer.callbacks[0].__class__.__name__ == "Timer"
+    assert "interval: step" in train._dump(parser, parsed)
+
+
+def test_nothing_but_tensors_and_plain_values_is_read_from_a_checkpoint(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "executed",))
+
+    torch.save({"state_dict": {}, "evil": Evil()}, tmp_path / "evil.ckpt")
+    end = ending(train, "--resume", str(tmp_path / "evil.ckpt"), "--output", str(tmp_path / "run"))
+    assert str(end).startswith(f"error: {tmp_path}/evil.ckpt: not a checkpoint, or damaged")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_every_dependency_is_bounded_on_both_sides_and_pinned_within() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    pins = [Requirement(line) for line in (ROOT / "requirements.txt").read_text().splitlines() if line[0] != "#"]
+    pinned = {pin.name.lower(): next(iter(pin.specifier)).version for pin in pins}
+    for dependency in map(Requirement, declared):
+        assert {bound.operator for bound in dependency.specifier} == {">=", "<"}
+        assert dependency.specifier.contains(pinned.pop(dependency.name.lower()))
+    assert not pinned
+
+
+def test_a_checkpoint_that_is_damaged_or_of_another_network_is_refused(image_folder: Path, tmp_path: Path) -> None:
+    run, other = tmp_path / "run", tmp_path / "other"
+    args = f"--data.train {image_folder} --data.val {image_folder} --data.patch_size 8 --data.steps_per_epoch 1"
+    args += " --model.depth 3 --model.features 4 --trainer.max_steps 1 --trainer.accelerator cpu"
+    args += " --trainer.enable_progress_bar false"
+    assert ending(train, *args.split(), "--output", str(run)) == 0
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    end = ending(train, *args.split(), "--model.features", "5", "--output", str(other), "--resume", str(checkpoint))
+    assert "of another network than the one to train: " in str(end)
+    assert "(4x1x3x3 in the file, 5x1x3x3 expected)" in str(end)
+    content = bytearray(checkpoint.read_bytes())
+    with zipfile.ZipFile(checkpoint) as archive:
+        largest = max(archive.infolist(), key=lambda entry: entry.file_size)
+        content[largest.header_offset + 500] ^= 1
+    checkpoint.write_bytes(content)
+    end = ending(train, *args.split(), "--output", str(other), "--resume", str(checkpoint))
+    assert str(end) == f"error: {checkpoint}: damaged ({largest.filename} does not match its checksum)"
+
+
+def test_a_lack_of_memory_is_one_line() -> None:
+    with pytest.raises(SystemExit) as end:
+        command.run(lambda: len(torch.empty(2**45)))
+    assert end.value.code == "error: not enough memory; try a smaller batch, patch, image or network"
