@@ -67,7 +67,7 @@ class MDSR(RestorationNetwork):
 
         conv_norm = partial(ConvNorm, norm=norm, bn_momentum=bn_momentum, bn_eps=bn_eps)
         body = sequential(norm, recompute)
-        relu = partial(nn.ReLU, inplace=body is nn.Sequential)
+        relu = partial(nn.ReLU, inplace=True)
         self.head = conv(channels, features)
         self.pre_process = nn.ModuleList(
             body(*(ResidualBlock(features, partial(conv_norm, kernel=5), relu) for _ in range(2))) for _ in scales
