@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -40,8 +41,10 @@ def device(name: str) -> str:
 
 
 def best_device() -> str:
-    """`cuda` where there is one, else `cpu`."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """`cuda` where there is one, under torchrun this process's own; else `cpu`."""
+    if not torch.cuda.is_available():
+        return "cpu"
+    return f"cuda:{local}" if (local := os.environ.get("LOCAL_RANK")) else "cuda"
 
 
 def run(main: Callable[[], int]) -> None:

@@ -1,76 +1,156 @@
 """python -m restore.infer: images -> restored images."""
 
+import argparse
+import hashlib
+import os
 import sys
-import time
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from restore import command, running
 from restore.compat import load_any
 from restore.data.catalog import default_root
-from restore.errors import UserError
-from restore.images.io import has_alpha, list_images, read_image, write_image
-from restore.inference import restore_image
-from restore.progress import progress
+from restore.folder import LOG_NAME, Summary, Writing, passed_over, plan, restore_folder
+from restore.images.picture import FORMATS, JPEG_QUALITY
+from restore.inference import Runner
+from restore.page import ComparisonPage, Table
+from restore.provenance import provenance
 
-EXAMPLES = """examples:
+EXAMPLES = f"""examples:
   python -m restore.infer --weights runs/quickstart/weights.safetensors --input photos/ --output restored/
   python -m restore.infer --weights edsr.safetensors --input a.png b.jpg --output enlarged/ --device cuda
+  python -m restore.infer --weights edsr.safetensors --input scans/ --output large/ --format png --compare sheets/
+  python -m restore.infer --weights dncnn.safetensors --input photos/ --output small/ --format webp --quality 90
+  python -m restore.infer --weights dncnn.safetensors --input photos/ --output clean/ --report clean/index.html
+  torchrun --nproc-per-node 4 -m restore.infer --weights edsr.safetensors --input photos/ --output large/
+
+An image is finished, and kept by the next run, when its result is there, was made with the same weights and settings
+({LOG_NAME} in the output folder knows) and is no older than its input.
 """
 
 
 def main(argv: list[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    runner, engine, settings = _runner(args)
+    sheets = [args.compare] if args.compare else []
+    jobs = plan(args.input, args.output, args.format, sheets)
+    page = ComparisonPage()
+    show = page.add if args.report else None
+    writing = Writing(args.quality, args.max_megapixels, args.workers, args.compare, show)
+    origin = {"engine": engine, **provenance(torch.device(args.device))}
+    summary = restore_folder(runner, jobs, args.output, settings, writing, args.overwrite, origin)
+    _print(summary, args.output)
+    print(f"network run by {engine}")
+    if others := passed_over(args.input, [args.output, *sheets]):
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common())
+        print(f"note: files passed over, no images by their suffix: {kinds}")
+    if args.report:
+        print(f"report: {_write_report(page, args.report, summary, {'weights': args.weights, **origin})}")
+    return 1 if summary.having("failed") else 0
+
+
+def _parser() -> command.ArgumentParser:
     parser = command.ArgumentParser("restore.infer", "Restore images with a trained network.", EXAMPLES)
     parser.add_argument("--weights", type=Path, required=True, help="a weights file")
     parser.add_argument("--input", type=Path, nargs="+", required=True, help="images and folders of images")
     parser.add_argument("--output", type=Path, required=True, help="folder for the restored images, same names")
+    parser.add_argument("--format", choices=FORMATS, help="write all images so (default: as they come)")
+    parser.add_argument(
+        "--quality",
+        type=_quality,
+        help=f"1 to 100, of JPEG and WebP (default: JPEG {JPEG_QUALITY}, WebP lossless)",
+    )
+    parser.add_argument("--compare", type=Path, help="folder for a sheet of each image: input and result")
+    parser.add_argument("--report", type=Path, metavar="FILE.html", help="write a page with sliders: input and result")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument(
+        "--resume", dest="overwrite", action="store_false", default=False, help="keep what is finished (the default)"
+    )
+    again.add_argument("--overwrite", action="store_true", help="restore everything again")
+    parser.add_argument(
+        "--max-megapixels",
+        type=_positive,
+        default=Writing.max_megapixels,
+        help="refuse larger inputs before they are decoded (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=_count,
+        default=min(8, os.cpu_count() or 1),
+        help="threads that read, and as many that write, beside the network (default: %(default)s)",
+    )
     parser.add_argument("--scale", type=int, help="at which an MDSR is to work (default: as in the file)")
     running.add_arguments(parser, precision="auto")
-    args = parser.parse_args(argv)
-
-    runner, engine = running.runner(args, args.weights, load_any(args.weights, scale=args.scale), default_root())
-    jobs = _plan(args.input, args.output)
-    failures: list[str] = []
-    remarks: list[str] = []
-    pixels = 0
-    start = time.perf_counter()
-    for source, target in progress(jobs, "Restoring"):
-        try:
-            image = read_image(source)
-            write_image(target, restore_image(runner, image))
-        except UserError as error:
-            failures.append(str(error))
-            continue
-        pixels += image.shape[0] * image.shape[1]
-        if has_alpha(source):
-            remarks.append(f"{source}: written without its alpha channel")
-    elapsed_s = time.perf_counter() - start
-
-    done = len(jobs) - len(failures)
-    print(f"{done} of {len(jobs)} images restored, {pixels / 1e6 / elapsed_s:.2f} megapixels/s: {args.output}")
-    print(f"network run by {engine}")
-    for remark in remarks:
-        print(f"note: {remark}")
-    for failure in failures:
-        print(f"failed: {failure}", file=sys.stderr)
-    return 1 if failures else 0
+    return parser
 
 
-def _plan(inputs: list[Path], output: Path) -> list[tuple[Path, Path]]:
-    """Which file becomes which, sub-folders mirrored; no result may fall on an input or on another result."""
-    jobs: list[tuple[Path, Path]] = []
-    for path in inputs:
-        if path.is_file():
-            jobs.append((path, output / path.name))
-        else:
-            jobs += [(file, output / file.relative_to(path)) for file in list_images(path)]
-    sources = {source.resolve() for source, _ in jobs}
-    taken: dict[Path, Path] = {}
-    for source, target in jobs:
-        if target.resolve() in sources:
-            raise UserError(f"{target}: would overwrite an input; choose another --output")
-        if (other := taken.setdefault(target, source)) != source:
-            raise UserError(f"{target}: both {other} and {source} would be written there")
-    return jobs
+def _runner(args: argparse.Namespace) -> tuple[Runner, str, dict[str, Any]]:
+    """What restores, in words too, and the settings that decide what its results look like: exact tiles don't."""
+    weights = load_any(args.weights, scale=args.scale)
+    settings = {
+        "weights": f"sha256:{hashlib.sha256(args.weights.read_bytes()).hexdigest()[:16]}",
+        "scale": weights.network.scale,
+        "precision": args.precision,
+        "ensemble": args.ensemble,
+        "tile": args.tile if args.tile_approximate else "exact",
+    }
+    return *running.runner(args, args.weights, weights, default_root()), settings
+
+
+def _print(summary: Summary, output: Path) -> None:
+    restored, kept, failed = (summary.having(status) for status in ("restored", "kept", "failed"))
+    rank = os.environ.get("RANK")
+    share = f"rank {rank}: " if rank else ""
+    print(f"{share}{len(restored)} of {len(summary.outcomes) - len(kept)} images restored", end="")
+    if restored:
+        print(
+            f", {summary.megapixels / summary.elapsed_s:.2f} megapixels/s, the network waited "
+            f"{summary.waited_s / summary.elapsed_s:.0%} of the time",
+            end="",
+        )
+    print(f": {output}")
+    if kept:
+        print(f"{len(kept)} more were finished before (--overwrite restores them again)")
+    for left_out, count in Counter(note for outcome in restored for note in outcome.notes).items():
+        print(f"note: {count} written without {left_out}, which the format cannot hold (see the log)")
+    for outcome in failed:
+        print(f"failed: {outcome.reason}", file=sys.stderr)
+    print(f"log: {summary.log}")
+
+
+def _write_report(page: ComparisonPage, path: Path, summary: Summary, settings: Mapping[str, object]) -> Path:
+    """The page of what was restored now, and of what was not; under torchrun each process has its own."""
+    if rank := os.environ.get("RANK"):
+        path = path.with_stem(f"{path.stem}-{rank}")
+    kept, failed = summary.having("kept"), summary.having("failed")
+    left_out = [Table("Not restored", [{"image": str(one.job.source), "reason": one.reason} for one in failed])]
+    page.write(path, "Restored images", {**settings, "finished before": len(kept)}, left_out if failed else [])
+    return path
+
+
+def _quality(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= 100):
+        raise argparse.ArgumentTypeError(f"expected 1 to 100, found {text}")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"expected 1 or more, found {text}")
+    return int(text)
+
+
+def _positive(text: str) -> float:
+    try:
+        if (value := float(text)) > 0:
+            return value
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"expected a number above 0, found {text}")
 
 
 if __name__ == "__main__":

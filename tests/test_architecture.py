@@ -27,6 +27,7 @@ MAY_USE: dict[str, set[str]] = {
     "report": FOUNDATION,
     "page": {"images"},
     "profiling": FOUNDATION,
+    "folder": FOUNDATION | {"inference", "report"},
     "training": FOUNDATION
     | {"checkpoint", "compat", "inference", "benchmark", "report", "provenance", "profiling", "hardware"},
 }

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from restore import evaluate
+from restore import evaluate, infer
 from restore.checkpoint import Weights, save_weights
 from restore.data.degradation import Bicubic
 from restore.images.io import Image
@@ -166,4 +166,21 @@ def test_evaluate_writes_a_page_with_scores(browser: Any, image_folder: Path, tm
     text = browser.find_element("css selector", "body").text
     assert "sr-y" in text
     assert "torch" in text
+    assert browser.get_log("browser") == []
+
+
+def test_infer_writes_a_page_of_what_it_restored_and_of_what_it_did_not(
+    browser: Any, image_folder: Path, tmp_path: Path
+) -> None:
+    weights, report = tmp_path / "w.safetensors", tmp_path / "out" / "index.html"
+    save_weights(weights, Weights(EDSR(features=4, blocks=1), Bicubic(2).description))
+    (image_folder / "broken.png").write_bytes(b"no image")
+    common = ["--weights", str(weights), "--input", str(image_folder), "--output", str(tmp_path / "out")]
+    assert infer.main([*common, "--device", "cpu", "--precision", "fp32", "--report", str(report)]) == 1
+    opened(browser, report)
+    assert len(browser.find_elements("css selector", ".slider")) == 3
+    assert browser.find_element("css selector", ".facts").text == "60 × 48"
+    text = browser.find_element("css selector", "body").text
+    assert "broken.png" in text
+    assert "fp32" in text
     assert browser.get_log("browser") == []

@@ -1,7 +1,9 @@
 """Image files <-> arrays (H, W, C), C = 1 (gray) or 3 (RGB)."""
 
 import os
+import re
 import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,37 +11,36 @@ from typing import Any, TypeVar
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as Pillow
 
 from restore.errors import UserError
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # a damaged file is one line: ours
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
 Image = NDArray[np.uint8]
 Pixels = NDArray[np.uint8 | np.uint16]
 AnyPixels = TypeVar("AnyPixels", bound=Pixels)
 
 
-def list_images(folder: Path) -> list[Path]:
-    """All image files below `folder`, sorted by path.
+def list_images(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list[Path]:
+    """All image files below `folder`, by their suffix, sorted by path.
 
     Raises:
         UserError: `folder` is no folder or holds no image.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: expected a folder of images, found {'a file' if folder.exists() else 'nothing'}")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
     if not files:
-        raise UserError(f"{folder}: no image found (looked for {', '.join(sorted(IMAGE_SUFFIXES))})")
+        raise UserError(f"{folder}: no image found (looked for {', '.join(sorted(suffixes))})")
     return files
 
 
 def read_image(path: Path) -> Pixels:
     """Decode an image as stored: uint8 or uint16 (H, W, 1 or 3), gray stays gray, RGB order.
 
-    Palettes are resolved and EXIF orientation applied; an alpha channel is left out (see `has_alpha`).
+    Palettes are resolved and EXIF orientation applied; an alpha channel is left out. `picture.read_picture` keeps it.
 
     Raises:
         UserError: the file cannot be read, is no image, or has another pixel type.
@@ -72,15 +73,6 @@ def _decode(data: Image) -> NDArray[Any] | None:
     return None
 
 
-def has_alpha(path: Path) -> bool:
-    """Whether an image file carries transparency, by its header; False where that cannot be told."""
-    try:
-        with Pillow.open(path) as file:
-            return file.mode in ("RGBA", "LA", "PA") or "transparency" in file.info
-    except (OSError, ValueError, Pillow.DecompressionBombError):
-        return False
-
-
 def to_uint8(pixels: Pixels) -> Image:
     """8 bits from 8 or 16, rounded: 65535 becomes 255."""
     if pixels.dtype == np.uint8:
@@ -97,7 +89,7 @@ def write_image(path: Path, pixels: Pixels) -> None:
     suffix = path.suffix.lower()
     if suffix not in IMAGE_SUFFIXES:
         raise UserError(f"{path}: cannot write {suffix or 'a file without suffix'}; known: {sorted(IMAGE_SUFFIXES)}")
-    if suffix in (".jpg", ".jpeg", ".bmp"):
+    if suffix in (".jpg", ".jpeg", ".bmp", ".webp"):
         pixels = to_uint8(pixels)
     coded = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.shape[2] == 3 else pixels
     done, data = cv2.imencode(suffix, coded)
@@ -108,6 +100,8 @@ def write_image(path: Path, pixels: Pixels) -> None:
 
 def write_atomically(path: Path, data: bytes | str) -> None:
     """Write a whole file or nothing: to a temporary file beside `path`, synced, then renamed over it.
+
+    A process that is killed meanwhile leaves the temporary file, hidden; `remove_leftovers` finds it.
 
     Raises:
         UserError: the folder or file cannot be written.
@@ -128,6 +122,16 @@ def write_atomically(path: Path, data: bytes | str) -> None:
             raise
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def remove_leftovers(paths: Iterable[Path]) -> None:
+    """Delete what killed processes left of writing `paths`; nobody may be writing them now."""
+    wanted = set(paths)
+    for folder in {path.parent for path in wanted}:
+        for file in folder.glob(".*"):
+            of = re.fullmatch(r"\.(.+)\.[a-z0-9_]{8}", file.name)  # as mkstemp names it
+            if of and folder / of[1] in wanted:
+                file.unlink(missing_ok=True)
 
 
 def _umask() -> int:

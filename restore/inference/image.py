@@ -1,9 +1,5 @@
 """Restoring one image: channels, value range, clamping, bit depth."""
 
-from typing import Any
-
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,12 +40,12 @@ def restore_image(runner: Runner, image: Pixels) -> Pixels:
 
 
 def _restore_luma(runner: Runner, image: Pixels) -> Pixels:
-    ycc: Any = cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb)
-    luma = to_pixels(restore_tensor(runner, to_tensor(ycc[:, :, :1]).to(runner.device)), image.dtype)
-    chroma = imresize(ycc[:, :, 1:], runner.scale) if runner.scale > 1 else ycc[:, :, 1:]
-    restored: Any = cv2.cvtColor(np.concatenate([luma, chroma], axis=2), cv2.COLOR_YCrCb2RGB)
-    colour: Pixels = restored
-    return colour
+    """Add to red, green and blue what the network adds to luma: the chroma stays, and nothing is rounded twice."""
+    degraded = to_tensor(image)
+    luma = restore_tensor(runner, rgb_to_gray(degraded).to(runner.device)).cpu()
+    if runner.scale > 1:
+        degraded = torch.from_numpy(imresize(degraded[0].permute(1, 2, 0).numpy(), runner.scale)).permute(2, 0, 1)[None]
+    return to_pixels(degraded + (luma - rgb_to_gray(degraded)), image.dtype)
 
 
 def baseline(degraded: Tensor, scale: int) -> Tensor:

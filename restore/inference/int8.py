@@ -1,7 +1,8 @@
 """8-bit networks: quantised after training by NNCF, kept beside their weights together with what that costs.
 
-Weights are quantised per output channel, activations per tensor, over the range they take on degraded patches. The
-first and the last convolution, which see and make pixels, keep a higher precision.
+Weights are quantised per output channel, activations per tensor, over the range they take on degraded patches, after
+channels were made alike (`equalise.py`). The first and the last convolution, which see and make pixels, and residual
+connections keep a higher precision.
 """
 
 import contextlib
@@ -18,14 +19,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from restore.data.catalog import default_root, find_images
+from restore.data.catalog import ImageSet, default_root, find_images
 from restore.data.degradation import Degradation
 from restore.data.random import seeded
 from restore.errors import UserError
 from restore.images.color import with_channels
 from restore.images.io import read_image, to_uint8, write_atomically
 from restore.images.tensors import to_tensor
+from restore.inference.equalise import equalise
 from restore.inference.fidelity import Change, psnr_change
 from restore.inference.runner import Floating
 from restore.models import RestorationNetwork
@@ -49,7 +52,7 @@ class Calibration:
     """Of what a quantised network is made and where it is kept.
 
     Attributes:
-        train: the data set that it was trained on; where that is not at hand, photographs take its place.
+        train: the data set that it was trained on; it is used beside photographs, where it is at hand.
         root: where known data sets lie.
         beside: a weights file; `<stem>.int8-<key>.xml` and `.bin` are kept beside it. None keeps nothing.
     """
@@ -65,7 +68,7 @@ def quantised(
     """The network in int8 on OpenVINO: read from beside its weights, or quantised, measured and written there.
 
     Args:
-        network: folded, in float32 on the CPU.
+        network: folded, in float32 on the CPU; its weights may change, what it computes does not.
         degradation: what it was made for.
         calibration: of what to make it.
         bf16: whether what is not quantised runs in bfloat16.
@@ -80,7 +83,9 @@ def quantised(
     kept = _read(path) if path else None
     if kept is None:
         exact = convert(network)
-        model = _quantise(exact, list(_patches(network.channels, degradation, calibration)))
+        patches = list(_patches(network.channels, degradation, calibration))
+        equalise(network, patches)
+        model = _quantise(convert(network), [patch.numpy() for patch in patches])
         change = psnr_change(
             OpenVinoRunner(model, network.channels, network.scale, rest, description="candidate"),
             OpenVinoRunner(exact, network.channels, network.scale, "fp32", description="reference"),
@@ -181,13 +186,22 @@ def _is_constant(value: "Output") -> bool:
     return bool(node.get_type_name() == "Constant")
 
 
-def _patches(channels: int, degradation: Degradation, calibration: Calibration) -> Iterator[NDArray[np.float32]]:
-    """Degraded patches (1, C, h, w) of training images, each from a random place."""
-    try:
-        images = find_images(calibration.train, "train", calibration.root)
-    except UserError as error:
-        LOG.warning(f"calibrating on photographs: {error}")
-        images = find_images("photos", "train", calibration.root)
+def _patches(channels: int, degradation: Degradation, calibration: Calibration) -> Iterator[Tensor]:
+    """Degraded patches (1, C, h, w) from random places of training images and of photographs.
+
+    Activations have rare extremes, and what one set never shows (the sky of a photograph) would be cut off.
+    """
+    yield from _patches_of(find_images("photos", "train", calibration.root), channels, degradation)
+    if calibration.train != "photos":
+        try:
+            images = find_images(calibration.train, "train", calibration.root)
+        except UserError as error:
+            LOG.warning(f"calibrating on photographs alone: {error}")
+            return
+        yield from _patches_of(images, channels, degradation)
+
+
+def _patches_of(images: ImageSet, channels: int, degradation: Degradation) -> Iterator[Tensor]:
     for number in range(PATCHES):
         generator = seeded(number)
         path = images.clean[number * len(images.clean) // PATCHES]
@@ -196,4 +210,4 @@ def _patches(channels: int, degradation: Degradation, calibration: Calibration) 
         top, left = (
             int(torch.randint(max(1, extent - size + 1), (), generator=generator)) for extent in image.shape[:2]
         )
-        yield degradation(to_tensor(image[top : top + size, left : left + size]), generator).numpy()
+        yield degradation(to_tensor(image[top : top + size, left : left + size]), generator)

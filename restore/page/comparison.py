@@ -1,6 +1,6 @@
 """A page of images before and after, collected one by one, of which only what is shown is kept."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,19 +57,20 @@ class ComparisonPage:
         facts = [f"{label} {decimals(label, value)}" for label, value in (scores or {}).items()]
         self._comparisons.append(Comparison(name, views, width, height, facts))
 
-    def write(self, path: Path, title: str, settings: Mapping[str, object]) -> None:
+    def write(self, path: Path, title: str, settings: Mapping[str, object], more: Sequence[Section] = ()) -> None:
         """Write the page atomically.
 
         Args:
             path: an HTML file.
             title: its heading.
             settings: what the images were made with.
+            more: sections that come behind the table.
         """
         shown, listed = len(self._comparisons), len(self._rows)
         summary = f"{listed} image{'s' if listed != 1 else ''}"
         if shown < listed:
             summary += f", of which the first {shown} are shown; the table lists all"
-        sections: list[Section] = [*([Table("Images", self._rows)] if self._rows else []), *self._comparisons]
+        sections: list[Section] = [*([Table("Images", self._rows)] if self._rows else []), *more, *self._comparisons]
         write_page(path, title, sections, settings, summary)
 
 

@@ -62,7 +62,7 @@ def _compare(args: argparse.Namespace, path: Path) -> None:
         degradation = from_description(load_weights(path).degradation)
         assert degradation is not None, "the weights file does not say what it restores"
         plain = network.to(device)
-        loss = {name: psnr_change(engine, plain, degradation, 128) for name, engine in engines.items()}
+        loss = {name: psnr_change(engine, plain, degradation, 96) for name, engine in engines.items()}
     del engines
 
     peaks = {"fp32": peak_rate(device, torch.float32)}

@@ -10,6 +10,7 @@ import logging
 import tempfile
 import threading
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -20,6 +21,11 @@ from torch import Tensor
 
 from benchmarks.machine import peak_rate
 from benchmarks.turns import take_turns
+from restore.data.catalog import find_images
+from restore.data.degradation import Bicubic, GaussianNoise
+from restore.data.pairs import PatchBatch, PatchSampler, make_pair
+from restore.data.random import seeded
+from restore.data.store import StoreSpec, default_cache, open_store
 from restore.hardware import Hardware, gains_from_bf16, keep_pages
 from restore.losses import LOSSES
 from restore.models import NetworkSpec, build
@@ -51,6 +57,7 @@ def run(args: argparse.Namespace) -> None:
     variants: dict[str, tuple[Any, ...]] = {"reference": (reference, step, args.device, False)}
     if device.type == "cpu":
         variants["reference, pages kept"] = (reference, step, args.device, True)
+    variants["ours without Lightning"] = (bare, step, args.device)
     variants["ours"] = (Ours, step, args.device, Hardware())
     if args.compile:
         variants["ours, compiled"] = (Ours, step, args.device, Hardware(compile=True))
@@ -99,6 +106,33 @@ def reference(step: Step, device: str, keep: bool) -> Callable[[], None]:
         value.backward()
         optimizer.step()
         value.item()  # they print it
+
+    return work
+
+
+def bare(step: Step, device: str) -> Callable[[], None]:
+    """Our step in a loop of its own: what is left of it when Lightning is taken away."""
+    keep_pages()
+    network = build(step.network).to(device, memory_format=torch.channels_last)
+    optimizer, schedule = Optimization(loss=step.loss, lr=1e-4).build(network.parameters(), steps=10**6)
+    images = find_images("photos", "train", Path())
+    store = open_store(images, StoreSpec(network.channels, network.scale), default_cache())
+    sampler = PatchSampler(store, step.patch, step.batch, seed=0)
+    degradation = Bicubic(network.scale) if network.scale > 1 else GaussianNoise()
+    numbers = count()
+    dtype = torch.bfloat16 if gains_from_bf16(torch.device(device)) else None
+
+    def work() -> None:
+        number = next(numbers)
+        clean, degraded, _ = sampler.batch(number)
+        batch = PatchBatch(clean.to(device), None if degraded is None else degraded.to(device), number)
+        pair = make_pair(batch, degradation, seeded(number, device=device))
+        with torch.autocast(device, dtype, enabled=dtype is not None):
+            restored = network(pair.degraded.contiguous(memory_format=torch.channels_last))
+        optimizer.zero_grad()
+        LOSSES[step.loss](restored.float(), pair.clean).mean().backward()
+        optimizer.step()
+        schedule.step()
 
     return work
 

@@ -8,7 +8,14 @@ import pytest
 from PIL import Image as Pillow
 
 from restore.errors import UserError
-from restore.images.io import has_alpha, list_images, read_image, to_uint8, write_atomically, write_image
+from restore.images.io import (
+    list_images,
+    read_image,
+    remove_leftovers,
+    to_uint8,
+    write_atomically,
+    write_image,
+)
 
 RANDOM = np.random.default_rng(0)
 RGB = RANDOM.integers(0, 256, (6, 8, 3), np.uint8)
@@ -34,12 +41,9 @@ def test_palettes_are_resolved(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "x.png"), flat)
 
 
-def test_alpha_is_left_out_and_told(tmp_path: Path) -> None:
+def test_alpha_is_left_out(tmp_path: Path) -> None:
     Pillow.fromarray(np.dstack([RGB, RGB[:, :, :1]])).save(tmp_path / "x.png")
-    Pillow.fromarray(RGB).save(tmp_path / "opaque.png")
     np.testing.assert_array_equal(read_image(tmp_path / "x.png"), RGB)
-    assert has_alpha(tmp_path / "x.png")
-    assert not has_alpha(tmp_path / "opaque.png")
 
 
 def test_exif_orientation_is_applied(tmp_path: Path) -> None:
@@ -117,3 +121,11 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(
         write_atomically(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_leftovers_of_killed_processes_are_found_by_the_file_they_were_for(tmp_path: Path) -> None:
+    names = {".a.png.x0_y1z2q", ".b.png.x0_y1z2q", "a.png", ".hidden.png", ".a.png.backup"}
+    for name in names:
+        (tmp_path / name).touch()
+    remove_leftovers([tmp_path / "a.png", tmp_path / "gone" / "c.png"])
+    assert {path.name for path in tmp_path.iterdir()} == names - {".a.png.x0_y1z2q"}

@@ -113,6 +113,16 @@ def test_auto_takes_tiles_that_fit_into_half_of_the_memory_beside_the_result(
     assert height * width * 768 <= max((free - RESULT) / 2, 24 * 24 * 768)  # 16 and the halo are the least
 
 
+def test_auto_takes_no_larger_tiles_than_save_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = randomised(DnCNN(depth=20, features=1))
+    image = torch.rand(1, 1, 1500, 1100)
+    runner = watched(network)
+    monkeypatch.setattr(tiling, "free_memory", lambda _: image.nbytes * 3)
+    restored = restore_tensor(tiled(network, runner=runner), image)
+    assert (restored - restore_tensor(network, image)).abs().max() <= 1e-5
+    assert runner.sizes == [(527, 570)] * 6  # for 30 times the halo of 20 or less, and the halo
+
+
 def cuda_error() -> Exception:
     return torch.OutOfMemoryError("CUDA out of memory.")
 

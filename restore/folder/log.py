@@ -1,0 +1,129 @@
+"""The log in the output folder: with which settings its images were made, and what became of each.
+
+Because of it, a run that was interrupted continues where it stopped, and images of different settings never mix. A
+process has its own file: `restore-log.json`, and under torchrun `restore-log.rank1.json` and so on; the next single
+process gathers them.
+"""
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from restore.errors import UserError
+from restore.folder.plan import Job
+from restore.images.io import remove_leftovers, write_atomically
+
+LOG_NAME = "restore-log.json"
+SECONDS_BETWEEN_WRITES = 10.0
+
+
+class Log:
+    """What one process says of the images that it makes.
+
+    An image is finished when its file is there, was made with these settings (no earlier than `since`, the time
+    when the folder was begun with them) and is no older than its input.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], rank: int, provenance: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.path = folder / (f"restore-log.rank{rank}.json" if rank else LOG_NAME)
+        self.settings: dict[str, Any] = json.loads(json.dumps(settings))  # as they come back from the file
+        self.provenance = provenance
+        self.since = math.inf
+        self.images: dict[str, dict[str, Any]] = {}
+        self._written = 0.0
+
+    def begin(self, jobs: Sequence[Job], overwrite: bool, alone: bool) -> None:
+        """Compare with what the folder holds and write the log for the first time.
+
+        Args:
+            jobs: what this process is going to do.
+            overwrite: make everything anew, with whatever settings the folder was made before.
+            alone: no other process works on this folder: logs of other ranks are from earlier runs.
+
+        Raises:
+            UserError: the folder holds images of other settings or of unknown origin, and not `overwrite`.
+        """
+        logs = {path: _read(path) for path in sorted(self.folder.glob("restore-log*.json"))}
+        same = {path: log for path, log in logs.items() if log and log["settings"] == self.settings}
+        if not overwrite:
+            for path in logs.keys() - same.keys():
+                raise UserError(f"{path}: {self._difference(logs[path])}; --overwrite, or choose another --output")
+            if not logs and (there := [job.target for job in jobs if job.target.exists()]):
+                more = f" and {len(there) - 1} more" if len(there) > 1 else ""
+                raise UserError(
+                    f"{there[0]}{more}: already there, and no {LOG_NAME} says how it was made; --overwrite, or choose "
+                    "another --output"
+                )
+        for path, log in same.items():
+            if alone or path == self.path:
+                self.images |= log["images"]
+        self.write()
+        if same and not overwrite:
+            self.since = min(log["since"] for log in same.values())  # ranks begin one after the other
+        if math.isinf(self.since):
+            self.since = self.path.stat().st_mtime  # by the clock that dates the images, too
+        self.write()
+        for path in logs.keys() - {self.path}:
+            log_now = _read(path)  # another rank may have replaced it
+            if alone or log_now is None or log_now["settings"] != self.settings:
+                path.unlink(missing_ok=True)
+        remove_leftovers(job.target for job in jobs)
+
+    def _difference(self, log: dict[str, Any] | None) -> str:
+        if log is None:
+            return "not a log that this version wrote"
+        before, now = log["settings"], self.settings
+        changes = [
+            f"{key} {before.get(key)}, now {now.get(key)}"
+            for key in dict.fromkeys([*before, *now])
+            if before.get(key) != now.get(key)
+        ]
+        return f"the images there were made with other settings ({'; '.join(changes)})"
+
+    def finished(self, job: Job) -> bool:
+        """Whether there is nothing left to do."""
+        try:
+            made = job.target.stat().st_mtime
+            return made >= self.since and made >= job.source.stat().st_mtime
+        except OSError:
+            return False
+
+    def add(self, job: Job, entry: Mapping[str, Any]) -> None:
+        """Note what became of an image."""
+        self.images[self._key(job)] = {"input": str(job.source), **entry}
+        if time.monotonic() - self._written > SECONDS_BETWEEN_WRITES:
+            self.write()
+
+    def keep(self, job: Job) -> None:
+        """Note that an image was finished before; what is known of how stays."""
+        earlier = self.images.get(self._key(job), {})
+        self.add(job, {"status": "kept"} if earlier.get("status") == "failed" else {**earlier, "status": "kept"})
+
+    def _key(self, job: Job) -> str:
+        return job.target.relative_to(self.folder).as_posix()
+
+    def write(self, summary: Mapping[str, Any] | None = None) -> None:
+        """Write the log, atomically; `summary` when the run is over."""
+        document = {
+            "settings": self.settings,
+            "since": self.since if math.isfinite(self.since) else None,
+            "provenance": self.provenance,
+            "summary": summary,
+            "images": self.images,
+        }
+        write_atomically(self.path, json.dumps(document, indent=1, allow_nan=False) + "\n")
+        self._written = time.monotonic()
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """A log, `since` infinite where its writer died at once; None for a file that is no log."""
+    try:
+        log: dict[str, Any] = json.loads(path.read_text())
+        log["since"] = math.inf if log["since"] is None else float(log["since"])
+        return log if isinstance(log["settings"], dict) and isinstance(log["images"], dict) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

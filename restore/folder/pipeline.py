@@ -1,0 +1,218 @@
+"""Reading, restoring and writing at the same time, with a bounded number of pixels in memory."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from restore.errors import UserError
+from restore.folder.plan import Job
+from restore.images.io import Image, to_uint8
+from restore.images.picture import Picture, check_target, losses, picture_size, read_picture, write_picture
+from restore.images.resize import imresize
+from restore.inference import Runner, restore_image
+from restore.report import Panel, contact_sheet
+
+PIXELS_IN_WORK = 600e6  # inputs and results together; 1.8 GB in 8-bit RGB
+SHEET_SIZE = 320
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How files are read and written.
+
+    Attributes:
+        quality: 1 to 100 of JPEG and WebP; None for JPEG 95 and lossless WebP.
+        max_megapixels: larger inputs are refused, by their header.
+        workers: threads that read, and as many that write.
+        compare: folder for a sheet of each image, the input beside the result.
+        show: is called with each image's place below the output folder, its input and its result, both in 8 bits.
+    """
+
+    quality: int | None = None
+    max_megapixels: float = 500.0
+    workers: int = 2
+    compare: Path | None = None
+    show: Callable[[str, Image, Image], None] | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one image.
+
+    Attributes:
+        status: `kept` where it was finished before.
+        reason: why it failed.
+        notes: what the format of the result could not hold.
+        height, width: of the input, pixels; 0 where they are not known.
+        seconds: that the network took.
+    """
+
+    job: Job
+    status: Literal["restored", "kept", "failed"]
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+    height: int = 0
+    width: int = 0
+    seconds: float = 0.0
+
+
+class Closed(Exception):  # noqa: N818  (no error: the run is being stopped)
+    """Nobody wants the picture any more."""
+
+
+class Space:
+    """Lets pictures in, in their order, while their pixels fit beside those in work, or where there is none."""
+
+    def __init__(self, capacity: float) -> None:
+        self._capacity = capacity
+        self._taken = 0
+        self._turn = 0
+        self._open = True
+        self._changed = threading.Condition()
+
+    def enter(self, turn: int, pixels: int) -> None:
+        """Wait until the pictures before `turn` (0, 1, 2, ...) are in and `pixels` fit."""
+
+        def ready() -> bool:
+            fits = self._taken == 0 or self._taken + pixels <= self._capacity
+            return not self._open or (self._turn == turn and fits)
+
+        with self._changed:
+            self._changed.wait_for(ready)
+            if not self._open:
+                raise Closed
+            self._turn += 1
+            self._taken += pixels
+            self._changed.notify_all()
+
+    def leave(self, pixels: int) -> None:
+        """The picture with so many pixels is no longer in memory."""
+        with self._changed:
+            self._taken -= pixels
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Send away who is waiting."""
+        with self._changed:
+            self._open = False
+            self._changed.notify_all()
+
+
+class Pipeline:
+    """Restores images with one runner in the calling thread, while other threads read ahead and write behind.
+
+    Attributes:
+        waited_s: for how long the runner had nothing to do.
+    """
+
+    def __init__(self, runner: Runner, writing: Writing) -> None:
+        self.waited_s = 0.0
+        self._runner = runner
+        self._writing = writing
+        self._space = Space(PIXELS_IN_WORK)
+
+    def run(self, jobs: Sequence[Job], output: Path) -> Generator[Outcome]:
+        """Restore the images of `jobs` below `output`; each yields one outcome when its file is there, or failed."""
+        workers = self._writing.workers
+        coming = enumerate(jobs)
+        reading: deque[tuple[Job, Future[tuple[Picture, int]]]] = deque()
+        finishing: deque[Future[Outcome]] = deque()
+        readers = ThreadPoolExecutor(workers, "read")
+        writers = ThreadPoolExecutor(workers, "write")
+        try:
+            while True:
+                while len(reading) <= workers and (following := next(coming, None)):
+                    reading.append((following[1], readers.submit(self._read, *following)))
+                if not reading:
+                    break
+                job, future = reading.popleft()
+                started = time.perf_counter()
+                error = future.exception()
+                self.waited_s += time.perf_counter() - started
+                if error:
+                    yield _failed(job, error)
+                else:
+                    finishing.append(self._restore(job, *future.result(), output, writers))
+                while finishing and (finishing[0].done() or len(finishing) > 2 * workers):
+                    started = time.perf_counter()
+                    outcome = finishing.popleft().result()
+                    self.waited_s += time.perf_counter() - started
+                    yield outcome
+            yield from (future.result() for future in finishing)
+        finally:
+            self._space.close()
+            readers.shutdown(cancel_futures=True)
+            writers.shutdown()
+
+    def _read(self, turn: int, job: Job) -> tuple[Picture, int]:
+        """The picture of a job, and the pixels that it takes in memory from now until its result is written."""
+        pixels = 0
+        try:
+            height, width = picture_size(job.source, self._writing.max_megapixels)
+            check_target(job.target, height * self._runner.scale, width * self._runner.scale)
+            pixels = height * width * (1 + self._runner.scale**2)
+        finally:
+            self._space.enter(turn, pixels)
+        try:
+            return read_picture(job.source), pixels
+        except BaseException:
+            self._space.leave(pixels)
+            raise
+
+    def _restore(
+        self, job: Job, picture: Picture, pixels: int, output: Path, writers: ThreadPoolExecutor
+    ) -> Future[Outcome]:
+        height, width = picture.pixels.shape[:2]
+        started = time.perf_counter()
+        try:
+            restored = replace(picture, pixels=restore_image(self._runner, picture.pixels))
+            if show := self._writing.show:
+                show(str(job.target.relative_to(output)), to_uint8(picture.pixels), to_uint8(restored.pixels))
+        except Exception as error:
+            self._space.leave(pixels)
+            refused: Future[Outcome] = Future()
+            refused.set_result(_failed(job, error, height, width))
+            return refused
+        seconds = time.perf_counter() - started
+        done = Outcome(job, "restored", height=height, width=width, seconds=seconds)
+        return writers.submit(self._write, done, picture, restored, pixels, output)
+
+    def _write(self, done: Outcome, picture: Picture, restored: Picture, pixels: int, output: Path) -> Outcome:
+        job = done.job
+        try:
+            if restored.alpha is not None and self._runner.scale > 1:
+                restored = replace(restored, alpha=imresize(restored.alpha, self._runner.scale))
+            if folder := self._writing.compare:
+                name = job.target.relative_to(output)
+                _write_sheet(folder / name.with_name(f"{name.name}.png"), picture, restored, self._runner.scale)
+            write_picture(job.target, restored, self._writing.quality)
+            return replace(done, notes=tuple(losses(job.target, restored)))
+        except Exception as error:
+            return _failed(job, error, done.height, done.width)
+        finally:
+            self._space.leave(pixels)
+
+
+def _failed(job: Job, error: BaseException, height: int = 0, width: int = 0) -> Outcome:
+    if isinstance(error, UserError):
+        return Outcome(job, "failed", str(error), height=height, width=width)
+    line = next(iter(str(error).splitlines()), "no message")
+    return Outcome(job, "failed", f"{job.source}: {type(error).__name__}: {line}", height=height, width=width)
+
+
+def _write_sheet(path: Path, picture: Picture, restored: Picture, scale: int) -> None:
+    """The centre of an input, enlarged bicubically, beside that of its result."""
+    shown = SHEET_SIZE // scale
+    top, left = (max(0, (extent - shown) // 2) for extent in picture.pixels.shape[:2])
+    before = to_uint8(picture.pixels[top : top + shown, left : left + shown])
+    height, width = (scale * extent for extent in before.shape[:2])
+    after = to_uint8(restored.pixels[scale * top :, scale * left :][:height, :width])
+    if scale > 1:
+        before = imresize(before, scale)
+    name = f"{path.stem}: input" if scale == 1 else f"{path.stem}: input, bicubic x{scale}"
+    contact_sheet(path, [[Panel(before, name), Panel(after, "restored")]], SHEET_SIZE)

@@ -1,0 +1,292 @@
+"""Whole folders: what is kept, what is refused, what happens to a run that is killed or shared."""
+
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pillow
+
+from restore import infer
+from restore.checkpoint import Weights, save_weights
+from restore.errors import UserError
+from restore.folder import plan
+from restore.images.io import list_images, read_image, write_image
+from restore.images.picture import read_picture
+from restore.models import EDSR, DnCNN
+
+ROOT = Path(__file__).parents[2]
+LOG = "restore-log.json"
+
+
+def save_denoiser(path: Path, added: float = 0.0, channels: int = 3) -> Path:
+    """A network that adds so many of 255 levels to every pixel."""
+    network = DnCNN(channels=channels, depth=2, features=4, bias=True).eval()
+    torch.nn.init.zeros_(network.body[-1].weight)
+    torch.nn.init.constant_(network.body[-1].bias, -added / 255)
+    save_weights(path, Weights(network))
+    return path
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    return save_denoiser(tmp_path / "w.safetensors")
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    for number in range(4):
+        write_image(tmp_path / f"in/{number}.png", np.full((8, 9, 3), 10 * number, np.uint8))
+    return tmp_path / "in"
+
+
+PLAIN = ["--device", "cpu", "--backend", "torch", "--precision", "fp32"]
+
+
+def restore(weights: Path, images: Path, *more: str) -> int:
+    """Run the command from `images` to a folder `out` beside the weights."""
+    arguments = ["--weights", str(weights), "--input", str(images), "--output", str(weights.parent / "out"), *more]
+    return infer.main([*arguments, *PLAIN])
+
+
+def read_log(folder: Path, name: str = LOG) -> dict[str, Any]:
+    log: dict[str, Any] = json.loads((folder / name).read_text())
+    return log
+
+
+def statuses(folder: Path, name: str = LOG) -> dict[str, str]:
+    return {image: entry["status"] for image, entry in read_log(folder, name)["images"].items()}
+
+
+def make_mixed_folder(folder: Path) -> None:
+    runpy.run_path(str(ROOT / "scripts/make_mixed_folder.py"))["make_mixed_folder"](folder)
+
+
+REASONS = {
+    "damaged/bomb.png": "60000 x 20000 (1200 megapixels) are more than --max-megapixels 500",
+    "damaged/empty.jpg": "the file is empty",
+    "damaged/text.png": "not a readable image (unknown format",
+    "damaged/truncated_jpeg.jpg": "truncated",
+    "damaged/truncated.png": "truncated",
+    "deep/float.tif": "not a readable image (unknown format",
+    "several/gif.gif": "an animation of 3 frames",
+    "several/apng.png": "an animation of 3 frames",
+    "several/webp.webp": "an animation of 3 frames",
+    "several/pages.tif": "a file of 3 pages",
+    "still.gif": ".gif is no format to write; choose one by --format",
+}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_of_a_mixed_folder_every_image_is_restored_and_everything_else_has_its_reason(
+    tmp_path: Path, channels: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    make_mixed_folder(source)
+    assert restore(save_denoiser(tmp_path / "w.safetensors", channels=channels), source) == 1
+    captured = capsys.readouterr()
+    files = [path.relative_to(source).as_posix() for path in sorted(source.rglob("*")) if path.is_file()]
+    assert captured.out.startswith(f"{len(files) - len(REASONS)} of {len(files)} images restored, ")
+    complaints = captured.err.splitlines()
+    for name, reason in REASONS.items():
+        assert sum(reason in line and f"/{name}: " in line for line in complaints) == 1
+    assert len(complaints) == len(REASONS)
+
+    assert statuses(out) == {name: "failed" if name in REASONS else "restored" for name in files}
+    written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert written == set(files) - set(REASONS) | {LOG}
+    for name in written - {LOG}:  # the network changes nothing, so pictures come back but for lossy coding
+        before, after = read_picture(source / name), read_picture(out / name)
+        assert before.pixels.dtype == after.pixels.dtype
+        lossy = after.pixels.astype(float) - before.pixels
+        assert np.abs(lossy).max() <= (24 if name.endswith(("jpg", "jpeg")) else 0), name
+        assert (before.alpha is None) == (after.alpha is None)
+        if before.alpha is not None:
+            np.testing.assert_array_equal(after.alpha, before.alpha)
+        assert before.icc == after.icc
+    with Pillow.open(out / "camera/turned.jpg") as turned:
+        assert turned.size == (128, 96)  # upright, and not told to be turned again
+        assert 0x0112 not in turned.getexif()
+
+
+def test_a_mixed_folder_is_enlarged_into_one_format(tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    make_mixed_folder(source)
+    save_weights(tmp_path / "w.safetensors", Weights(EDSR(features=4, blocks=1, scale=2)))
+    assert restore(tmp_path / "w.safetensors", source, "--format", "png") == 1
+    log = read_log(out)["images"]
+    assert {image for image, entry in log.items() if entry["status"] == "failed"} == {
+        Path(name).with_suffix(".png").as_posix() for name in REASONS if name != "still.gif"
+    }
+    for name, entry in log.items():
+        if entry["status"] == "restored":
+            picture = read_picture(out / name)
+            assert picture.pixels.shape[:2] == (2 * entry["height"], 2 * entry["width"])
+            assert picture.alpha is None or picture.alpha.shape[:2] == picture.pixels.shape[:2]
+
+
+def test_a_second_run_keeps_what_is_finished_and_does_the_rest(
+    weights: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = images.parent / "out"
+    assert restore(weights, images) == 0
+    made = {path: path.stat().st_mtime_ns for path in list_images(out)}
+    (out / "1.png").unlink()
+    future = time.time() + 5
+    os.utime(images / "2.png", (future, future))  # edited since
+    capsys.readouterr()
+    assert restore(weights, images) == 0
+    captured = capsys.readouterr().out
+    assert captured.startswith("2 of 2 images restored")
+    assert "2 more were finished before" in captured
+    assert statuses(out) == {"0.png": "kept", "1.png": "restored", "2.png": "restored", "3.png": "kept"}
+    assert read_log(out)["images"]["0.png"]["height"] == 8  # from the first run
+    again = {path for path in made if path.stat().st_mtime_ns != made[path]}
+    assert again == {out / "1.png", out / "2.png"}
+
+
+def test_a_failed_image_is_tried_again(weights: Path, images: Path) -> None:
+    whole = (images / "1.png").read_bytes()
+    (images / "1.png").write_bytes(whole[:50])
+    assert restore(weights, images) == 1
+    (images / "1.png").write_bytes(whole)
+    assert restore(weights, images) == 0
+    assert statuses(images.parent / "out")["1.png"] == "restored"
+
+
+def test_images_of_different_settings_never_mix(weights: Path, images: Path) -> None:
+    out = images.parent / "out"
+    restore(weights, images)
+    other = save_denoiser(images.parent / "other.safetensors", added=50)
+    with pytest.raises(UserError, match=r"other settings \(weights sha256:\w+, now sha256:\w+\); --overwrite"):
+        restore(other, images)
+    with pytest.raises(UserError, match=r"\(quality None, now 90\)"):
+        restore(weights, images, "--quality", "90")
+
+    restore(other, images / "1.png", "--overwrite")
+    assert [read_image(out / f"{number}.png")[0, 0, 0] for number in range(4)] == [0, 60, 20, 30]
+    restore(other, images)  # those of the first weights are not taken for finished
+    assert [read_image(out / f"{number}.png")[0, 0, 0] for number in range(4)] == [50, 60, 70, 80]
+    assert statuses(out)["1.png"] == "kept"
+
+
+def test_renamed_weights_continue_their_run(weights: Path, images: Path) -> None:
+    restore(weights, images)
+    weights.rename(weights.with_name("v2.safetensors"))
+    restore(weights.with_name("v2.safetensors"), images)
+    assert set(statuses(images.parent / "out").values()) == {"kept"}
+
+
+def test_files_of_unknown_origin_are_not_overwritten_unasked(weights: Path, images: Path) -> None:
+    out = images.parent / "out"
+    write_image(out / "2.png", np.full((8, 9, 3), 7, np.uint8))
+    write_image(out / "3.png", np.full((8, 9, 3), 7, np.uint8))
+    with pytest.raises(UserError, match=r"2\.png and 1 more: already there, and no restore-log\.json says how"):
+        restore(weights, images)
+    assert read_image(out / "2.png")[0, 0, 0] == 7
+    assert restore(weights, images, "--overwrite") == 0
+    assert read_image(out / "2.png")[0, 0, 0] == 20
+
+
+def test_a_damaged_log_is_named(weights: Path, images: Path) -> None:
+    restore(weights, images)
+    (images.parent / "out" / LOG).write_text("{")
+    with pytest.raises(UserError, match=r"restore-log\.json: not a log that this version wrote; --overwrite"):
+        restore(weights, images)
+    assert restore(weights, images, "--overwrite") == 0
+
+
+def test_results_inside_the_input_folder_are_no_input_of_the_next_run(
+    weights: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (images / "diary.txt").touch()
+    for extra in ([], ["--overwrite"]):
+        arguments = ["--weights", str(weights), "--input", str(images), "--compare", str(images / "sheets"), *extra]
+        infer.main([*arguments, "--output", str(images / "restored"), *PLAIN])
+        assert "passed over, no images by their suffix: 1 .txt\n" in capsys.readouterr().out
+    assert len(list_images(images)) == 4 + 4 + 4
+
+
+def test_a_result_keeps_its_name_where_the_format_is_the_same(tmp_path: Path) -> None:
+    for name in ("a.JPEG", "b.bmp", "c.d.png"):
+        write_image(tmp_path / "in/sub" / name, np.zeros((2, 2, 3), np.uint8))
+    jobs = plan([tmp_path / "in", tmp_path / "in/sub/b.bmp"], tmp_path / "out", "jpg")
+    targets = [job.target.relative_to(tmp_path / "out").as_posix() for job in jobs]
+    assert targets == ["sub/a.JPEG", "sub/b.jpg", "sub/c.d.jpg", "b.jpg"]
+
+
+KILLED_WHILE_WRITING = """
+import itertools, os, signal
+from functools import partial
+from restore import command, infer
+
+calls, sync = itertools.count(1), os.fsync
+
+def die_at_the_ninth(handle):
+    if next(calls) == 9:
+        os.kill(os.getpid(), signal.SIGKILL)
+    sync(handle)
+
+os.fsync = die_at_the_ninth
+command.run(infer.main)
+"""
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
+
+
+def test_a_run_that_is_killed_leaves_whole_files_only_and_is_continued(weights: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for number in range(20):
+        write_image(tmp_path / f"in/{number:02}.png", random.integers(0, 256, (64, 64, 3), np.uint8))
+    out = tmp_path / "out"
+    arguments = ["--weights", str(weights), "--input", str(tmp_path / "in"), "--output", str(out), *PLAIN]
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_WHILE_WRITING, *arguments], env=environment(), capture_output=True, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    done = list_images(out)
+    assert 0 < len(done) < 20
+    for path in done:
+        np.testing.assert_array_equal(read_image(path), read_image(tmp_path / "in" / path.name))
+    assert any(path.name.startswith(".") for path in out.iterdir())  # what was being written has another name
+
+    assert infer.main(arguments) == 0
+    assert sorted(path.name for path in out.iterdir()) == [*(f"{number:02}.png" for number in range(20)), LOG]
+    assert sum(status == "kept" for status in statuses(out).values()) == len(done)
+    for path in list_images(out):
+        np.testing.assert_array_equal(read_image(path), read_image(tmp_path / "in" / path.name))
+
+
+def test_two_processes_share_a_folder_and_the_next_one_gathers_their_logs(weights: Path, images: Path) -> None:
+    out = images.parent / "out"
+    command = [sys.executable, "-m", "restore.infer", "--weights", str(weights), "--input", str(images)]
+    processes = [
+        subprocess.Popen(
+            [*command, "--output", str(out), *PLAIN],
+            env=environment(RANK=str(rank), WORLD_SIZE="2"),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    printed = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    for rank, text in enumerate(printed):
+        assert text.startswith(f"rank {rank}: 2 of 2 images restored")
+    assert statuses(out) == {"0.png": "restored", "2.png": "restored"}
+    assert statuses(out, "restore-log.rank1.json") == {"1.png": "restored", "3.png": "restored"}
+
+    assert restore(weights, images) == 0
+    assert statuses(out) == dict.fromkeys(("0.png", "2.png", "1.png", "3.png"), "kept")
+    assert read_log(out)["images"]["3.png"]["height"] == 8
+    assert [path.name for path in out.glob("restore-log*")] == [LOG]
