@@ -101,7 +101,7 @@ def test_official_mdsr_computes_what_it_computed_at_each_scale(tmp_path: Path, s
         network = load_any(tmp_path / "w.pt", scale=scale).network
         torch.testing.assert_close(network(x), peer(x * 255) / 255, atol=1e-5, rtol=0)
     assert load_any(tmp_path / "w.pt").network.scale == (4 if 4 in scales else scales[-1])
-    with pytest.raises(UserError, match=r"scale must be one of scales, .*, not 5"):
+    with pytest.raises(UserError, match=r"scale must be"):
         load_any(tmp_path / "w.pt", scale=5)
 
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-FORMAT = 1  # of the recipe: another number, and every network is quantised anew
+FORMAT = 2  # of the recipe: another number, and every network is quantised anew
 PATCHES = 64
 PATCH_SIZE = 96
 MEASURED_SIZE = 256  # of the degraded photographs
@@ -152,7 +152,7 @@ def _quantise(model: "Model", patches: list[NDArray[np.float32]]) -> "Model":
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
     except ImportError as error:
         raise UserError("NNCF is not installed; it comes with the extra: pip install 'restore[openvino]'") from error
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # `nncf.set_log_level` would silence our handlers too
     with contextlib.redirect_stdout(sys.stderr):  # its progress
         return nncf.quantize(
             model.clone(),
