@@ -9,8 +9,11 @@ from restore.models.mdsr import MDSR
 from restore.models.network import NetworkSpec, RestorationNetwork
 from restore.models.norm import NORMS, Norm
 from restore.models.srresnet import SRResNet
+from restore.models.wdsr import WDSR
 
-NETWORKS: dict[str, type[RestorationNetwork]] = {network.__name__: network for network in (DnCNN, EDSR, MDSR, SRResNet)}
+NETWORKS: dict[str, type[RestorationNetwork]] = {
+    network.__name__: network for network in (DnCNN, EDSR, MDSR, SRResNet, WDSR)
+}
 
 
 def build(spec: NetworkSpec) -> RestorationNetwork:
@@ -45,6 +48,7 @@ __all__ = [
     "MDSR",
     "NETWORKS",
     "NORMS",
+    "WDSR",
     "DnCNN",
     "NetworkSpec",
     "Norm",
