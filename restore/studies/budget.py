@@ -91,8 +91,8 @@ BUDGETS: dict[BudgetName, Budget] = {
             wide_patch=12, batch=4, wide_batch=2, steps=3, wide_steps=3, crops=2, crop=32, conclusive=False,
         ),
         Budget(
-            "cpu", seeds=3, depth=12, features=24, blocks=6, sr_features=24, wide_features=96, patch=32, sr_patch=24,
-            wide_patch=16, batch=16, wide_batch=4, steps=300, wide_steps=150, crops=8, crop=96,
+            "cpu", seeds=3, depth=10, features=16, blocks=8, sr_features=16, wide_features=96, patch=24, sr_patch=16,
+            wide_patch=12, batch=16, wide_batch=4, steps=1000, wide_steps=300, crops=8, crop=96,
         ),
         Budget(
             "gpu", seeds=3, depth=17, features=64, blocks=16, sr_features=64, wide_features=256, patch=40, sr_patch=48,

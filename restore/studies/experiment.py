@@ -5,7 +5,6 @@ import json
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self

@@ -51,7 +51,7 @@ def _entry(claim: Claim, finding: Finding, archive: Archive) -> dict[str, Any]:
     }
 
 
-def ledger(archive: Archive, findings: Mapping[str, Finding]) -> list[dict[str, str]]:
+def ledger(findings: Mapping[str, Finding]) -> list[dict[str, str]]:
     """One row for each claim, in words."""
     rows = []
     for name in sorted(findings, key=lambda name: CLAIMS[name].number):
@@ -112,7 +112,7 @@ def _markdown(
     findings: Mapping[str, Finding],
     plots: Mapping[str, list[tuple[str, bytes]]],
 ) -> str:
-    lines = [f"# {TITLE}", "", *_markdown_table(ledger(archive, findings)), ""]
+    lines = [f"# {TITLE}", "", *_markdown_table(ledger(findings)), ""]
     lines += [
         "Effects are means over seeds with their 95 % confidence intervals; a verdict needs the whole interval",
         "",
@@ -147,7 +147,7 @@ def _write_page(
     findings: Mapping[str, Finding],
     plots: Mapping[str, list[tuple[str, bytes]]],
 ) -> None:
-    sections: list[Section] = [Table("The ledger", ledger(archive, findings))]
+    sections: list[Section] = [Table("The ledger", ledger(findings))]
     for name, claim in claims.items():
         finding = findings[name]
         title = f"{claim.number}. {claim.title}"
