@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from pytorch_lightning import seed_everything
 from torch import Tensor, nn
 
 from restore.checkpoint import Weights, save_weights
@@ -161,7 +160,7 @@ def run(experiment: Experiment, bench: Bench, seed: int, weights: Path) -> Recor
     Raises:
         UserError: data are missing or do not fit.
     """
-    seed_everything(seed, verbose=False)
+    torch.manual_seed(seed)
     network = build(experiment.network)
     _scale_weights(network, experiment.gain)
     data = PatchData(

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from pytorch_lightning import seed_everything
 
 from restore.checkpoint import load_weights
 from restore.data.degradation import Bicubic
@@ -69,7 +68,7 @@ def test_frozen_statistics_stay_as_they_were(tmp_path: Path) -> None:
 def test_twins_start_from_the_same_weights_and_a_gain_multiplies_them() -> None:
     networks = []
     for norm in ("batch", "none"):
-        seed_everything(1, verbose=False)
+        torch.manual_seed(1)
         networks.append(build(BUDGET.denoising.with_network(norm=norm).network))
     with_norm, without = ([p for name, p in network.named_parameters() if p.ndim == 4] for network in networks)
     assert all(torch.equal(a, b) for a, b in zip(with_norm, without, strict=True))
