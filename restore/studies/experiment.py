@@ -259,14 +259,17 @@ class _Diary:
             steps=steps,
             psnr=[round(value, 4) for value in psnrs],
             ssim=[round(value, 5) for value in ssims],
-            losses=[statistics.fmean(self._losses[i : i + stretch]) for i in range(0, len(self._losses), stretch)],
+            losses=[
+                float(f"{statistics.fmean(self._losses[i : i + stretch]):.5g}")
+                for i in range(0, len(self._losses), stretch)
+            ],
             train_psnr=self._patches[0],
             train_mode_psnr=self._patches[1],
             diverged_at=self._diverged_at,
             spikes=self._spikes,
             step_s=statistics.median(self._durations),
             watched=self._watched,
-            provenance=provenance(device),
+            provenance={name: value for name, value in provenance(device).items() if name != "command"},
         )
 
     def _now(self) -> float:
