@@ -152,7 +152,7 @@ def _write_page(
         finding = findings[name]
         title = f"{claim.number}. {claim.title}"
         about = f"{finding.verdict.capitalize()}: {finding.sentence} To repeat: {_command(archive, name)}"
-        rows = [{k: _cell(v) for k, v in row.items()} for row in finding.table] or [{"verdict": finding.verdict}]
+        rows = finding.table or [{"verdict": finding.verdict, "effect": str(finding.effect)}]
         sections.append(Table(title, rows, f"{about} — {claim.about}"))
         sections += [
             Figure(figure.title, data_uri(picture, "image/png"))
