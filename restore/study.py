@@ -75,7 +75,7 @@ def _report(archive: Archive, folder: Path) -> None:
         raise UserError(f"{folder}: no claim has all of its runs on record")
     findings = {claim.name: archive.judge(claim) for claim in on_record}
     written = write_report(archive, findings, folder)
-    print_table(f"budget {archive.budget.name}, {archive.seeds} seeds", ledger(archive, findings))
+    print_table(f"budget {archive.budget.name}, {archive.seeds} seeds", ledger(findings))
     print(f"written: {', '.join(map(str, written))}")
 
 

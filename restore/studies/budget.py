@@ -48,11 +48,14 @@ class Budget:
 
     @property
     def denoising(self) -> Experiment:
-        """DnCNN, gray, sigma 25, Adam: all experiments in denoising differ from it in what they study alone."""
+        """DnCNN, gray, sigma 25, Adam: all experiments in denoising differ from it in what they study alone.
+
+        Of the learning rates that `higher_learning_rates` tries, a good one with and without norm (cpu budget).
+        """
         return Experiment(
             network=NetworkSpec("DnCNN", {"depth": self.depth, "features": self.features, "norm": "batch"}),
             degradation=GaussianNoise(25.0),
-            optim=Optimization(lr=1e-3, schedule="cosine"),
+            optim=Optimization(lr=3e-3, schedule="cosine"),
             steps=self.steps,
             patch_size=self.patch,
             batch_size=self.batch,
@@ -65,7 +68,7 @@ class Budget:
         return Experiment(
             network=NetworkSpec("EDSR", arguments),
             degradation=Bicubic(2),
-            optim=Optimization(loss="l1", lr=5e-4, schedule="cosine"),
+            optim=Optimization(loss="l1", lr=1e-3, schedule="cosine"),
             steps=self.steps,
             patch_size=self.sr_patch,
             batch_size=self.batch,
@@ -91,8 +94,8 @@ BUDGETS: dict[BudgetName, Budget] = {
             wide_patch=12, batch=4, wide_batch=2, steps=3, wide_steps=3, crops=2, crop=32, conclusive=False,
         ),
         Budget(
-            "cpu", seeds=3, depth=12, features=24, blocks=6, sr_features=24, wide_features=96, patch=32, sr_patch=24,
-            wide_patch=16, batch=16, wide_batch=4, steps=300, wide_steps=150, crops=8, crop=96,
+            "cpu", seeds=3, depth=10, features=16, blocks=8, sr_features=16, wide_features=96, patch=24, sr_patch=16,
+            wide_patch=12, batch=16, wide_batch=4, steps=1000, wide_steps=300, crops=8, crop=96,
         ),
         Budget(
             "gpu", seeds=3, depth=17, features=64, blocks=16, sr_features=64, wide_features=256, patch=40, sr_patch=48,

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure as Picture
 
 from restore.report import COLOURS, HATCHES, MARKERS
 
+LINE_COLOURS = [colour for colour in COLOURS if colour != "#F0E442"]  # yellow lines vanish on paper
+TICKS = 8  # so many points of a logarithmic axis are named each
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
 
 
@@ -94,7 +96,7 @@ def _draw_curves(axes: Axes, figure: Curves) -> None:
     for number, (name, points) in enumerate(figure.lines.items()):
         kept = [(x, [y for y in ys if math.isfinite(y)]) for x, ys in points]
         kept = [(x, ys) for x, ys in kept if ys]
-        colour, style = COLOURS[number % len(COLOURS)], DASHES[number % len(DASHES)]
+        colour, style = LINE_COLOURS[number % len(LINE_COLOURS)], DASHES[number % len(DASHES)]
         xs = [x for x, _ in kept]
         means = [statistics.fmean(ys) for _, ys in kept]
         marker = MARKERS[number % len(MARKERS)] if len(xs) <= 20 else None
@@ -102,6 +104,10 @@ def _draw_curves(axes: Axes, figure: Curves) -> None:
         axes.fill_between(xs, [min(ys) for _, ys in kept], [max(ys) for _, ys in kept], color=colour, alpha=0.15, lw=0)
     if figure.log_x:
         axes.set_xscale("log")
+        places = sorted({x for points in figure.lines.values() for x, _ in points})
+        if len(places) <= TICKS:
+            axes.set_xticks(places, [f"{place:g}" for place in places], minor=False)
+            axes.set_xticks([], minor=True)
     if figure.log_y:
         axes.set_yscale("log")
     if figure.y_from is not None:
@@ -148,4 +154,5 @@ def _draw_bars(axes: Axes, figure: Bars) -> None:
     axes.set_ylabel(figure.y_label)
     axes.grid(alpha=0.3, axis="y")
     axes.set_axisbelow(True)
-    axes.legend(frameon=False, fontsize=8, ncols=min(4, len(names)))
+    if len(names) > 1:
+        axes.legend(frameon=False, fontsize=8, ncols=min(4, len(names)))

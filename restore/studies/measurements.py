@@ -1,6 +1,7 @@
 """What is measured of trained networks: (network in eval mode, its experiment, data, seed) -> JSON."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from restore.images.io import read_image, to_uint8
 from restore.images.tensors import to_tensor
 from restore.models import RestorationNetwork
 from restore.models.fold import fold
-from restore.studies.experiment import Bench, Experiment, mean_psnr, scores
+from restore.studies.experiment import Bench, Experiment, scores
 from restore.studies.probes import equivariance_error, recalibrate, scale_invariance
 
 CONTRASTS = (0.25, 0.5, 1.0, 1.5, 2.0)
@@ -30,7 +31,7 @@ OTHER_DOMAINS = {"text": ("page.png",), "microscopy": ("cell.png",)}  # of sciki
 WEIGHT_FACTOR = 10.0
 
 
-def contrast(network: RestorationNetwork, experiment: Experiment, bench: Bench, seed: int) -> dict[str, Any]:
+def contrast(network: RestorationNetwork, experiment: Experiment, bench: Bench, _: int) -> dict[str, Any]:
     """Equivariance error and PSNR (dB) of test crops of other contrast, and of brighter ones."""
     crops = bench.test_crops(experiment.degradation, network.channels)
     result: dict[str, Any] = {"error": {}, "psnr": {}}
@@ -46,7 +47,7 @@ def contrast(network: RestorationNetwork, experiment: Experiment, bench: Bench, 
     return result
 
 
-def denoising(network: RestorationNetwork, experiment: Experiment, bench: Bench, seed: int) -> dict[str, float]:
+def denoising(network: RestorationNetwork, _: Experiment, bench: Bench, __: int) -> dict[str, float]:
     """PSNR (dB) of the test crops at each of SIGMAS."""
     noises = {sigma: bench.test_crops(GaussianNoise(sigma), network.channels) for sigma in SIGMAS}
     return {f"{sigma:g}": scores(network, crops)[0] for sigma, crops in noises.items()}
@@ -54,7 +55,7 @@ def denoising(network: RestorationNetwork, experiment: Experiment, bench: Bench,
 
 def invariance(network: RestorationNetwork, experiment: Experiment, bench: Bench, seed: int) -> dict[str, float]:
     """How exactly BN(a W u) = BN(W u), and the gradient's factor times a, on a training batch."""
-    pair = _training_pair(network, experiment, bench, seed, 0)
+    pair = _training_pair(network, experiment, experiment.degradation, bench, seed, 0)
     output, gradient = scale_invariance(network, pair.degraded, WEIGHT_FACTOR)
     return {"output": output, "gradient": gradient}
 
@@ -63,17 +64,17 @@ def recalibrated(network: RestorationNetwork, experiment: Experiment, bench: Ben
     """PSNR (dB) with the statistics of training, and with exact ones: at home and in other domains."""
     domains: dict[str, tuple[Callable[[int], Pair], Pair]] = {
         "training": (
-            lambda step: _training_pair(network, experiment, bench, seed, step),
+            partial(_training_pair, network, experiment, experiment.degradation, bench, seed),
             bench.test_crops(experiment.degradation, network.channels),
         ),
         "sigma 50": (
-            lambda step: _training_pair(network, experiment, bench, seed, step, GaussianNoise(50.0)),
+            partial(_training_pair, network, experiment, GaussianNoise(50.0), bench, seed),
             bench.test_crops(GaussianNoise(50.0), network.channels),
         ),
     }
     for name, files in OTHER_DOMAINS.items():
         pair = _photographs(files, experiment, network.channels)
-        domains[name] = (lambda step, pair=pair: pair, pair)  # type: ignore[misc]
+        domains[name] = (partial(_always, pair), pair)
     trained = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     result = {}
     for name, (batches, test) in domains.items():
@@ -85,7 +86,7 @@ def recalibrated(network: RestorationNetwork, experiment: Experiment, bench: Ben
     return result
 
 
-def folding(network: RestorationNetwork, experiment: Experiment, bench: Bench, seed: int) -> dict[str, float]:
+def folding(network: RestorationNetwork, experiment: Experiment, bench: Bench, _: int) -> dict[str, float]:
     """Largest difference that folding batch norm into the convolutions makes, in [0, 1], in float64."""
     crops = bench.test_crops(experiment.degradation, network.channels)
     network.double()
@@ -103,15 +104,19 @@ MEASUREMENTS: dict[str, Measure] = {
 def _training_pair(
     network: RestorationNetwork,
     experiment: Experiment,
+    degradation: Degradation,
     bench: Bench,
     seed: int,
     step: int,
-    degradation: Degradation | None = None,
 ) -> Pair:
     images = find_images(bench.train, "train", bench.root)
     store = open_store(images, StoreSpec(network.channels, network.scale), default_cache())
     sampler = PatchSampler(store, experiment.patch_size, experiment.batch_size, seed)
-    return make_pair(sampler.batch(step), degradation or experiment.degradation, seeded(seed, step))
+    return make_pair(sampler.batch(step), degradation, seeded(seed, step))
+
+
+def _always(pair: Pair, _: int) -> Pair:
+    return pair
 
 
 def _photographs(files: tuple[str, ...], experiment: Experiment, channels: int) -> Pair:

@@ -61,7 +61,7 @@ def preactivation_percentiles(
         degraded: (N, C, H, W).
     """
     seen: list[Tensor] = []
-    handle = middle_layer(network).register_forward_hook(lambda module, inputs, output: seen.append(output.clone()))
+    handle = middle_layer(network).register_forward_hook(lambda *call: seen.append(call[2].clone()))
     try:
         with kept_buffers(network):
             network(degraded)

@@ -16,17 +16,20 @@ UPDATE = 0.01  # of the layers before the middle one, relative to the norm of th
 Watch = Callable[[Pair], dict[str, float]]
 
 
-def percentiles(network: RestorationNetwork, optim: Optimization) -> Watch:
+def percentiles(network: RestorationNetwork, _: Optimization) -> Watch:
     """The 15th, 50th and 85th percentile of the middle layer's pre-activations."""
-    return lambda pair: {
-        str(percent): value for percent, value in preactivation_percentiles(network, pair.degraded).items()
-    }
+
+    def watch(pair: Pair) -> dict[str, float]:
+        found = preactivation_percentiles(network, pair.degraded)
+        return {str(percent): value for percent, value in found.items()}
+
+    return watch
 
 
 def effective_lr(network: RestorationNetwork, optim: Optimization) -> Watch:
     """Mean over layers of lr / |W|^2, at the learning rate of the run's start."""
 
-    def watch(pair: Pair) -> dict[str, float]:
+    def watch(_: Pair) -> dict[str, float]:
         rates = effective_learning_rates(network, optim.lr)
         return {"mean": sum(rates.values()) / len(rates)}
 

@@ -23,7 +23,7 @@ RECIPES = {
 
 
 @claim(1, "Removing batch norm saves about 40 % of the memory of training")
-def forty_percent_of_memory(budget: Budget) -> Study:
+def forty_percent_of_memory(_: Budget) -> Study:
     """Lim et al. 2017 (EDSR), section 3.1: "our baseline model without batch normalization layer saves approximately
     40% of memory usage during training, compared to SRResNet".
 

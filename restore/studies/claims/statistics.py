@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from restore.models import NORMS
@@ -66,8 +67,8 @@ def scale_is_lost(budget: Budget) -> Study:
 
 @claim(10, "Running statistics of momentum 0.95 make PSNR drop; exact ones win it back")
 def population_statistics(budget: Budget) -> Study:
-    """Released DnCNN codes use momentum 0.95 and 0.9 in PyTorch's convention (the weight of the NEW batch), where 0.1 is
-    usual; their users report spots and drops of PSNR.
+    """Released DnCNN codes use momentum 0.95 and 0.9 in PyTorch's convention (the weight of the NEW batch), where
+    0.1 is usual; their users report spots and drops of PSNR.
 
     DnCNN with each momentum, as trained and after its population statistics are computed exactly over training batches.
     Supported if with 0.95 exact statistics win back more than 0.1 dB; refuted if less. Recalibration on other data
@@ -88,8 +89,8 @@ def population_statistics(budget: Budget) -> Study:
     return Finding(
         is_above(effect, 0.1),
         effect,
-        f"Exact statistics change final PSNR by {effect} at momentum 0.95 and by {won[0.1]} at 0.1; during training PSNR "
-        f"drops by up to {drop[0.95]:.2f} dB between evaluations at 0.95, {drop[0.1]:.2f} dB at 0.1.",
+        f"Exact statistics change final PSNR by {effect} at momentum 0.95 and by {won[0.1]} at 0.1; during training "
+        f"PSNR drops by up to {drop[0.95]:.2f} dB between evaluations at 0.95, {drop[0.1]:.2f} dB at 0.1.",
         [
             learning_curves("PSNR by running statistics", {f"momentum {m:g}": runs["run", m] for m in MOMENTA}),
             Bars(
@@ -113,7 +114,7 @@ def _won_back(found: Sequence[Any], domain: str) -> Any:
 
 
 def _largest_drop(psnrs: Sequence[float]) -> float:
-    return max((max(0.0, before - after) for before, after in zip(psnrs, psnrs[1:], strict=False)), default=0.0)
+    return max((max(0.0, before - after) for before, after in pairwise(psnrs)), default=0.0)
 
 
 def _mean(found: Sequence[Any], quantity: str, contrast: str) -> float:

@@ -12,7 +12,7 @@ from restore.studies.claim import Records, Study, claim
 from restore.studies.curves import final, final_ssim, learning_curves
 from restore.studies.experiment import Experiment, Record
 from restore.studies.figures import Bars, HeatMap
-from restore.studies.judgement import Effect, Finding, all_of, difference, is_above, ratio
+from restore.studies.judgement import Finding, all_of, difference, is_above, ratio
 
 SHORTER = 0.6  # a second, shorter run with batch norm; between the two lies the one of equal time
 RES_SCALES = (1.0, 0.3, 0.1)
@@ -23,11 +23,12 @@ ADDED = 0.05  # dB
 
 @claim(4, "Without batch norm EDSR ends higher: at equal steps, at equal time and at equal memory")
 def better_without(budget: Budget) -> Study:
-    """Lim et al. 2017, section 3.1: removing batch norm improves quality, and the memory it frees buys a larger network.
+    """Lim et al. 2017, section 3.1: removing batch norm improves quality, and its memory buys a larger network.
 
     EDSR x2 with and without, at equal steps; at equal processor time (batch norm between its run and one of 60 % of the
-    steps, interpolated); at equal memory (without norm, as many features as fit into the forecast of the step with).
-    Supported if it ends higher in all three, and in SSIM at equal steps; refuted if lower in one.
+    steps, interpolated); at equal memory (without norm, as many features as fit into the memory that the
+    step with batch norm is forecast to take). Supported if it ends higher in all three, and in SSIM at equal steps;
+    refuted if lower in one.
     """
     with_norm = budget.super_resolution.with_network(norm="batch")
     features = _features_of_equal_memory(budget)
@@ -72,11 +73,12 @@ def better_without(budget: Budget) -> Study:
 
 @claim(13, "Residual scaling by 0.1 keeps wide EDSR stable")
 def residual_scaling(budget: Budget) -> Study:
-    """Lim et al. 2017, section 3.3: beyond some width training becomes numerically unstable; residuals times 0.1 solve it.
+    """Lim et al. 2017, section 3.3: beyond some width training becomes numerically unstable; residuals times 0.1
+    solve it.
 
-    A narrow and a wide EDSR over residual scale and learning rate. A run is unstable if it diverges, has a spike (a loss
-    three times the median of the 20 steps before), or ends 1 dB below the best of its width and seed. Supported if more
-    of the wide runs are unstable at scale 1 than at 0.1; refuted if fewer.
+    A narrow and a wide EDSR over residual scale and learning rate. A run is unstable if it diverges, has a spike (a
+    loss three times the median of the 20 steps before), or ends 1 dB below the best of its width and seed. Supported
+    if more of the wide runs are unstable at scale 1 than at 0.1; refuted if fewer.
     """
     widths = {"narrow": budget.wide.with_network(features=budget.sr_features), "wide": budget.wide}
     runs: Records = yield {
@@ -127,16 +129,16 @@ def residual_scaling(budget: Budget) -> Study:
 
 @claim(14, "Weight norm replaces batch norm in super-resolution")
 def weight_norm_replaces_batch_norm(budget: Budget) -> Study:
-    """Yu et al. 2018 (WDSR), section 3.3 and figure 3: with weight norm training is faster and ends higher than with
-    batch norm or with none.
+    """Yu et al. 2018 (WDSR), section 3.3 and figure 3: with weight norm training is faster and ends higher than
+    with batch norm or with none.
 
-    EDSR with every norm; WDSR-A and WDSR-B with weight, batch and no norm. Supported if in WDSR-B weight norm ends above
-    both others; refuted if below one.
+    EDSR with every norm; WDSR-A and WDSR-B with weight, batch and no norm. Supported if in WDSR-B weight norm ends
+    above both others; refuted if below one.
     """
     size = {"blocks": budget.blocks, "features": budget.sr_features, "scale": 2}
     wide = {
-        f"WDSR-{kind}": replace(budget.super_resolution, network=NetworkSpec("WDSR", {**size, "kind": kind}))
-        for kind in ("A", "B")
+        name: replace(budget.super_resolution, network=NetworkSpec(kind, size))
+        for name, kind in (("WDSR-A", "WDSRA"), ("WDSR-B", "WDSRB"))
     }
     runs: Records = yield {
         **{("EDSR", norm): budget.super_resolution.with_network(norm=norm) for norm in NORMS},
