@@ -9,10 +9,10 @@ from restore.models.mdsr import MDSR
 from restore.models.network import NetworkSpec, RestorationNetwork
 from restore.models.norm import NORMS, Norm
 from restore.models.srresnet import SRResNet
-from restore.models.wdsr import WDSR
+from restore.models.wdsr import WDSRA, WDSRB
 
 NETWORKS: dict[str, type[RestorationNetwork]] = {
-    network.__name__: network for network in (DnCNN, EDSR, MDSR, SRResNet, WDSR)
+    network.__name__: network for network in (DnCNN, EDSR, MDSR, SRResNet, WDSRA, WDSRB)
 }
 
 
@@ -48,7 +48,8 @@ __all__ = [
     "MDSR",
     "NETWORKS",
     "NORMS",
-    "WDSR",
+    "WDSRA",
+    "WDSRB",
     "DnCNN",
     "NetworkSpec",
     "Norm",

@@ -1,21 +1,18 @@
 """Networks without their norms compute what they computed with them."""
 
-from collections.abc import Callable
-from functools import partial
-
 import pytest
 import torch
 from torch import nn
 
-from restore.models import NETWORKS, NORMS, WDSR, RestorationNetwork, build
+from restore.models import NETWORKS, NORMS, build
 from restore.models.fold import fold
 from restore.models.norm import Norm
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("network_class", [*NETWORKS.values(), partial(WDSR, kind="B")])
-def test_a_folded_network_computes_the_same(network_class: Callable[..., RestorationNetwork], norm: Norm) -> None:
-    network = network_class(features=8, norm=norm).double()
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_folded_network_computes_the_same(name: str, norm: Norm) -> None:
+    network = NETWORKS[name](features=8, norm=norm).double()
     for parameter in network.parameters():
         nn.init.uniform_(parameter, -0.5, 0.5)
     network(torch.rand(4, network.channels, 12, 12, dtype=torch.float64))  # moves the running statistics

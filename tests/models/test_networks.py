@@ -1,9 +1,7 @@
 """The networks against published parameter counts, their equations and other projects' outputs."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import pytest
 import torch
@@ -16,7 +14,8 @@ from restore.models import (
     MDSR,
     NETWORKS,
     NORMS,
-    WDSR,
+    WDSRA,
+    WDSRB,
     DnCNN,
     NetworkSpec,
     Norm,
@@ -71,7 +70,7 @@ def test_srresnet_has_the_parameters_of_its_layers() -> None:
 
 
 def test_wdsr_a_has_the_published_number_of_parameters() -> None:
-    assert parameters(WDSR()) == 1_190_100  # "WDSR Baseline" of its authors' code
+    assert parameters(WDSRA()) == 1_190_100  # "WDSR Baseline" of its authors' code
 
 
 def test_wdsr_b_has_the_parameters_of_its_layers() -> None:
@@ -82,16 +81,13 @@ def test_wdsr_b_has_the_parameters_of_its_layers() -> None:
     for expansion in (6, 9):
         wide = 32 * expansion
         block = convolution(32, wide, 1) + convolution(wide, 25, 1) + convolution(25, 32, 3)  # 0.8 of 32
-        assert parameters(WDSR(kind="B", expansion=expansion)) == outer + 16 * block
-    assert parameters(WDSR(kind="B")) == parameters(WDSR(kind="B", expansion=6))
+        assert parameters(WDSRB(expansion=expansion)) == outer + 16 * block
 
 
-@pytest.mark.parametrize("network", [EDSR, SRResNet, partial(WDSR, kind="A"), partial(WDSR, kind="B")])
+@pytest.mark.parametrize("network", [EDSR, SRResNet, WDSRA, WDSRB])
 @pytest.mark.parametrize("scale", [2, 3, 4, 8])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_super_resolution_enlarges_by_its_scale(
-    network: Callable[..., RestorationNetwork], scale: int, channels: int
-) -> None:
+def test_super_resolution_enlarges_by_its_scale(network: type, scale: int, channels: int) -> None:
     x = torch.rand(2, channels, 5, 7)
     assert network(channels=channels, scale=scale, blocks=1, features=4)(x).shape == (2, channels, 5 * scale, 7 * scale)
 
@@ -124,15 +120,17 @@ def test_edsr_scales_its_residuals() -> None:
     torch.testing.assert_close(tenth.body[0](x) - x, 0.1 * (full.body[0](x) - x))
 
 
-@pytest.mark.parametrize("network", [EDSR(blocks=1, features=4), WDSR(blocks=1, features=4)])
+@pytest.mark.parametrize(
+    "network", [EDSR(blocks=1, features=4), WDSRA(blocks=1, features=4), WDSRB(blocks=1, features=4)]
+)
 def test_the_mean_colour_is_taken_out_and_added_again(network: RestorationNetwork) -> None:
     mean = torch.tensor([0.4488, 0.4371, 0.4040]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
     torch.testing.assert_close(network(mean), mean.repeat(1, 1, 2, 2))
 
 
-@pytest.mark.parametrize("kind", ["A", "B"])
-def test_wdsr_computes_what_its_authors_wrote_on_pixels_up_to_255(kind: Literal["A", "B"]) -> None:
-    network = WDSR(features=6, blocks=2, scale=3, kind=kind, res_scale=0.5).double()
+@pytest.mark.parametrize("kind", [WDSRA, WDSRB])
+def test_wdsr_computes_what_its_authors_wrote_on_pixels_up_to_255(kind: type[WDSRA | WDSRB]) -> None:
+    network = kind(features=6, blocks=2, scale=3, res_scale=0.5).double()
     for parameter in network.parameters():
         torch.nn.init.uniform_(parameter, -1, 1)
     state = network.state_dict()
@@ -149,7 +147,7 @@ def test_wdsr_computes_what_its_authors_wrote_on_pixels_up_to_255(kind: Literal[
     x = convolve(x, "head")
     for block in range(2):
         residual = convolve(x, f"body.{block}.body.0.conv").relu()
-        for place in range(2, 4 if kind == "B" else 3):
+        for place in range(2, 4 if kind is WDSRB else 3):
             residual = convolve(residual, f"body.{block}.body.{place}.conv")
         x = x + 0.5 * residual
     expected = (F.pixel_shuffle(convolve(x, "tail"), 3) + skip) * 127.5 + mean
@@ -158,7 +156,7 @@ def test_wdsr_computes_what_its_authors_wrote_on_pixels_up_to_255(kind: Literal[
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_weight_norm_is_on_all_convolutions_of_wdsr_and_other_norms_behind_those_of_its_blocks(norm: Norm) -> None:
-    network = WDSR(features=4, blocks=2, kind="B", norm=norm)
+    network = WDSRB(features=4, blocks=2, norm=norm)
     convolutions = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d)]
     assert len(convolutions) == 2 * 3 + 3
     assert [is_parametrized(module) for module in convolutions] == [norm == "weight"] * 9
@@ -207,8 +205,8 @@ def test_a_specification_rebuilds_its_network(name: str) -> None:
     (NetworkSpec("DnCNN", {"channels": 2}), "channels must be 1"),
     (NetworkSpec("EDSR", {"scale": 5}), "scale must be 2, 3, 4 or 8"),
     (NetworkSpec("MDSR", {"scale": 8}), "scale must be one of scales, 2, 3, 4, not 8"),
-    (NetworkSpec("WDSR", {"kind": "C"}), "kind must be A or B, not 'C'"),
-    (NetworkSpec("WDSR", {"kind": "B", "low_rank": 0.01}), "features must be at least 1, not 0"),
+    (NetworkSpec("WDSRA", {"low_rank": 0.5}), "low_rank"),
+    (NetworkSpec("WDSRB", {"low_rank": 0.01}), "features must be at least 1, not 0"),
 ])  # fmt: skip
 def test_an_impossible_network_is_refused_by_name(spec: NetworkSpec, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):

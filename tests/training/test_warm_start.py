@@ -16,7 +16,7 @@ from restore.checkpoint import Weights, save_weights
 from restore.command import CONFIGS
 from restore.errors import UserError
 from restore.images.io import write_image
-from restore.models import EDSR, WDSR, DnCNN, RestorationNetwork
+from restore.models import EDSR, WDSRA, DnCNN, RestorationNetwork
 from restore.training.warm_start import start_from
 
 
@@ -43,7 +43,7 @@ def test_another_scale_starts_with_the_body_and_a_new_upsampler_and_says_so(
 
 
 def test_a_wdsr_of_another_scale_starts_with_the_body_and_a_new_tail_and_skip(tmp_path: Path) -> None:
-    small, large = (WDSR(features=4, blocks=2, scale=scale) for scale in (2, 4))
+    small, large = (WDSRA(features=4, blocks=2, scale=scale) for scale in (2, 4))
     save_weights(tmp_path / "x2.safetensors", Weights(small))
     start_from(large, tmp_path / "x2.safetensors")
     for name, tensor in large.state_dict().items():
