@@ -111,7 +111,7 @@ def test_the_shift_is_that_of_the_middle_layer_after_a_step_of_those_before_it()
 
 
 def test_the_landscape_of_a_bowl_is_as_smooth_as_it_is_curved() -> None:
-    def bowl(restored: Tensor, clean: Tensor) -> Tensor:
+    def bowl(restored: Tensor, _: Tensor) -> Tensor:
         return 0.5 * 7 * restored.square().sum()  # gradient 7 x: a step of a tenth of |x| is a tenth of the way down
 
     found = landscape(Constant(), images(), images(), bowl, [0.05, 0.1])
