@@ -49,7 +49,8 @@ def test_training_and_restoring_ask_nothing_of_a_network(tmp_path: Path, image_f
         "import restore\nfrom restore import convert, evaluate, export, infer, memory, train\n"
         "assert train.main(['--config', 'config.yaml', '--output', 'run']) == 0\n"
         f"images = {str(image_folder)!r}\n"
-        "assert infer.main(['--weights', 'w.safetensors', '--input', images, '--output', 'out', '--precision', 'fp32']) == 0\n"
+        "options = ['--output', 'out', '--precision', 'fp32']\n"
+        "assert infer.main(['--weights', 'w.safetensors', '--input', images, *options]) == 0\n"
     )
     done = watched(tmp_path, program)
     assert done.returncode == 0, done.stderr
