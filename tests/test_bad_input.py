@@ -234,6 +234,29 @@ def test_settings_beyond_all_measure_name_their_key(key: str, tmp_path: Path) ->
     assert key.rpartition(".")[2] in str(end)
 
 
+def aliases_of_aliases(levels: int) -> str:
+    """A few lines that stand for 9 ** levels entries."""
+    lines = ["a0: &a0 [" + ",".join("x" * 9) + "]"]
+    lines += [f"a{level}: &a{level} [" + ",".join([f"*a{level - 1}"] * 9) + "]" for level in range(1, levels)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (aliases_of_aliases(12), "its aliases make 4e+11 entries of it, more than 10000"),
+        ("a: " + "[" * 5000, "lists within lists without end"),
+        ("a: &a [*a]", "lists within lists without end"),
+    ],
+)
+def test_a_configuration_that_multiplies_is_refused_before_it_is_read(
+    tmp_path: Path, text: str, complaint: str
+) -> None:
+    (tmp_path / "bomb.yaml").write_text(text)
+    for args in (["--config", str(tmp_path / "bomb.yaml")], [f"--data={tmp_path}/bomb.yaml"]):
+        assert ending(train, *args) == f"error: {tmp_path}/bomb.yaml: {complaint}"
+
+
 EVIL = [
     ("data", "transforms", [{"class_path": "evil.Thing"}]),
     ("data", "transforms", [{"class_path": "albumentations.Lambda", "init_args": {"image": "evil.run"}}]),
