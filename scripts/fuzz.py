@@ -62,6 +62,11 @@ LEAVES: tuple[Any, ...] = (
     "\0", "os.system", "\N{SNOWMAN}", [], [1], [[]], {}, {"a": 1}, {"class_path": "os.system"},
 )  # fmt: skip
 
+KINDS = {
+    "restore": 0.22, "score": 0.08, "evaluate": 0.1, "weights": 0.13, "header": 0.14, "archive": 0.1, "log": 0.05,
+    "config": 0.05, "settings": 0.05, "checkpoint": 0.05, "train": 0.03,
+}  # fmt: skip
+
 
 class TooLong(BaseException):
     """A case ran longer than LONGEST_S."""
@@ -205,22 +210,7 @@ Case = tuple[str, Callable[[], int]]
 
 def make_case(corpus: Corpus, folder: Path, random: np.random.Generator) -> Case:
     """A command and the damaged file that it is given, as text for people and as a call."""
-    kind = random.choice(
-        [
-            "restore",
-            "score",
-            "evaluate",
-            "weights",
-            "header",
-            "archive",
-            "log",
-            "config",
-            "settings",
-            "checkpoint",
-            "train",
-        ],
-        p=[0.22, 0.08, 0.1, 0.13, 0.14, 0.1, 0.05, 0.05, 0.05, 0.05, 0.03],
-    )
+    kind = random.choice(list(KINDS), p=list(KINDS.values()))
     out = folder / "out"
     weights = corpus.weights[int(random.integers(len(corpus.weights)))]
     match kind:
