@@ -75,7 +75,7 @@ def load_weights(path: Path) -> Weights:
         weights = Weights(build(spec), dict(header["degradation"]), dict(header["training"]), list(header["results"]))
     except UserError:
         raise
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: its metadata do not describe a network ({error})") from error
     try:
         weights.network.load_state_dict(tensors, strict=True)

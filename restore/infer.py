@@ -15,6 +15,7 @@ from restore import command, running
 from restore.compat import load_any
 from restore.data.catalog import default_root
 from restore.folder import LOG_NAME, Summary, Writing, passed_over, plan, restore_folder
+from restore.images.header import MEGAPIXELS
 from restore.images.picture import FORMATS, JPEG_QUALITY
 from restore.inference import Runner
 from restore.page import ComparisonPage, Table
@@ -74,8 +75,7 @@ def _parser() -> command.ArgumentParser:
     parser.add_argument(
         "--max-megapixels",
         type=_positive,
-        default=Writing.max_megapixels,
-        help="refuse larger inputs before they are decoded (default: %(default)g)",
+        help=f"refuse larger inputs before they are decoded (default: RESTORE_MAX_MEGAPIXELS, or {MEGAPIXELS:g})",
     )
     parser.add_argument(
         "--workers",

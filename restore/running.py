@@ -5,6 +5,7 @@ from pathlib import Path
 
 from restore.checkpoint import Weights
 from restore.command import best_device, device
+from restore.data.catalog import NAMES
 from restore.data.degradation import from_description
 from restore.inference import (
     BACKENDS,
@@ -80,7 +81,15 @@ def runner(args: argparse.Namespace, path: Path, weights: Weights, root: Path) -
         precision=args.precision,
         device=args.device,
         degradation=degradation,
-        calibration=Calibration(weights.training.get("train", {}).get("set", "photos"), root, beside=path),
+        calibration=Calibration(_trained_on(weights), root, beside=path),
     )
     inner = Ensemble(engine) if args.ensemble else engine
     return tiled(network, args.tile, approximate=args.tile_approximate, runner=inner), engine.description
+
+
+def _trained_on(weights: Weights) -> str:
+    """The known data set that a weights file names; a folder is not looked for: the file may come from anywhere."""
+    match weights.training.get("train"):
+        case {"set": str(name)} if name in NAMES:
+            return name
+    return "photos"

@@ -37,6 +37,7 @@ EXAMPLES = """examples:
 EXTENSIONS = ["restore", "albumentations", "pytorch_lightning"]
 
 LARGEST = 2**31 - 1
+MOST_ENTRIES = 10_000  # of a configuration
 LARGEST_OF_NETWORK = 10_000  # layers or features
 
 
@@ -71,6 +72,7 @@ def main(argv: list[str] | None = None) -> int:
         args = ["--config", str(command.CONFIGS / "quickstart.yaml"), *args]
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     parser = build_parser()
+    _check_extent(args)
     try:
         settings = parser.parse_args(args)
         _check(settings, parser.get_defaults())
@@ -95,6 +97,31 @@ def main(argv: list[str] | None = None) -> int:
     if summary:
         _print_summary(summary, output)
     return 0
+
+
+def _check_extent(args: list[str]) -> None:
+    """Raises UserError where a configuration stands for more than anybody writes: aliases of aliases multiply."""
+    for name in (arg.partition("=")[2] if arg.startswith("--") else arg for arg in args):
+        if not name.endswith((".yaml", ".yml")):
+            continue
+        try:
+            root = yaml.compose(Path(name).read_text(), yaml.SafeLoader)
+            entries = _entries(root, {}) if root else 0
+        except RecursionError as error:
+            raise UserError(f"{name}: lists within lists without end") from error
+        except (OSError, ValueError, yaml.YAMLError):
+            continue  # the parser says what is wrong
+        if entries > MOST_ENTRIES:
+            raise UserError(f"{name}: its aliases make {entries:.0e} entries of it, more than {MOST_ENTRIES}")
+
+
+def _entries(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node of YAML has, each alias counted as what it stands for."""
+    if id(node) not in known:
+        children = [] if isinstance(node, yaml.ScalarNode) else node.value
+        pairs = (child if isinstance(child, tuple) else (child,) for child in children)
+        known[id(node)] = 1 + sum(_entries(child, known) for pair in pairs for child in pair)
+    return known[id(node)]
 
 
 def _check(settings: Namespace, defaults: Namespace) -> None:

@@ -180,10 +180,12 @@ def from_description(description: Mapping[str, Any]) -> Degradation | None:
     }
     if name not in kinds:
         return None
-    arguments = {key: tuple(v) if isinstance(v, list) else v for key, v in description.get("init_args", {}).items()}
+    stated = description.get("init_args", {})
+    if not isinstance(stated, dict):
+        raise UserError(f"degradation {name}: expected arguments by name, found {stated!r}")
     try:
-        return kinds[name](**arguments)
-    except TypeError as error:
+        return kinds[name](**{key: tuple(v) if isinstance(v, list) else v for key, v in stated.items()})
+    except (TypeError, ValueError) as error:
         raise UserError(f"degradation {name}: {error}") from error
 
 

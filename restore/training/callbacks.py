@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import Checkpoint, RichProgressBar
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint, RichProgressBar
 from torch import Tensor
 
 from restore.data.pairs import ImagePair
@@ -45,6 +45,26 @@ class ProgressBar(RichProgressBar):
 
     def _get_train_description(self, current_epoch: int) -> str:
         return f"Epoch {current_epoch}".ljust(len(self.validation_description))
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the state with the highest validation PSNR at `path`.
+
+    Of a checkpoint that training resumes from, the score is believed where `path` is there, and no path at all:
+    Lightning would load, and delete recursively, whatever files it names.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path.parent, path.stem, monitor="val/psnr", mode="max", enable_version_counter=False)
+        assert self.dirpath is not None
+        self._path = Path(self.dirpath, path.name)  # with links resolved
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        score = state_dict["best_model_score"]
+        if score is not None and self._path.exists():
+            self.best_model_path = self.kth_best_model_path = str(self._path)
+            self.best_model_score = self.kth_value = score
+            self.best_k_models = {self.best_model_path: score}
 
 
 class DivergenceGuard(Callback):

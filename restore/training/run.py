@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateMonitor
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
@@ -25,7 +25,14 @@ from restore.images.io import write_atomically
 from restore.inference import tiled
 from restore.models import RestorationNetwork
 from restore.provenance import provenance
-from restore.training.callbacks import DivergenceGuard, LastCheckpoint, ProgressBar, SampleSheet, Throughput
+from restore.training.callbacks import (
+    BestCheckpoint,
+    DivergenceGuard,
+    LastCheckpoint,
+    ProgressBar,
+    SampleSheet,
+    Throughput,
+)
 from restore.training.datamodule import PatchData
 from restore.training.memory_log import MemoryLog
 from restore.training.module import Optimization, RestorationModule
@@ -83,7 +90,7 @@ def fit(
     if config:
         rank_zero_only(write_atomically)(output / "config.yaml", config)
 
-    best = ModelCheckpoint(last.parent, "best", monitor="val/psnr", mode="max", enable_version_counter=False)
+    best = BestCheckpoint(last.parent / "best.ckpt")
     throughput = Throughput()
     callbacks = [
         *([EMAWeightAveraging(decay=optim.ema_decay)] if optim.ema_decay else []),

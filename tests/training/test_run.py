@@ -26,6 +26,7 @@ from restore.images.io import read_image, write_image
 from restore.inference import tiling
 from restore.models import EDSR, DnCNN
 from restore.training import Optimization, PatchData, fit
+from restore.training.callbacks import BestCheckpoint
 
 TINY = partial(DnCNN, depth=3, features=4)
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
@@ -143,6 +144,35 @@ def test_a_killed_and_resumed_run_ends_with_the_weights_of_an_undisturbed_one(
             assert all(torch.equal(states[0][key][name], states[1][key][name]) for name in states[0][key])
     weights = [load_file(photographs / name / "weights.safetensors") for name in ("undisturbed", "killed")]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_a_run_that_was_moved_goes_on_with_its_best_weights(photographs: Path) -> None:
+    optim = Optimization(lr=1e-9, schedule="constant")  # nothing is learnt; later scores differ in digits at most
+    fit(TINY(), data(photographs), optim, photographs / "run", trainer={**QUIET, "max_steps": 5})
+    last = photographs / "moved/checkpoints/last.ckpt"
+    (photographs / "run").rename(photographs / "moved")
+    state = torch.load(last, weights_only=True)
+    (key,) = (key for key in state["callbacks"] if key.startswith("BestCheckpoint"))
+    state["callbacks"][key]["best_model_score"] = torch.tensor(99.0)  # never reached again
+    torch.save(state, last)
+    trainer = {**QUIET, "max_steps": 10}
+    summary = fit(TINY(), data(photographs), optim, photographs / "moved", trainer=trainer, resume="auto")
+    assert (summary["weights"], summary["best_step"], summary["steps"]) == ("best", 5, 10)
+
+
+def test_a_checkpoint_cannot_name_files_to_load_or_delete(tmp_path: Path) -> None:
+    best = BestCheckpoint(tmp_path / "checkpoints" / "best.ckpt")
+    foreign, score = str(tmp_path / "checkpoints/../precious"), torch.tensor(30.0)
+    state = {"dirpath": best.dirpath, "best_model_score": score, "kth_value": score, "best_k_models": {foreign: score}}
+    state |= dict.fromkeys(("best_model_path", "kth_best_model_path", "last_model_path"), foreign)
+    best.load_state_dict(state)
+    assert (best.best_model_path, best.best_model_score) == ("", None)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/best.ckpt").touch()
+    best.load_state_dict(state)
+    own = str(tmp_path / "checkpoints/best.ckpt")
+    assert (best.best_model_path, best.best_model_score) == (own, score)
+    assert foreign not in str(best.state_dict())
 
 
 def test_averaged_weights_average_running_statistics_too(photographs: Path) -> None:
