@@ -3,9 +3,12 @@
 import argparse
 from pathlib import Path
 
+import torch
+
 from restore.checkpoint import Weights
 from restore.command import best_device, device
 from restore.data.degradation import from_description
+from restore.hardware import keep_pages
 from restore.inference import (
     BACKENDS,
     PRECISIONS,
@@ -70,6 +73,8 @@ def runner(args: argparse.Namespace, path: Path, weights: Weights, root: Path) -
     Raises:
         UserError: it cannot be run so here, or tiles are asked for and the network cannot be tiled exactly.
     """
+    if torch.device(args.device).type == "cpu":
+        keep_pages()
     network = weights.network
     degradation = from_description(weights.degradation)
     if degradation and degradation.scale != network.scale:  # of a network with several scales, trained for another
