@@ -85,10 +85,11 @@ def quantised(
     path = _place(network, degradation, calibration)
     kept = _read(path) if path else None
     if kept is None:
-        exact = engine(convert(network), "fp32")
         patches = list(_patches(network.channels, degradation, calibration))
         equalise(network, patches)
-        model = _quantise(convert(network), [patch.numpy() for patch in patches])
+        plain = convert(network)  # not before: a model shares its weights with the network
+        exact = engine(plain, "fp32")
+        model = _quantise(plain, [patch.numpy() for patch in patches])
         candidates: list[Floating] = ["fp32", "bf16"] if bf16 else ["fp32"]
         changes = {rest: psnr_change(engine(model, rest), exact, degradation, MEASURED_SIZE) for rest in candidates}
         if path:

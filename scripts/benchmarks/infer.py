@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", help="HEIGHTxWIDTH of the degraded image; default: that of BSD68, DIV2K at x4")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seconds", type=float, default=10, help="of measuring each variant")
+    parser.add_argument("--rounds", type=int, default=5, help="in which variants take turns; 1 is enough for memory")
     parser.add_argument("--root", type=Path, default=default_root(), help="where known data sets lie, for int8")
     parser.add_argument("--tile", type=tile, default=0, help="of ours, as of restore.infer; default: the whole image")
     parser.add_argument("--only", nargs="+", help="variants beside the reference; default: all that run here")
@@ -73,7 +74,7 @@ def _compare(args: argparse.Namespace, path: Path) -> None:
     variants: dict[str, tuple[Any, ...]] = {"reference": (reference, path, args.device, size)}
     for name, choice in named.items():
         variants[name] = (ours, path, *choice, args.device, args.root, size, args.tile)
-    found = take_turns(variants, args.seconds)
+    found = take_turns(variants, args.seconds, args.rounds)
     operations = _flops(network, size)
     table = []
     for name, measured in found.items():
