@@ -26,8 +26,8 @@ Precision = Literal["auto", "fp32", "bf16", "int8"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
-# That bf16 may cost on photographs where nobody asked for it, so that it costs at most 0.02 dB elsewhere: of DnCNN-17 it
-# took 0.003 dB on them and 0.010 dB on images of BSD68.
+# That bf16 may cost on photographs where nobody asked for it, to stay below 0.02 dB elsewhere: DnCNN-17 lost 0.003 dB
+# on them and 0.010 dB on images of BSD68.
 LARGEST_LOSS_DB = 0.006
 TRIAL_SIZE = 96  # of the degraded photographs on which that is tried
 
