@@ -3,10 +3,13 @@
 import argparse
 from pathlib import Path
 
+import torch
+
 from restore.checkpoint import Weights
 from restore.command import best_device, device
 from restore.data.catalog import NAMES
 from restore.data.degradation import from_description
+from restore.hardware import keep_pages
 from restore.inference import (
     BACKENDS,
     PRECISIONS,
@@ -30,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser, precision: Precision) -> None
         "--precision",
         choices=PRECISIONS,
         default=precision,
-        help="auto: bf16 where it is faster and costs at most 0.02 dB; int8 is made once, takes a minute and says what "
+        help="auto: bf16 where it is faster and costs next to nothing; int8 is made once, takes a minute and says what "
         "it costs (default: %(default)s)",
     )
     parser.add_argument(
@@ -71,6 +74,8 @@ def runner(args: argparse.Namespace, path: Path, weights: Weights, root: Path) -
     Raises:
         UserError: it cannot be run so here, or tiles are asked for and the network cannot be tiled exactly.
     """
+    if torch.device(args.device).type == "cpu":
+        keep_pages()
     network = weights.network
     degradation = from_description(weights.degradation)
     if degradation and degradation.scale != network.scale:  # of a network with several scales, trained for another

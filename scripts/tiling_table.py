@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from restore.command import tile as parse_tile
 from restore.data.catalog import default_root, find_images
 from restore.images.color import with_channels
 from restore.images.io import Image, read_image, to_uint8
@@ -27,6 +26,7 @@ from restore.inference import restore_image, restore_tensor, tiled
 from restore.inference.receptive_field import receptive_field
 from restore.models import EDSR, DnCNN, RestorationNetwork, SRResNet
 from restore.report import print_table
+from restore.running import tile as parse_tile
 
 MIB = 2**20
 CASES = {  # name: network, width and height, tiles

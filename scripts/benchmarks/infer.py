@@ -21,12 +21,13 @@ from benchmarks.turns import take_turns
 from restore.checkpoint import Weights, load_weights, save_weights
 from restore.data.catalog import default_root
 from restore.data.degradation import from_description
-from restore.hardware import gains_from_bf16
-from restore.inference import Backend, Calibration, Engine, Precision, accelerate
+from restore.hardware import gains_from_bf16, keep_pages
+from restore.inference import Backend, Calibration, Engine, Precision, Runner, Tile, accelerate, tiled
 from restore.inference.fidelity import psnr_change
 from restore.models import EDSR, DnCNN, RestorationNetwork, SRResNet
 from restore.provenance import provenance
 from restore.report import print_table
+from restore.running import tile
 
 NETWORKS: dict[str, tuple[Callable[[], RestorationNetwork], str]] = {
     "DnCNN": (DnCNN, "321x481"),
@@ -41,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", help="HEIGHTxWIDTH of the degraded image; default: that of BSD68, DIV2K at x4")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seconds", type=float, default=10, help="of measuring each variant")
+    parser.add_argument("--rounds", type=int, default=5, help="in which variants take turns; 1 is enough for memory")
     parser.add_argument("--root", type=Path, default=default_root(), help="where known data sets lie, for int8")
+    parser.add_argument("--tile", type=tile, default=0, help="of ours, as of restore.infer; default: the whole image")
     parser.add_argument("--only", nargs="+", help="variants beside the reference; default: all that run here")
     parser.add_argument("--json", type=Path)
 
@@ -70,8 +73,8 @@ def _compare(args: argparse.Namespace, path: Path) -> None:
         peaks["bf16"] = peak_rate(device, torch.bfloat16)
     variants: dict[str, tuple[Any, ...]] = {"reference": (reference, path, args.device, size)}
     for name, choice in named.items():
-        variants[name] = (ours, path, *choice, args.device, args.root, size)
-    found = take_turns(variants, args.seconds)
+        variants[name] = (ours, path, *choice, args.device, args.root, size, args.tile)
+    found = take_turns(variants, args.seconds, args.rounds)
     operations = _flops(network, size)
     table = []
     for name, measured in found.items():
@@ -86,6 +89,7 @@ def _compare(args: argparse.Namespace, path: Path) -> None:
             "x reference": f"{ratio:.2f} ({low:.2f} to {high:.2f})",
             "PSNR, dB": f"{loss[name].db:+.3f}" if name in loss else "",
             "peak RSS MiB": f"{measured.peak_rss_mib:.0f}",
+            "for the image": f"{measured.work_mib:.0f} ({measured.work_mib / found['reference'].work_mib:.2f})",
             **({"peak GPU MiB": f"{measured.peak_cuda_mib:.0f}"} if device.type == "cuda" else {}),
         })  # fmt: skip
     rates = ", ".join(f"{rate / 1e9:.0f} GFLOP/s {name}" for name, rate in peaks.items())
@@ -127,7 +131,7 @@ def _engine(path: Path, backend: Backend, precision: Precision, device: str, roo
     )
 
 
-def _image(network: RestorationNetwork | Engine, size: tuple[int, int]) -> torch.Tensor:
+def _image(network: Runner, size: tuple[int, int]) -> torch.Tensor:
     return torch.rand(1, network.channels, *size, generator=torch.Generator().manual_seed(0)).to(network.device)
 
 
@@ -151,12 +155,14 @@ def reference(path: Path, device: str, size: tuple[int, int]) -> Callable[[], No
 
 
 def ours(
-    path: Path, backend: Backend, precision: Precision, device: str, root: Path, size: tuple[int, int]
+    path: Path, backend: Backend, precision: Precision, device: str, root: Path, size: tuple[int, int], tile: Tile
 ) -> Callable[[], None]:
     """The same by one of our engines."""
-    engine = _engine(path, backend, precision, device, root)
-    image = _image(engine, size)
-    return lambda: _discard(engine(image))
+    if device == "cpu":
+        keep_pages()  # as the commands do
+    runner = tiled(load_weights(path).network, tile, runner=_engine(path, backend, precision, device, root))
+    image = _image(runner, size)
+    return lambda: _discard(runner(image))
 
 
 def _discard(_: torch.Tensor) -> None:

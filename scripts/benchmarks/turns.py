@@ -1,5 +1,6 @@
 """Variants in processes of their own, of which one works at a time: compared within a round, whatever else goes on."""
 
+import ctypes
 import multiprocessing
 import resource
 import statistics
@@ -12,6 +13,8 @@ from typing import Any
 
 import torch
 
+from restore.hardware import keeps_pages
+
 Work = Callable[[], None]
 
 
@@ -22,11 +25,13 @@ class Measured:
     Attributes:
         seconds: of one piece of work, by round.
         peak_rss_mib: of its process.
+        work_mib: how much of that the work took beyond what was resident before it.
         peak_cuda_mib: allocated on the GPU; 0 without one.
     """
 
     seconds: list[float] = field(default_factory=list)
     peak_rss_mib: float = 0.0
+    work_mib: float = 0.0
     peak_cuda_mib: float = 0.0
 
     @property
@@ -62,13 +67,14 @@ def take_turns(variants: Mapping[str, tuple[Any, ...]], seconds: float, rounds: 
             found[name].seconds.append(pipe.recv())
     for name, (process, pipe) in workers.items():
         pipe.send(None)
-        found[name].peak_rss_mib, found[name].peak_cuda_mib = pipe.recv()
+        found[name].peak_rss_mib, found[name].work_mib, found[name].peak_cuda_mib = pipe.recv()
         process.join()
     return found
 
 
 def _worker(pipe: Connection, prepare: Callable[..., Work], arguments: tuple[Any, ...]) -> None:
     work = prepare(*arguments)
+    before = _forget_peak()
     for _ in range(2):
         work()
     _wait()
@@ -81,7 +87,18 @@ def _worker(pipe: Connection, prepare: Callable[..., Work], arguments: tuple[Any
             done += 1
         pipe.send((time.perf_counter() - start) / done)
     cuda = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0.0
-    pipe.send((_peak_rss_mib(), cuda))
+    peak = _peak_rss_mib()
+    pipe.send((peak, peak - before, cuda))
+
+
+def _forget_peak() -> float:
+    """MiB resident now, with freed pages given back; what the process took at its peak so far is forgotten."""
+    if keeps_pages():
+        ctypes.CDLL(None).malloc_trim(0)
+    reset = Path("/proc/self/clear_refs")
+    if reset.exists():
+        reset.write_text("5")
+    return _peak_rss_mib()
 
 
 def _peak_rss_mib() -> float:

@@ -14,7 +14,7 @@ from restore.data.degradation import Degradation, DnCNN3Mixture, GaussianNoise, 
 from restore.errors import UserError
 from restore.images.io import write_image
 from restore.inference import Calibration, accelerate, backends, int8, restore_tensor
-from restore.inference.fidelity import psnr_change
+from restore.inference.fidelity import Change, psnr_change
 from restore.models import EDSR, WDSRB, DnCNN, RestorationNetwork, SRResNet
 
 needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="the extra is not installed")
@@ -89,6 +89,15 @@ def test_bf16_is_chosen_where_it_is_harmless_and_refused_where_it_costs_quality(
 
     monkeypatch.setattr(backends, "gains_from_bf16", lambda _: False)
     assert accelerate(offset(1.0), backend="torch").description == "torch, fp32"
+
+
+@pytest.mark.parametrize(("measured", "taken"), [(-0.005, "bf16"), (-0.01, "fp32"), (0.3, "bf16")])
+def test_bf16_must_cost_less_on_photographs_than_the_0_02_db_that_it_may_cost_elsewhere(
+    measured: float, taken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backends, "gains_from_bf16", lambda _: True)
+    monkeypatch.setattr(backends, "psnr_change", lambda *_: Change(measured, 4, 30.0))
+    assert accelerate(offset(1.0), backend="torch").description.startswith(f"torch, {taken} (")
 
 
 def test_the_change_of_psnr_is_that_of_the_arithmetic() -> None:

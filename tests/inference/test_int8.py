@@ -1,0 +1,83 @@
+"""8-bit arithmetic against a second implementation of it, and what decides on the precision of the rest."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from restore.data.degradation import GaussianNoise
+from restore.inference import Calibration, int8
+from restore.inference.fidelity import Change
+from restore.models import DnCNN
+
+pytest.importorskip("openvino")
+pytest.importorskip("nncf")
+
+
+def denoiser() -> DnCNN:
+    network = DnCNN(depth=5, features=16, norm="none", bias=True).eval()
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+        if parameter.ndim == 1:
+            nn.init.normal_(parameter, std=0.1)
+    return network
+
+
+def in_8_bits(network: DnCNN, patches: list[Tensor], degraded: Tensor) -> Tensor:
+    """The inner convolutions on rounded inputs (256 steps from 0 to the patches' largest) with rounded weights."""
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    exact, rounded = torch.cat(patches), degraded
+    for number, layer in enumerate(layers):
+        weight = layer.weight
+        if 0 < number < len(layers) - 1:
+            step = weight.abs().amax((1, 2, 3), keepdim=True) / 127
+            weight = (weight / step).round() * step
+            step = exact.max() / 255
+            rounded = (rounded / step).round().clamp(0, 255) * step
+        rounded = F.conv2d(rounded, weight, layer.bias, padding=1)
+        exact = layer(exact)
+        if number < len(layers) - 1:
+            rounded, exact = rounded.relu(), exact.relu()
+    return degraded - rounded
+
+
+def test_a_quantised_network_computes_with_8_bits_and_loses_nothing_else() -> None:
+    from restore.inference.openvino_runner import OpenVinoRunner, convert
+
+    network = denoiser()
+    patches = [torch.rand(1, 1, 24, 24) for _ in range(8)]
+    model = int8._quantise(convert(network), [patch.numpy() for patch in patches])
+    degraded = torch.rand(1, 1, 40, 30)
+    restored = OpenVinoRunner(model, 1, 1, "fp32", "")(degraded)
+    expected = in_8_bits(network, patches, degraded)
+    lost = (expected - network(degraded)).square().mean()
+    assert (restored - expected).square().mean() < lost / 10  # a tie rounds here up, there down
+    assert lost > 0
+
+
+@pytest.mark.parametrize(
+    ("fp32", "bf16", "taken"), [(-0.02, -0.021, "bf16"), (-0.02, -0.2, "fp32"), (-0.2, -0.02, "bf16")]
+)
+def test_what_is_not_quantised_runs_in_bf16_only_where_that_costs_next_to_nothing(
+    fp32: float, bf16: float, taken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = iter([fp32, bf16])
+    monkeypatch.setattr(int8, "PATCHES", 2)
+    monkeypatch.setattr(int8, "psnr_change", lambda *_: Change(next(measured), 4, 30.0))
+    calibration = Calibration(beside=tmp_path / "w.safetensors")
+
+    def description(may_use_bf16: bool) -> str:
+        return int8.quantised(denoiser_of_seed(), GaussianNoise(), calibration, bf16=may_use_bf16).description
+
+    db = {"fp32": fp32, "bf16": bf16}
+    expected = f"OpenVINO, int8 with {taken} ends (PSNR {db[taken]:+.3f} dB on 4 photographs against fp32)"
+    assert description(True) == expected
+    assert description(True) == expected  # read
+    assert description(False).startswith("OpenVINO, int8 with fp32 ends")
+
+
+def denoiser_of_seed() -> DnCNN:
+    torch.manual_seed(0)
+    return denoiser()
