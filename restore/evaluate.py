@@ -72,8 +72,9 @@ def main(argv: list[str] | None = None) -> int:
     running.add_arguments(parser, precision="fp32")
     args = parser.parse_args(argv)
     if args.all_bundled:
-        if args.weights or args.model or args.data or args.restored or args.reference:
-            parser.error("--all-bundled names its models and test sets itself")
+        others = "weights", "model", "data", "restored", "reference", "json", "csv", "sheet", "report"
+        if given := [name for name in others if getattr(args, name)]:
+            parser.error(f"--all-bundled goes without --{given[0]}")
         return _measure_bundled(args)
 
     panels: list[list[Panel]] = []

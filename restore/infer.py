@@ -5,7 +5,7 @@ import hashlib
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +46,19 @@ and unknown levels, and dncnn-color-blind where neither is in the package. --ups
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     sheets = [args.compare] if args.compare else []
-    jobs = plan(args.input, args.output, args.format, sheets)
+
+    def jobs() -> list[Job]:
+        return plan(args.input, args.output, args.format, sheets)
+
     name, weights = _weights(args, jobs)
     runner, engine, settings = _runner(args, weights)
     page = ComparisonPage()
     show = page.add if args.report else None
     writing = Writing(args.quality, args.max_megapixels, args.workers, args.compare, show)
     origin = {"engine": engine, **provenance(torch.device(args.device))}
-    summary = restore_folder(runner, jobs, args.output, settings, writing, args.overwrite, origin)
+    summary = restore_folder(runner, jobs(), args.output, settings, writing, args.overwrite, origin)
     _print(summary, args.output)
-    print(f"{name}, run by {engine}")
+    print(f"{name}: network run by {engine}")
     if others := passed_over(args.input, [args.output, *sheets]):
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common())
         print(f"note: files passed over, no images by their suffix: {kinds}")
@@ -112,7 +115,7 @@ def _parser() -> command.ArgumentParser:
     return parser
 
 
-def _weights(args: argparse.Namespace, jobs: Sequence[Job]) -> tuple[str, Path]:
+def _weights(args: argparse.Namespace, jobs: Callable[[], list[Job]]) -> tuple[str, Path]:
     """The weights file that is asked for, or that of the bundled model for the task and the images, and its name."""
     if args.weights:
         return str(args.weights), args.weights
@@ -122,7 +125,7 @@ def _weights(args: argparse.Namespace, jobs: Sequence[Job]) -> tuple[str, Path]:
         model = bundled.upscaler(args.upscale)
     else:
         sigma = None if args.denoise == ANY_SIGMA else args.denoise
-        model = bundled.denoiser(sigma, colour=any(is_in_colour(job.source) for job in jobs))
+        model = bundled.denoiser(sigma, colour=any(is_in_colour(job.source) for job in jobs()))
     return model.name, model.weights
 
 

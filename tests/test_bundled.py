@@ -198,7 +198,7 @@ def test_one_line_restores_one_photograph(
     paths = ["--input", str(tmp_path / "photo.png"), "--output", str(tmp_path / "out"), "--backend", "torch"]
     assert infer.main([*task.split(), *paths]) == 0
     assert read_image(tmp_path / "out/photo.png").shape == (*size, channels)
-    assert f"{name}, run by torch" in capsys.readouterr().out
+    assert f"{name}: network run by torch" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("small_models")
@@ -239,6 +239,8 @@ def test_the_table_in_a_file_is_made_anew(tmp_path: Path, run: Path, model: bund
     (line,) = (line for line in lines if line.startswith("| `dncnn-gray-25` | CPU | photos | `denoise-gray` "))
     assert f"| **{row.psnr:.2f}** |" in line
 
+    with pytest.raises(UserError, match="--all-bundled goes without --csv"):
+        evaluate.main(["--all-bundled", "--csv", "x.csv"])
     page.write_text("# Title\n")
     with pytest.raises(UserError, match="expected the lines"):
         evaluate.main(["--all-bundled", str(page)])

@@ -11,8 +11,8 @@ from restore.images.io import write_atomically
 
 MARKERS = "<!-- bundled models: begin -->", "<!-- bundled models: end -->"
 LICENCE = {
-    "BSDS500": "BSDS500 is for non-commercial research and education",
-    "Train400": "Train400 are crops of BSDS500, which is for non-commercial research and education",
+    "BSDS500": "BSDS500 is for research use",
+    "Train400": "Train400 is made of BSDS500, which is for research use",
 }
 
 
