@@ -1,6 +1,8 @@
 """Bundled models: what is in the package, how it gets there, and which one serves a task."""
 
 import json
+import re
+import runpy
 import subprocess
 import sys
 from dataclasses import replace
@@ -244,6 +246,21 @@ def test_the_table_in_a_file_is_made_anew(tmp_path: Path, run: Path, model: bund
     page.write_text("# Title\n")
     with pytest.raises(UserError, match="expected the lines"):
         evaluate.main(["--all-bundled", str(page)])
+
+
+def test_the_page_shows_every_model_there_with_its_share_of_the_papers_patches(
+    run: Path, model: bundled.BundledModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    making.make(run, model, Path(), tmp_path)
+    page = tmp_path / "models.md"
+    monkeypatch.setattr(sys, "argv", ["models_page.py", "--page", str(page), "--folder", str(tmp_path)])
+    assert runpy.run_path(str(ROOT / "scripts/models_page.py"))["main"]() == 0
+    text = page.read_text()
+    assert "| `dncnn-gray-25` | 8 | 10,240,000 | 0.00% |" in text  # 4 steps of 2; 50 epochs of 1600 steps of 128
+    assert len(re.findall("^## dncnn", text, re.MULTILINE)) == 1
+    shown = re.findall(r"!\[.*\]\((.*)\)", text)
+    assert [Path(path).name for path in shown] == ["steps.png", "minutes.png", "dncnn-gray-25.jpg"]
+    assert all(read_image(tmp_path / path).shape[1] > 256 for path in shown)
 
 
 @pytest.mark.usefixtures("small_models")
