@@ -24,6 +24,7 @@ MAY_USE: dict[str, set[str]] = {
     "portable": FOUNDATION,
     "inference": FOUNDATION | {"hardware"},
     "benchmark": FOUNDATION | {"inference"},
+    "bundled": FOUNDATION | {"checkpoint", "inference", "benchmark"},
     "report": FOUNDATION,
     "page": {"images"},
     "profiling": FOUNDATION,

@@ -27,6 +27,7 @@ from restore.images.io import IMAGE_SUFFIXES, Image, Pixels, to_uint8, write_ato
 
 PICTURE_SUFFIXES = IMAGE_SUFFIXES | {".gif"}  # what folders are searched for: a GIF is refused aloud, not passed over
 
+GRAY_MODES = ("1", "L", "LA", "La")  # of Pillow, 8 bits and less
 JPEG_QUALITY = 95
 
 
@@ -87,6 +88,13 @@ def picture_size(path: Path, max_megapixels: float | None = None) -> tuple[int, 
         return file.height, file.width
 
 
+def is_in_colour(path: Path) -> bool:
+    """Whether `read_picture` gives an image three channels, told by its header; False where that cannot be read."""
+    with suppress(Exception), Pillow.open(path, formats=READABLE) as file:
+        return file.mode not in GRAY_MODES and not file.mode.startswith("I")
+    return False
+
+
 def read_picture(path: Path) -> Picture:
     """Decode an image upright, as `picture_size` has found it fit.
 
@@ -119,7 +127,7 @@ def _decode_8(path: Path, file: ImageFile) -> Picture:
     if image.mode in ("I", "F"):
         kind = "32-bit integers" if image.mode == "I" else "floating-point numbers"
         raise UserError(f"{path}: expected 8 or 16 bits per channel, found {kind}")
-    gray = image.mode in ("1", "L", "LA", "La")
+    gray = image.mode in GRAY_MODES
     transparent = image.has_transparency_data
     mode = ("L" if gray else "RGB") + ("A" if transparent else "")
     values: Image = np.asarray(image if image.mode == mode else image.convert(mode))
