@@ -23,7 +23,6 @@ LOG = logging.getLogger(__name__)
 
 WARM_UP = 100  # losses before one can be a spike
 MEMORY = 0.01  # weight of a new loss in the running mean
-NAMED = 8  # images of a batch that are named
 
 
 @dataclass(frozen=True)
@@ -60,10 +59,15 @@ class BadSteps(Callback):
         faults: what to do.
         checkpoint: the one that the run saves last.
         every_n_steps: between the states to roll back to; as often as checkpoints are saved.
-        describe: names the batch of a step, e.g. by its seed and images.
+        describe: names the batch of a step over a number of ranks, e.g. by its seed and images.
+
+    Attributes:
+        counts: spikes, steps skipped and steps rolled back so far.
     """
 
-    def __init__(self, faults: Faults, checkpoint: Path, every_n_steps: int, describe: Callable[[int], str]) -> None:
+    def __init__(
+        self, faults: Faults, checkpoint: Path, every_n_steps: int, describe: Callable[[int, int], str]
+    ) -> None:
         self._faults = faults
         self._checkpoint = checkpoint
         self._every_n_steps = every_n_steps
@@ -72,7 +76,6 @@ class BadSteps(Callback):
         self._good: dict[str, Any] | None = None  # to roll back to
         self._buffers: list[Tensor] = []
         self._undo = False
-        self._reported = 0  # spikes
         self.counts = {"spikes": 0, "skipped": 0, "rolled_back": 0}
         self._state: dict[str, Tensor] = {}
 
@@ -82,7 +85,6 @@ class BadSteps(Callback):
         self._state = {
             name: torch.tensor(value, dtype=torch.float32, device=pl_module.device) for name, value in fresh.items()
         }
-        self._reported = int(self._state["spikes"])
         if self._faults.on_bad_step == "rollback" and self._good is None:
             self._good = _copy(trainer, pl_module)
 
@@ -107,11 +109,11 @@ class BadSteps(Callback):
             state["mean"] = torch.where(finite, mean + weight * (torch.minimum(loss, ceiling) - mean), mean)
             state["seen"] = seen + finite
 
-    def on_before_optimizer_step(
-        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
-    ) -> None:
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         if getattr(trainer.precision_plugin, "scaler", None) is None:  # which skips what overflows in float16 itself
             norm = get_total_norm([p.grad for p in pl_module.parameters() if p.grad is not None])
+            if trainer.world_size > 1:  # of a sharded network, each has a part
+                norm = trainer.strategy.reduce(norm, reduce_op="mean")  # type: ignore[assignment]
             first = torch.where(norm.isfinite(), math.inf, float(_batch_number(trainer)))
             self._state["bad_gradient"] = torch.minimum(self._state["bad_gradient"], first)
         if self._look_first:
@@ -119,18 +121,12 @@ class BadSteps(Callback):
 
     def _judge(self, trainer: Trainer, module: LightningModule) -> None:
         """Before a step is taken: drop its gradients where it is bad."""
-        what = self._first_bad(trainer)
-        spikes = int(self._state["spikes"])
-        if what is None and spikes > self._reported:
-            what = f"the loss is more than {self._faults.spike:g} times its mean at step {self._state['spike']:.0f}"
-            self.counts["spikes"] += 1
-        self._reported = spikes
+        what = self._not_finite(trainer) or self._spike(trainer)
         if what is None:
             return
-        step = _batch_number(trainer)
         if self.counts["skipped"] + self.counts["rolled_back"] == self._faults.most:
             raise UserError(
-                f"{what} ({self._describe(step)}), after {self._faults.most} bad steps before (faults.most); "
+                f"{what}, after {self._faults.most} bad steps before (faults.most); "
                 f"{last_good(self._checkpoint.parent)}; lower optim.lr"
             )
         for parameter in module.parameters():
@@ -141,8 +137,7 @@ class BadSteps(Callback):
             self._state[name].fill_(math.inf)
         self._undo = self._faults.on_bad_step == "rollback"
         self.counts["rolled_back" if self._undo else "skipped"] += 1
-        done = "rolled back" if self._undo else "skipped"
-        rank_zero_only(LOG.warning)(f"{what} ({self._describe(step)}): {done}")
+        rank_zero_only(LOG.warning)(f"{what}: {'rolled back' if self._undo else 'skipped'}")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -174,21 +169,56 @@ class BadSteps(Callback):
         """After steps were taken: report spikes, and stop at what is not finite."""
         if self._look_first or not self._state:
             return
-        if (spikes := int(self._state["spikes"])) > self._reported:
-            step = int(self._state["spike"])
-            rank_zero_only(LOG.warning)(
-                f"the loss is more than {self._faults.spike:g} times its mean at step {step} ({self._describe(step)})"
-            )
-            self.counts["spikes"], self._reported = spikes, spikes
-        if what := self._first_bad(trainer):
+        if spike := self._spike(trainer):
+            rank_zero_only(LOG.warning)(spike)
+        if what := self._not_finite(trainer):
             raise UserError(f"{what}; {last_good(self._checkpoint.parent)}; lower optim.lr")
 
-    def _first_bad(self, trainer: Trainer) -> str | None:
-        """What is not finite first, said in words."""
+    def _not_finite(self, trainer: Trainer) -> str | None:
+        """What was not finite first."""
         loss, gradient = torch.stack([self._state["bad_loss"], self._state["bad_gradient"]]).tolist()
         if math.isinf(step := min(loss, gradient)):
             return None
+        return self._words(f"the {'loss' if loss <= gradient else 'gradient'} is not finite", int(step), trainer)
+
+    def _spike(self, trainer: Trainer) -> str | None:
+        """The last spike that was not reported yet."""
+        spikes, step = torch.stack([self._state["spikes"], self._state["spike"]]).tolist()
+        if spikes == self.counts["spikes"]:
+            return None
+        self.counts["spikes"] = int(spikes)
+        return self._words(f"the loss is more than {self._faults.spike:g} times its mean", int(step), trainer)
+
+    def _words(self, what: str, step: int, trainer: Trainer) -> str:
         lr = trainer.optimizers[0].param_groups[0]["lr"]
-        name = "loss" if loss <= gradient else "gradient"
-        where = f"learning rate {lr:g}" if self._look_first else f"learning rate {lr:g}, {self._describe(int(step))}"
-        return f"the {name} is not finite at step {step:.0f} ({where})"
+        return f"{what} at step {step} (learning rate {lr:g}; {self._describe(step, trainer.world_size)})"
+
+
+def _batch_number(trainer: Trainer) -> int:
+    return trainer.fit_loop.epoch_loop.total_batch_idx
+
+
+def _average(trainer: Trainer) -> torch.nn.Module | None:
+    callback = next((one for one in trainer.callbacks if isinstance(one, WeightAveraging)), None)  # type: ignore[attr-defined]
+    return callback._average_model if callback else None
+
+
+def _copy(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
+    """Weights, buffers, their average if there is one, and what the optimiser remembers."""
+    average = _average(trainer)
+    return deepcopy(
+        {
+            "network": module.state_dict(),
+            "optimizer": trainer.optimizers[0].state_dict()["state"],
+            "average": average.state_dict() if average else None,
+        }
+    )
+
+
+def _restore(good: dict[str, Any], trainer: Trainer, module: LightningModule) -> None:
+    """Put back what `_copy` took; the learning rate goes on as scheduled."""
+    module.load_state_dict(good["network"])
+    optimizer, average = trainer.optimizers[0], _average(trainer)
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": deepcopy(good["optimizer"])})
+    if average is not None:
+        average.load_state_dict(good["average"])

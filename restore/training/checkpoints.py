@@ -56,7 +56,9 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        epoch_ends = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch or trainer.global_step == trainer.max_steps
+        epoch_ends = (
+            trainer.fit_loop.epoch_loop.batch_progress.is_last_batch or trainer.global_step == trainer.max_steps
+        )
         if not epoch_ends and (batch_idx + 1) % self._every_n_steps == 0:
             trainer.save_checkpoint(self._path)
 
