@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _check(settings: Namespace, defaults: Namespace) -> None:
     """What jsonargparse lets pass: null for any number, a scalar for a group, numbers beyond all measure."""
-    for group in ("data", "optim", "trainer"):
+    for group in ("data", "optim", "hardware", "faults", "trainer"):
         if not isinstance(settings[group], Namespace):
             raise UserError(f"{group}: expected a group of settings, found {settings[group]!r}")
     for key, value in settings.items():

@@ -52,6 +52,7 @@ class LastCheckpoint(Checkpoint):
     def __init__(self, path: Path, every_n_steps: int) -> None:
         self._path = path
         self._every_n_steps = every_n_steps
+        self._saved_at: int | None = None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -60,14 +61,19 @@ class LastCheckpoint(Checkpoint):
             trainer.fit_loop.epoch_loop.batch_progress.is_last_batch or trainer.global_step == trainer.max_steps
         )
         if not epoch_ends and (batch_idx + 1) % self._every_n_steps == 0:
-            trainer.save_checkpoint(self._path)
+            self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        trainer.save_checkpoint(self._path)
+        self._save(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        if isinstance(exception, SIGTERMException) and trainer.training:  # amid a validation the state is incomplete
-            trainer.save_checkpoint(self._path)
+        ended = isinstance(exception, SIGTERMException) and trainer.global_step != self._saved_at
+        if ended and trainer.training:  # amid a validation the state is incomplete
+            self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        trainer.save_checkpoint(self._path)
+        self._saved_at = trainer.global_step
 
 
 def newest_whole(folder: Path) -> Path | None:

@@ -1,5 +1,6 @@
 """One training run, from its start or a checkpoint to a weights file and a summary."""
 
+import errno
 import json
 import logging
 import resource
@@ -49,6 +50,7 @@ LOG = logging.getLogger(__name__)
 
 STOPPED = 128 + 15  # exit code of a run that SIGTERM ended
 LOCK = ".lock"
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # what the loggers' files can run into
 LONGEST_WAIT_S = 10  # for a lock: workers outlive a killed run by up to 5 s
 
 Settings = ParamSpec("Settings")
@@ -264,7 +266,9 @@ def _ending_well(output: Path) -> Iterator[None]:
         good = last_good(output / "checkpoints")
         rank_zero_only(LOG.info)(f"stopped by SIGTERM; {good}; --resume auto continues")
         raise SystemExit(STOPPED) from None
-    except OSError as error:  # of the loggers' files
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
         raise UserError(f"{error.filename or output}: {error.strerror}; {last_good(output / 'checkpoints')}") from error
 
 

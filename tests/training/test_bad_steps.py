@@ -40,13 +40,17 @@ class Poison(Callback):
 
 
 class Keep(Callback):
-    """Remembers weights and statistics after each step."""
+    """Remembers weights and statistics before each step."""
 
     def __init__(self) -> None:
         self.states: dict[int, list[Tensor]] = {}
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         self.states[trainer.global_step] = [value.clone() for value in pl_module.state_dict().values()]
+
+
+def same(first: list[Tensor], second: list[Tensor]) -> bool:
+    return all(torch.equal(*pair) for pair in zip(first, second, strict=True))
 
 
 @pytest.fixture
@@ -58,12 +62,12 @@ def photographs(tmp_path: Path) -> Path:
 
 
 def run(
-    folder: Path, name: str, faults: Faults, *callbacks: Callback, steps: int = 9, **settings: Any
+    folder: Path, name: str, faults: Faults, callbacks: list[Callback], steps: int = 9, **settings: Any
 ) -> dict[str, Any]:
     torch.manual_seed(0)
     data = PatchData(str(folder / "train"), str(folder / "val"), patch_size=12, batch_size=2, steps_per_epoch=4, seed=7)
     optim = Optimization(lr=0.01, schedule="onecycle", ema_decay=0.5)
-    trainer = {**QUIET, "max_steps": steps, "callbacks": list(callbacks)}
+    trainer = {**QUIET, "max_steps": steps, "callbacks": callbacks}
     return fit(
         TINY(), data, optim, folder / name, trainer=trainer, faults=faults, **{"checkpoint_every": 2, **settings}
     )
@@ -73,7 +77,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_and_names_its_batch(photogr
     with pytest.raises(
         UserError, match=r"the gradient is not finite at step 3 \(learning rate .*; seed 7, images "
     ) as end:
-        run(photographs, "run", Faults(), Poison({}, gradients=(3,)))
+        run(photographs, "run", Faults(), [Poison({}, gradients=(3,))])
     assert f"the last good checkpoint is {photographs}/run/checkpoints/last.ckpt" in str(end.value)
     state = torch.load(photographs / "run/checkpoints/last.ckpt", weights_only=True)
     assert state["global_step"] == 2
@@ -81,31 +85,30 @@ def test_a_gradient_that_is_not_finite_stops_the_run_and_names_its_batch(photogr
 
 def test_a_skipped_batch_leaves_weights_and_running_statistics_as_they_were(photographs: Path) -> None:
     keep = Keep()
-    summary = run(photographs, "run", Faults("skip"), Poison({3: torch.nan, 5: torch.inf}, gradients=(6,)), keep)
+    summary = run(photographs, "run", Faults("skip"), [Poison({3: torch.nan, 5: torch.inf}, gradients=(6,)), keep])
     assert summary["bad_steps"] == {"spikes": 0, "skipped": 3, "rolled_back": 0}
     assert summary["steps"] == 9
-    for before, after in ((3, 4), (5, 6), (6, 7)):
-        assert all(torch.equal(*pair) for pair in zip(keep.states[before], keep.states[after], strict=True))
-    assert not all(torch.equal(*pair) for pair in zip(keep.states[4], keep.states[5], strict=True))
+    assert all(same(keep.states[step], keep.states[step + 1]) for step in (3, 5, 6))
+    assert not same(keep.states[4], keep.states[5])
     assert all(value.isfinite().all() for value in load_file(photographs / "run/weights.safetensors").values())
 
 
 def test_rolling_back_returns_to_the_last_checkpoint_and_goes_on(photographs: Path) -> None:
     keep = Keep()
-    summary = run(photographs, "run", Faults("rollback"), Poison({3: torch.nan}), keep)
+    summary = run(photographs, "run", Faults("rollback"), [Poison({3: torch.nan}), keep])
     assert summary["bad_steps"] == {"spikes": 0, "skipped": 0, "rolled_back": 1}
-    network = [*zip(keep.states[2], keep.states[4], strict=True)]
-    assert all(torch.equal(*pair) for pair in network)
-    assert not all(torch.equal(*pair) for pair in zip(keep.states[3], keep.states[4], strict=True))
+    assert same(keep.states[4], keep.states[2])
+    assert not same(keep.states[4], keep.states[3])
 
 
 @pytest.mark.parametrize("how", ["skip", "rollback"])
 def test_a_resumed_run_skips_and_rolls_back_as_an_undisturbed_one(photographs: Path, how: Any) -> None:
-    poison = {2: torch.nan, 7: torch.nan}
-    undisturbed = run(photographs, "undisturbed", Faults(how), Poison(poison))
+    poison = {2: torch.nan, 5: torch.nan}
+    go = partial(run, photographs, faults=Faults(how), checkpoint_every=3)  # saves at 3, at the epoch's end, 4, ...
+    undisturbed = go("undisturbed", callbacks=[Poison(poison)])
     with pytest.raises(RuntimeError, match="the end"):
-        run(photographs, "resumed", Faults(how), Poison(poison, end=7))
-    resumed = run(photographs, "resumed", Faults(how), Poison(poison), resume="auto")
+        go("resumed", callbacks=[Poison(poison, end=5)])
+    resumed = go("resumed", callbacks=[Poison(poison)], resume="auto")
     assert resumed["bad_steps"] == undisturbed["bad_steps"]
     weights = [load_file(photographs / name / "weights.safetensors") for name in ("undisturbed", "resumed")]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
@@ -113,20 +116,20 @@ def test_a_resumed_run_skips_and_rolls_back_as_an_undisturbed_one(photographs: P
 
 def test_the_number_of_bad_steps_is_bounded(photographs: Path) -> None:
     with pytest.raises(UserError, match=r"at step 6 .*, after 2 bad steps before \(faults.most\)"):
-        run(photographs, "run", Faults("skip", most=2), Poison(dict.fromkeys((1, 4, 6), torch.nan)))
+        run(photographs, "run", Faults("skip", most=2), [Poison(dict.fromkeys((1, 4, 6), torch.nan))])
 
 
 def test_loss_spikes_are_counted_and_named_or_skipped(photographs: Path, caplog: pytest.LogCaptureFixture) -> None:
     poison = partial(Poison, {110: 50.0})
-    reported = run(photographs, "reported", Faults(), poison(), steps=113, checkpoint_every=500)
+    reported = run(photographs, "reported", Faults(), [poison()], steps=113, checkpoint_every=500)
     assert reported["bad_steps"] == {"spikes": 1, "skipped": 0, "rolled_back": 0}
     assert "the loss is more than 10 times its mean at step 110 (learning rate" in caplog.text
     assert "seed 7, images a.png" in caplog.text
-    skipped = run(photographs, "skipped", Faults("skip"), poison(), steps=113, checkpoint_every=500)
+    skipped = run(photographs, "skipped", Faults("skip"), [poison()], steps=113, checkpoint_every=500)
     assert skipped["bad_steps"] == {"spikes": 1, "skipped": 1, "rolled_back": 0}
     summary = json.loads((photographs / "skipped/summary.json").read_text())
     assert summary["bad_steps"] == skipped["bad_steps"]
-    ignored = run(photographs, "ignored", Faults(spike=0), poison(), steps=113, checkpoint_every=500)
+    ignored = run(photographs, "ignored", Faults(spike=0), [poison()], steps=113, checkpoint_every=500)
     assert ignored["bad_steps"]["spikes"] == 0
 
 
