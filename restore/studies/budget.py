@@ -48,11 +48,14 @@ class Budget:
 
     @property
     def denoising(self) -> Experiment:
-        """DnCNN, gray, sigma 25, Adam: all experiments in denoising differ from it in what they study alone."""
+        """DnCNN, gray, sigma 25, Adam: all experiments in denoising differ from it in what they study alone.
+
+        Of the learning rates that `higher_learning_rates` tries, a good one with and without norm (cpu budget).
+        """
         return Experiment(
             network=NetworkSpec("DnCNN", {"depth": self.depth, "features": self.features, "norm": "batch"}),
             degradation=GaussianNoise(25.0),
-            optim=Optimization(lr=1e-3, schedule="cosine"),
+            optim=Optimization(lr=3e-3, schedule="cosine"),
             steps=self.steps,
             patch_size=self.patch,
             batch_size=self.batch,
@@ -65,7 +68,7 @@ class Budget:
         return Experiment(
             network=NetworkSpec("EDSR", arguments),
             degradation=Bicubic(2),
-            optim=Optimization(loss="l1", lr=5e-4, schedule="cosine"),
+            optim=Optimization(loss="l1", lr=1e-3, schedule="cosine"),
             steps=self.steps,
             patch_size=self.sr_patch,
             batch_size=self.batch,

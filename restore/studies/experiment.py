@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from pytorch_lightning import seed_everything
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from restore.checkpoint import Weights, save_weights
 from restore.data.catalog import find_images
@@ -84,7 +84,7 @@ class Experiment:
         steps: of the run.
         patch_size, batch_size: of the training batches.
         images: train on so many images only; None: all.
-        gain: factor on the initial weights of all convolutions.
+        gain: factor on the initial weights of all convolutions, or of all but the last and of the last.
         freeze_after: share of the run after which batch norm uses its population statistics.
         watch: what is recorded along the run, see `watches.py`.
     """
@@ -96,7 +96,7 @@ class Experiment:
     patch_size: int
     batch_size: int
     images: int | None = None
-    gain: float = 1.0
+    gain: float | tuple[float, float] = 1.0
     freeze_after: float | None = None
     watch: tuple[str, ...] = ()
 
@@ -161,7 +161,7 @@ def run(experiment: Experiment, bench: Bench, seed: int, weights: Path) -> Recor
     Raises:
         UserError: data are missing or do not fit.
     """
-    seed_everything(seed, verbose=False)
+    torch.manual_seed(seed)
     network = build(experiment.network)
     _scale_weights(network, experiment.gain)
     data = PatchData(
@@ -260,14 +260,17 @@ class _Diary:
             steps=steps,
             psnr=[round(value, 4) for value in psnrs],
             ssim=[round(value, 5) for value in ssims],
-            losses=[statistics.fmean(self._losses[i : i + stretch]) for i in range(0, len(self._losses), stretch)],
+            losses=[
+                float(f"{statistics.fmean(self._losses[i : i + stretch]):.5g}")
+                for i in range(0, len(self._losses), stretch)
+            ],
             train_psnr=self._patches[0],
             train_mode_psnr=self._patches[1],
             diverged_at=self._diverged_at,
             spikes=self._spikes,
             step_s=statistics.median(self._durations),
             watched=self._watched,
-            provenance=provenance(device),
+            provenance={name: value for name, value in provenance(device).items() if name != "command"},
         )
 
     def _now(self) -> float:
@@ -277,12 +280,16 @@ class _Diary:
         return time.perf_counter()
 
 
-def _scale_weights(network: nn.Module, gain: float) -> None:
-    if gain != 1:
-        with torch.no_grad():
-            for module in network.modules():
-                if isinstance(module, nn.Conv2d):
-                    module.weight.mul_(gain)
+def _scale_weights(network: nn.Module, gain: float | tuple[float, float]) -> None:
+    first, last = gain if isinstance(gain, tuple) else (gain, gain)
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    with torch.no_grad():
+        for convolution in convolutions:
+            weight = convolution.weight * (last if convolution is convolutions[-1] else first)
+            if parametrize.is_parametrized(convolution, "weight"):
+                convolution.weight = weight
+            else:
+                convolution.weight.copy_(weight)
 
 
 def _freeze(network: nn.Module) -> None:

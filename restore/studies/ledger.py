@@ -81,9 +81,9 @@ def _settings(archive: Archive) -> dict[str, object]:
         "test": f"centres ({bench.crop}x{bench.crop}) of the first {bench.crops} images of {bench.test}; "
         "PSNR and SSIM of 8-bit images, all channels, no shave",
         "DnCNN": f"depth {budget.depth}, {budget.features} features, gray, sigma 25, {budget.batch} patches of "
-        f"{budget.patch}x{budget.patch} a step, {budget.steps} steps, Adam 1e-3 with a cosine",
+        f"{budget.patch}x{budget.patch} a step, {budget.steps} steps, Adam 3e-3 with a cosine",
         "EDSR": f"x2, {budget.blocks} blocks, {budget.sr_features} features, {budget.batch} patches of "
-        f"{budget.sr_patch}x{budget.sr_patch} a step, {budget.steps} steps, Adam 5e-4 with a cosine, L1",
+        f"{budget.sr_patch}x{budget.sr_patch} a step, {budget.steps} steps, Adam 1e-3 with a cosine, L1",
         "wide EDSR": f"{budget.wide_features} features, {budget.wide_batch} patches of "
         f"{budget.wide_patch}x{budget.wide_patch}, {budget.wide_steps} steps",
         "versions": first.get("packages", {}),
@@ -152,7 +152,7 @@ def _write_page(
         finding = findings[name]
         title = f"{claim.number}. {claim.title}"
         about = f"{finding.verdict.capitalize()}: {finding.sentence} To repeat: {_command(archive, name)}"
-        rows = [{k: _cell(v) for k, v in row.items()} for row in finding.table] or [{"verdict": finding.verdict}]
+        rows = finding.table or [{"verdict": finding.verdict, "effect": str(finding.effect)}]
         sections.append(Table(title, rows, f"{about} — {claim.about}"))
         sections += [
             Figure(figure.title, data_uri(picture, "image/png"))

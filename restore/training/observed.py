@@ -42,7 +42,7 @@ def fit_observed(
         precision: Lightning's word for it.
     """
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    hardware = Hardware().resolved(device, data.store_bytes)
+    hardware = Hardware().resolved(device, data.store_bytes, network.norm)
     if hardware.keep_pages:
         keep_pages()
     data.store_on_device = bool(hardware.store_on_device)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from pytorch_lightning import seed_everything
 
 from restore.checkpoint import load_weights
 from restore.data.degradation import Bicubic
@@ -69,13 +68,16 @@ def test_frozen_statistics_stay_as_they_were(tmp_path: Path) -> None:
 def test_twins_start_from_the_same_weights_and_a_gain_multiplies_them() -> None:
     networks = []
     for norm in ("batch", "none"):
-        seed_everything(1, verbose=False)
+        torch.manual_seed(1)
         networks.append(build(BUDGET.denoising.with_network(norm=norm).network))
     with_norm, without = ([p for name, p in network.named_parameters() if p.ndim == 4] for network in networks)
     assert all(torch.equal(a, b) for a, b in zip(with_norm, without, strict=True))
     before = [weight.clone() for weight in without]
     _scale_weights(networks[1], 3.0)
     assert all(torch.equal(a, 3 * b) for a, b in zip(without, before, strict=True))
+    _scale_weights(networks[1], (1.0, 2.0))
+    assert torch.equal(without[-1], 6 * before[-1])
+    assert torch.equal(without[0], 3 * before[0])
 
 
 @pytest.mark.parametrize(
