@@ -18,7 +18,7 @@ from restore.errors import UserError
 from restore.hardware import Hardware
 from restore.models import RestorationNetwork
 from restore.report import print_rows
-from restore.training import Optimization, PatchData, fit
+from restore.training import Faults, Optimization, PatchData, fit
 
 EXAMPLES = """examples:
   python -m restore.train                                        the quickstart: a small DnCNN on photographs
@@ -54,13 +54,14 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--config", action="config", help="a YAML file of settings; flags override it")
     parser.add_argument("--output", type=Path, help="run folder (default: runs/ and the name of the configuration)")
     parser.add_argument("--weights", type=Path, help="start from these weights; another scale's upsampler stays new")
-    parser.add_argument("--resume", type=str, help="`auto`: from the folder's last checkpoint, if any; or a checkpoint")
+    parser.add_argument("--resume", type=str, help="`auto`: from the folder's newest checkpoint; or a checkpoint")
     parser.add_argument("--checkpoint_every", type=PositiveInt, default=500, help="steps between checkpoints")
     parser.add_argument("--seed", type=int, default=0, help="of initial weights, batches and noise")
     parser.add_subclass_arguments(RestorationNetwork, "model", help="the network", required=True)
     parser.add_class_arguments(PatchData, "data")
     parser.add_class_arguments(Optimization, "optim")
     parser.add_class_arguments(Hardware, "hardware")
+    parser.add_class_arguments(Faults, "faults")
     parser.add_class_arguments(Trainer, "trainer", instantiate=False)
     parser.link_arguments("seed", "data.seed")
     return parser
@@ -90,6 +91,7 @@ def main(argv: list[str] | None = None) -> int:
         trainer=vars(made.trainer),
         weights=settings.weights,
         hardware=made.hardware,
+        faults=made.faults,
         resume=settings.resume,
         checkpoint_every=settings.checkpoint_every,
         config=text,
@@ -126,7 +128,7 @@ def _entries(node: yaml.Node, known: dict[int, int]) -> int:
 
 def _check(settings: Namespace, defaults: Namespace) -> None:
     """What jsonargparse lets pass: null for any number, a scalar for a group, numbers beyond all measure."""
-    for group in ("data", "optim", "trainer"):
+    for group in ("data", "optim", "hardware", "faults", "trainer"):
         if not isinstance(settings[group], Namespace):
             raise UserError(f"{group}: expected a group of settings, found {settings[group]!r}")
     for key, value in settings.items():

@@ -27,6 +27,10 @@ class ImageSet:
     clean: tuple[Path, ...]
     degraded: dict[int, tuple[Path, ...]]
 
+    def files(self, scale: int) -> list[Path]:
+        """All that is read for a network of that scale: the images and their low-resolution versions, if any."""
+        return [*self.clean, *self.degraded.get(scale, ())]
+
     def first(self, count: int | None) -> "ImageSet":
         """Its first `count` images; all for None."""
         degraded = {scale: paths[:count] for scale, paths in self.degraded.items()}

@@ -81,8 +81,7 @@ class PatchSampler:
 
     def batch(self, step: int, rank: int = 0) -> PatchBatch:
         """The patches of one step on one rank: a pure function of (seed, step, rank)."""
-        generator = seeded(self._seed, step, rank)
-        image = self._usable[torch.randint(len(self._usable), (self._batch_size,), generator=generator)]
+        generator, image = self._draw(step, rank)
         place = torch.rand((self._batch_size, 2), generator=generator, dtype=torch.float64) * self._room[image]
         top, left = place.long().unbind(1)
         clean, degraded = self._store.gather(image, top, left, self._patch_size)
@@ -92,6 +91,15 @@ class PatchSampler:
             if self._store.spec.scale > 1:
                 degraded = quantise(Bicubic(self._store.spec.scale)(clean / 255, generator))
         return PatchBatch(clean, degraded, step)
+
+    def names(self, step: int, rank: int = 0) -> list[str]:
+        """The files that the patches of a step come from."""
+        _, image = self._draw(step, rank)
+        return [self._store.images[number].name for number in image.tolist()]
+
+    def _draw(self, step: int, rank: int) -> tuple[Generator, Tensor]:
+        generator = seeded(self._seed, step, rank)
+        return generator, self._usable[torch.randint(len(self._usable), (self._batch_size,), generator=generator)]
 
 
 class ScaleSampler:
@@ -108,9 +116,16 @@ class ScaleSampler:
 
     def batch(self, step: int, rank: int = 0) -> PatchBatch:
         """The patches of one step on one rank."""
+        return self._at(step).batch(step, rank)
+
+    def names(self, step: int, rank: int = 0) -> list[str]:
+        """The files that the patches of a step come from."""
+        return self._at(step).names(step, rank)
+
+    def _at(self, step: int) -> PatchSampler:
         purpose = 2  # apart from what is drawn with (seed, step, rank) and with purpose 1
         generator = seeded(self._seed, step, 0, purpose)
-        return self._samplers[int(torch.randint(len(self._samplers), (), generator=generator))].batch(step, rank)
+        return self._samplers[int(torch.randint(len(self._samplers), (), generator=generator))]
 
 
 def make_pair(batch: PatchBatch, degradation: Degradation, generator: Generator) -> Pair:

@@ -96,7 +96,7 @@ def write_image(path: Path, pixels: Pixels) -> None:
     write_atomically(path, data.tobytes())
 
 
-def write_atomically(path: Path, data: bytes | str) -> None:
+def write_atomically(path: Path, data: bytes | memoryview | str) -> None:
     """Write a whole file or nothing: to a temporary file beside `path`, synced, then renamed over it.
 
     A process that is killed meanwhile leaves the temporary file, hidden; `remove_leftovers` finds it.

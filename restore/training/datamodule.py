@@ -1,5 +1,7 @@
 """Shared patch data for every network: training batches from a store, whole images for validation."""
 
+import hashlib
+import logging
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -8,6 +10,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import LightningDataModule
+from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.data import DataLoader, Dataset
 
 from restore.data.augmentation import BasicTransform, augment
@@ -15,11 +18,14 @@ from restore.data.catalog import ImageSet, default_root, find_images
 from restore.data.degradation import Bicubic, Degradation, GaussianNoise
 from restore.data.pairs import ImagePair, PatchBatch, PatchSampler, ScaleSampler, load_pair, make_pair
 from restore.data.random import seeded
-from restore.data.store import StoreSpec, default_cache, open_store
+from restore.data.store import StoreSpec, default_cache, file_state, open_store
 from restore.errors import UserError
 from restore.images.io import read_image
 from restore.models import RestorationNetwork
 
+LOG = logging.getLogger(__name__)
+
+NAMED = 8  # images of a batch that are named
 LARGEST_SIZE = 8.0  # of a training image, relative to its file
 
 
@@ -119,6 +125,7 @@ class PatchData(LightningDataModule):
             that are always on.
         workers: processes that prepare batches; worth it with `transforms` only.
         seed: batches and noise are a pure function of it, the step and the rank.
+        accept_changes: go on with a run although its images are no longer those that it began with.
     """
 
     def __init__(
@@ -136,6 +143,7 @@ class PatchData(LightningDataModule):
         transforms: list[BasicTransform] | None = None,
         workers: int = 0,
         seed: int = 0,
+        accept_changes: bool = False,
     ) -> None:
         super().__init__()
         for name, value in (
@@ -161,6 +169,7 @@ class PatchData(LightningDataModule):
         self.transforms = transforms or []
         self.workers = workers
         self.seed = seed
+        self.accept_changes = accept_changes
         self.store_on_device = False
 
     @property
@@ -192,8 +201,54 @@ class PatchData(LightningDataModule):
         ]
         self._sampler = ScaleSampler(samplers, self.seed)
         self._channels = network.channels
-        for path in (*self.val_images.clean, *self.val_images.degraded.get(network.scale, ())):
-            read_image(path)
+        files = self.train_images.files(network.scale), self.val_images.files(network.scale)
+        self._train_states, self._val_states = ({path: file_state(path) for path in paths} for paths in files)
+        validation = hashlib.sha256()
+        for path in self._val_states:
+            image = read_image(path)
+            validation.update(f"{path.name} {image.shape} {image.dtype}".encode() + image.tobytes())
+        self._fingerprints = {
+            "data.train": [store.fingerprint for store in self._stores],
+            "data.val": [validation.hexdigest()[:12]],
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"fingerprints": self._fingerprints}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, before in state["fingerprints"].items():
+            if (now := self._fingerprints[name]) == before:
+                continue
+            message = f"{name} ({getattr(self, name[5:])}): not the images that the run began with"
+            if not self.accept_changes:
+                found = f"(fingerprint {', '.join(now)} instead of {', '.join(before)})"
+                raise UserError(f"{message} {found}; --data.accept_changes true goes on with them")
+            rank_zero_only(LOG.warning)(f"{message}: going on with them")
+
+    def check_unchanged(self) -> None:
+        """Look whether the files are still those that the run began with; training goes on from its own copy.
+
+        Raises:
+            UserError: a validation image or the patch store is not.
+        """
+        for path, state in self._val_states.items():
+            if file_state(path) != state:
+                raise UserError(f"{path}: this validation image has changed since the run began")
+        if any(store.is_altered() for store in self._stores):
+            raise UserError("the patch store was altered while it was in use; the next start makes it anew")
+        altered = [path for path, state in self._train_states.items() if not path.exists() or file_state(path) != state]
+        if altered:
+            rank_zero_only(LOG.warning)(
+                f"{len(altered)} training images have changed or vanished since the run began, the first is "
+                f"{altered[0]}; it goes on with those it began with, of which it has a copy"
+            )
+            self._train_states = {}  # said once
+
+    def describe(self, step: int, ranks: int) -> str:
+        """Names the batch of a step by what it follows from and the images it was cut from."""
+        names = sorted({name for rank in range(ranks) for name in self._sampler.names(step, rank)})
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        return f"seed {self.seed}, images {', '.join(names[:NAMED])}{more}"
 
     def train_dataloader(self) -> TrainLoader:
         assert self.trainer is not None

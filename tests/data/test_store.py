@@ -128,3 +128,29 @@ def test_an_unreadable_image_is_named_and_leaves_no_store(image_folder: Path, tm
     with pytest.raises(UserError, match=r"d\.png: not a readable image"):
         gather_all(image_folder, tmp_path / "cache", StoreSpec(3))
     assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+
+
+def test_a_store_that_lost_its_end_or_its_index_is_made_anew(image_folder: Path, tmp_path: Path) -> None:
+    images = find_images(str(image_folder), "train", Path())
+    whole = open_store(images, StoreSpec(channels=3), tmp_path / "cache")
+    pixels = whole.pixels.clone()
+    (folder,) = (path for path in (tmp_path / "cache").iterdir() if path.is_dir())
+    for name, content in (("pixels.u8", b"short"), ("index.json", b'{"images": [')):
+        (folder / name).write_bytes(content)
+        again = open_store(images, StoreSpec(channels=3), tmp_path / "cache")
+        assert torch.equal(again.pixels, pixels)
+        assert again.fingerprint == whole.fingerprint
+
+
+def test_the_fingerprint_follows_the_pixels_and_not_the_files_times(image_folder: Path, tmp_path: Path) -> None:
+    def fingerprint() -> str:
+        images = find_images(str(image_folder), "train", Path())
+        return open_store(images, StoreSpec(channels=3), tmp_path / "cache").fingerprint
+
+    before = fingerprint()
+    os.utime(image_folder / "a.png", (0, 0))
+    assert fingerprint() == before
+    pixels = read_image(image_folder / "a.png")
+    pixels[3, 4, 0] ^= 1
+    write_image(image_folder / "a.png", pixels)
+    assert fingerprint() != before

@@ -56,7 +56,7 @@ def test_a_run_folder_holds_all_that_is_needed_to_judge_repeat_and_use_it(photog
     assert (output / "config.yaml").read_text() == "a: 1\n"
     assert "train/loss" in (output / "csv/version_0/metrics.csv").read_text()
     assert list((output / "tensorboard").glob("events*"))
-    assert {path.name for path in (output / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert {path.name for path in (output / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt", "previous.ckpt"}
     assert [path.name for path in sorted((output / "samples").iterdir())] == ["step-0000005.png", "step-0000010.png"]
     assert read_image(output / "samples/step-0000005.png").shape[0] > 3 * 32
 
@@ -250,7 +250,8 @@ def test_a_diverging_run_stops_by_name_and_keeps_its_last_good_checkpoint(photog
     network = TINY(norm="none")
     torch.nn.init.constant_(network.body[0].weight, 1e30)
     with pytest.raises(
-        UserError, match=r"the loss is not finite at step 0 \(learning rate 0\.001\); none was saved before"
+        UserError,
+        match=r"the loss is not finite at step 0 \(learning rate 0\.001; seed 0, images .*\); none was saved before",
     ):
         fit(network, data(photographs), Optimization(), photographs / "bad", trainer={**QUIET, "max_steps": 5})
 
