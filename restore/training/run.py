@@ -99,6 +99,7 @@ def fit(
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # it does on resuming
         lightning = _lightning(trainer, output, callbacks, data.steps_per_epoch)
         device = lightning.strategy.root_device
+        _check_processes(lightning, data.batch_size, bool(trainer.get("sync_batchnorm")))
         hardware = (hardware or Hardware()).resolved(device, data.store_bytes)
         rank_zero_only(LOG.info)(f"Training on {hardware.describe(device, str(lightning.precision))}")
         module = RestorationModule(network, optim, protocol, hardware)
@@ -135,7 +136,7 @@ def fit(
         "best_step": step,
         "last": {name: float(value) for name, value in lightning.callback_metrics.items() if name.startswith("val/")},
         "elapsed_s": throughput.elapsed_s,
-        "images_per_s": throughput.steps * data.batch_size * lightning.world_size / max(throughput.elapsed_s, 1e-9),
+        "images_per_s": throughput.steps * data.batch_size / max(throughput.elapsed_s, 1e-9),
         "data_wait_share": data.train_loader.waited_s / max(throughput.elapsed_s, 1e-9),
         **_peak_memory(device),
         "provenance": provenance(device),
@@ -166,6 +167,19 @@ def _lightning(settings: Mapping[str, Any], output: Path, ours: list[Callback], 
         return Trainer(**defaults | given, callbacks=callbacks)
     except (ValueError, TypeError, MisconfigurationException) as error:
         raise UserError(f"trainer: {error}") from error
+
+
+def _check_processes(trainer: Trainer, batch_size: int, sync_batchnorm: bool) -> None:
+    """Raises UserError where the processes cannot share a batch equally or synchronise batch norm."""
+    ranks = trainer.world_size
+    if batch_size % ranks:
+        fitting = [size for size in (batch_size // ranks * ranks, -(-batch_size // ranks) * ranks) if size]
+        raise UserError(
+            f"data.batch_size is for all processes together: {ranks} cannot share {batch_size} patches equally, "
+            f"but {' or '.join(map(str, fitting))}"
+        )
+    if sync_batchnorm and ranks > 1 and trainer.strategy.root_device.type == "cpu":
+        raise UserError("trainer.sync_batchnorm: PyTorch has it on GPUs only; on CPUs each process has its own statistics")
 
 
 def _device(settings: Mapping[str, Any]) -> torch.device:
