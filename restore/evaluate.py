@@ -23,6 +23,7 @@ from restore.inference import Runner
 from restore.metrics import PROTOCOLS, Row
 from restore.page import ComparisonPage
 from restore.provenance import provenance
+from restore.ranks import Ranks, ranks_of_torchrun
 from restore.report import Panel, comparison, contact_sheet, print_rows, write_csv
 
 BASELINES = ("noisy", "bicubic")
@@ -32,6 +33,7 @@ EXAMPLES = f"""examples:
   python -m restore.evaluate --weights runs/quickstart/weights.safetensors --data photos --sigma 15 25 50
   python -m restore.evaluate --weights edsr.safetensors edsr_bn.safetensors --data Set5 B100 --json scores.json
   python -m restore.evaluate --weights bicubic --scale 2 --data B100 --root DATA
+  torchrun --nproc-per-node 4 -m restore.evaluate --weights edsr.safetensors --data Urban100
   python -m restore.evaluate --restored out/ --reference Set5/HR --protocol sr-y --scale 2
 
 known data sets: {", ".join(NAMES)}; or any folder
@@ -58,6 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     running.add_arguments(parser, precision="fp32")
     args = parser.parse_args(argv)
 
+    ranks = ranks_of_torchrun()
     panels: list[list[Panel]] = []
     page = ComparisonPage()
     if args.restored or args.reference:
@@ -76,7 +79,10 @@ def main(argv: list[str] | None = None) -> int:
             if args.report:
                 _add_to(page, pair, outcomes)
 
-        rows = _measure_all(args, show)
+        rows = _measure_all(args, show, ranks)
+    written = _write_pictures(args, panels, page, rows, ranks)
+    if ranks.rank > 0:
+        return 0
     print_rows([row.summary for row in rows])
     if args.json:
         document = {
@@ -88,18 +94,28 @@ def main(argv: list[str] | None = None) -> int:
         write_atomically(args.json, json.dumps(_finite(document), indent=1, allow_nan=False) + "\n")
     if args.csv:
         write_csv(args.csv, [row.summary for row in rows])
-    if args.sheet:
-        contact_sheet(args.sheet, panels)
-    if args.report:
-        protocols = ", ".join(dict.fromkeys(row.protocol for row in rows))
-        settings = {"weights": ", ".join(args.weights), "protocol": protocols, **provenance(torch.device(args.device))}
-        page.write(args.report, f"Restored: {', '.join(args.data)}", settings)
-    for written in filter(None, (args.json, args.csv, args.sheet, args.report)):
-        print(f"written: {written}")
+    for path in filter(None, (args.json, args.csv, *written)):
+        print(f"written: {path}")
     return 0
 
 
-def _measure_all(args: argparse.Namespace, show: Show) -> list[Row]:
+def _write_pictures(
+    args: argparse.Namespace, panels: list[list[Panel]], page: ComparisonPage, rows: list[Row], ranks: Ranks
+) -> list[Path]:
+    """Sheet and page, where they are asked for, of the images that this process has measured."""
+    written = []
+    if args.sheet and panels:
+        written.append(ranks.own(args.sheet))
+        contact_sheet(written[-1], panels)
+    if args.report:
+        protocols = ", ".join(dict.fromkeys(row.protocol for row in rows))
+        settings = {"weights": ", ".join(args.weights), "protocol": protocols, **provenance(torch.device(args.device))}
+        written.append(ranks.own(args.report))
+        page.write(written[-1], f"Restored: {', '.join(args.data)}", settings)
+    return written
+
+
+def _measure_all(args: argparse.Namespace, show: Show, ranks: Ranks) -> list[Row]:
     tasks: dict[tuple[Degradation, int], dict[str, Runner | None]] = {}
     for name in args.weights:
         if name in BASELINES:
@@ -110,7 +126,7 @@ def _measure_all(args: argparse.Namespace, show: Show) -> list[Row]:
             if degradation.scale not in runners:
                 at_scale = replace(weights, network=weights.network.at(degradation.scale))
                 runners[degradation.scale], engine = running.runner(args, Path(name), at_scale, args.root)
-                if args.precision != "fp32":
+                if args.precision != "fp32" and ranks.rank == 0:
                     print(f"{name} run by {engine}")
             task = tasks.setdefault((degradation, weights.network.channels), {_baseline_name(degradation): None})
             task[name] = runners[degradation.scale]
@@ -130,9 +146,8 @@ def _measure_all(args: argparse.Namespace, show: Show) -> list[Row]:
         for (degradation, of_network), models in tasks.items():
             channels = of_network or read_image(images.clean[0]).shape[2]
             protocol = PROTOCOLS[args.protocol] if args.protocol else default_protocol(images, degradation, channels)
-            rows += measure(
-                models, images, degradation, protocol, channels, show if args.sheet or args.report else None
-            )
+            look = show if args.sheet or args.report else None
+            rows += measure(models, images, degradation, protocol, channels, look, ranks)
     return rows
 
 

@@ -15,6 +15,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.strategies import ModelParallelStrategy
 from pytorch_lightning.utilities import rank_zero_only
 
 from restore.benchmark import default_protocol, measure
@@ -111,6 +112,7 @@ def fit(
         if start is not None:
             _check_checkpoint(start, module)
         lightning.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
+    network = module.whole_network()
     if not lightning.is_global_zero:
         return {}
 
@@ -151,6 +153,8 @@ def fit(
 def _lightning(settings: Mapping[str, Any], output: Path, ours: list[Callback], steps_per_epoch: int) -> Trainer:
     given = {name: value for name, value in settings.items() if value is not None}
     callbacks = [*given.pop("callbacks", ()), *ours]
+    if given.get("strategy") == "fsdp":  # PyTorch's second, which is for CPUs too; checkpoints are whole
+        given["strategy"] = ModelParallelStrategy(save_distributed_checkpoint=False)
     if given.get("enable_progress_bar", True):
         callbacks.append(ProgressBar(every=1 if _device(given).type == "cpu" else 20))
     if given.get("logger", True) is True:
