@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def alone(photographs: Path) -> dict[str, Tensor]:
     return weights(photographs, "alone")
 
 
-@pytest.mark.parametrize(("ranks", "strategy"), [(2, "ddp"), (4, "ddp"), (2, "fsdp"), (4, "fsdp")])
+@pytest.mark.parametrize(("ranks", "strategy"), [(2, "ddp"), (4, "ddp"), (4, "fsdp")])
 def test_any_number_of_processes_trains_to_the_weights_of_one(
     ranks: int, strategy: str, photographs: Path, alone: dict[str, Tensor]
 ) -> None:
@@ -128,3 +128,59 @@ def test_batch_norm_sees_each_process_s_patches_alone(photographs: Path) -> None
     on_ranks(1, partial(train, photographs, "bn1", "auto", norm="batch"))
     on_ranks(2, partial(train, photographs, "bn2", norm="batch"))
     assert difference(weights(photographs, "bn1"), weights(photographs, "bn2")) > 1e-3
+
+
+def test_a_batch_that_cannot_be_shared_equally_and_synchronised_batch_norm_on_cpus_are_refused(
+    photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(UserError, match="3 cannot share 8 patches equally, but 6 or 9"):
+        train(photographs, "uneven")
+    with pytest.raises(UserError, match="3 cannot share 2 patches equally, but 3$"):
+        train(photographs, "uneven", batch_size=2)
+    with pytest.raises(UserError, match="sync_batchnorm: PyTorch has it on GPUs only"):
+        train(photographs, "sync", batch_size=9, sync=True)
+
+
+class Die(Callback):
+    """Ends one process as a kill or a lack of memory does, in the middle of a run."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == 4 and trainer.global_rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_dies_ends_the_job_with_a_message_and_the_job_resumes(
+    photographs: Path, alone: dict[str, Tensor]
+) -> None:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__]
+    root = Path(__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        [*launch, str(photographs)], env=environment, capture_output=True, text=True, check=False, timeout=TIMEOUT_S
+    )
+    assert result.returncode == 1
+    assert "Signal 9 (SIGKILL) received by PID" in result.stderr
+    assert not (photographs / "killed/weights.safetensors").exists()
+    on_ranks(2, partial(train, photographs, "killed", resume="auto"))
+    assert difference(weights(photographs, "killed"), alone) < 1e-6
+
+
+def measure(folder: Path, json_file: str) -> None:
+    files = [str(folder / "plain.safetensors"), str(folder / "bn.safetensors")]
+    evaluate.main(["--weights", *files, "--data", str(folder / "val"), "--json", str(folder / json_file)])
+
+
+def test_shared_evaluation_has_the_rows_of_one_process(photographs: Path) -> None:
+    for name, norm in (("plain", "none"), ("bn", "batch")):
+        network = DnCNN(depth=3, features=4, norm=norm).eval()
+        save_weights(photographs / f"{name}.safetensors", Weights(network, {"init_args": {"sigma": 25.0}}))
+    on_ranks(1, partial(measure, photographs, "one.json"))
+    on_ranks(2, partial(measure, photographs, "two.json"))
+    rows = [json.loads((photographs / name).read_text())["rows"] for name in ("one.json", "two.json")]
+    assert len(rows[0]) == 3
+    assert rows[0] == rows[1]
+
+
+if __name__ == "__main__":
+    train(Path(sys.argv[1]), "killed", callbacks=[Die()])
