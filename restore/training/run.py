@@ -152,7 +152,8 @@ def fit(
 
 def _lightning(settings: Mapping[str, Any], output: Path, ours: list[Callback], steps_per_epoch: int) -> Trainer:
     given = {name: value for name, value in settings.items() if value is not None}
-    callbacks = [*given.pop("callbacks", ()), *ours]
+    theirs = given.pop("callbacks", ())
+    callbacks = [*([theirs] if isinstance(theirs, Callback) else theirs), *ours]
     if given.get("strategy") == "fsdp":  # PyTorch's second, which is for CPUs too; checkpoints are whole
         given["strategy"] = ModelParallelStrategy(save_distributed_checkpoint=False)
     if given.get("enable_progress_bar", True):

@@ -22,11 +22,13 @@ class Measured:
     Attributes:
         seconds: of one piece of work, by round.
         peak_rss_mib: of its process.
+        anonymous_mib: of that, what is no mapped file, at the end.
         peak_cuda_mib: allocated on the GPU; 0 without one.
     """
 
     seconds: list[float] = field(default_factory=list)
     peak_rss_mib: float = 0.0
+    anonymous_mib: float = 0.0
     peak_cuda_mib: float = 0.0
 
     @property
@@ -62,7 +64,7 @@ def take_turns(variants: Mapping[str, tuple[Any, ...]], seconds: float, rounds: 
             found[name].seconds.append(pipe.recv())
     for name, (process, pipe) in workers.items():
         pipe.send(None)
-        found[name].peak_rss_mib, found[name].peak_cuda_mib = pipe.recv()
+        found[name].peak_rss_mib, found[name].anonymous_mib, found[name].peak_cuda_mib = pipe.recv()
         process.join()
     return found
 
@@ -81,15 +83,15 @@ def _worker(pipe: Connection, prepare: Callable[..., Work], arguments: tuple[Any
             done += 1
         pipe.send((time.perf_counter() - start) / done)
     cuda = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0.0
-    pipe.send((_peak_rss_mib(), cuda))
+    pipe.send((_memory_mib("VmHWM"), _memory_mib("RssAnon"), cuda))
 
 
-def _peak_rss_mib() -> float:
+def _memory_mib(name: str) -> float:
     """Of this process alone: `getrusage` knows the peak of the parent too, from before `exec`."""
     status = Path("/proc/self/status")
     if not status.exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    line = next(line for line in status.read_text().splitlines() if line.startswith(name))
     return int(line.split()[1]) / 2**10
 
 
