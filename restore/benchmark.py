@@ -18,7 +18,7 @@ from restore.images.tensors import as_tensor, quantise
 from restore.inference import Runner, baseline, restore_tensor
 from restore.metrics import PROTOCOLS, ImageScore, Protocol, Row, Score
 from restore.progress import progress
-from restore.ranks import Ranks
+from restore.ranks import ALONE, Ranks
 
 
 class Outcome(NamedTuple):
@@ -45,7 +45,7 @@ def measure(
     protocol: Protocol,
     channels: int,
     show: Show | None = None,
-    ranks: Ranks = Ranks(),
+    ranks: Ranks = ALONE,
 ) -> list[Row]:
     """Restore and score a test set.
 

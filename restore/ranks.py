@@ -34,6 +34,9 @@ class Ranks(NamedTuple):
         return path.with_stem(f"{path.stem}-{self.rank}") if self.count > 1 else path
 
 
+ALONE = Ranks()
+
+
 def ranks_of_torchrun() -> Ranks:
     """By the environment variables RANK and WORLD_SIZE; without them, the only process."""
     return Ranks(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))

@@ -136,7 +136,7 @@ def test_a_batch_that_cannot_be_shared_equally_and_synchronised_batch_norm_on_cp
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(UserError, match="3 cannot share 8 patches equally, but 6 or 9"):
         train(photographs, "uneven")
-    with pytest.raises(UserError, match="3 cannot share 2 patches equally, but 3$"):
+    with pytest.raises(UserError, match=r"3 cannot share 2 patches equally, but 3$"):
         train(photographs, "uneven", batch_size=2)
     with pytest.raises(UserError, match="sync_batchnorm: PyTorch has it on GPUs only"):
         train(photographs, "sync", batch_size=9, sync=True)

@@ -18,7 +18,6 @@ from restore.images.crop import crop_to_multiple
 from restore.images.io import Image, read_image, to_uint8
 from restore.images.tensors import as_tensor, quantise, to_tensor
 
-
 # What a step's draws are for besides the choice of its patches, which follows from (seed, step) alone.
 PAIRS = (0, 1)
 SCALES = (0, 2)

@@ -184,7 +184,9 @@ def _check_processes(trainer: Trainer, batch_size: int, sync_batchnorm: bool) ->
             f"but {' or '.join(map(str, fitting))}"
         )
     if sync_batchnorm and ranks > 1 and trainer.strategy.root_device.type == "cpu":
-        raise UserError("trainer.sync_batchnorm: PyTorch has it on GPUs only; on CPUs each process has its own statistics")
+        raise UserError(
+            "trainer.sync_batchnorm: PyTorch has it on GPUs only; CPU processes have statistics of their own"
+        )
 
 
 def _device(settings: Mapping[str, Any]) -> torch.device:

@@ -1,7 +1,7 @@
 """Batches of patches: ours from the memory-mapped store against decoding a PNG for each patch.
 
 The reference opens, decodes and crops one file for each patch, as today's projects do. With --simulate there is no
-reference: the stores are holes in sparse files, of which the index alone is real, so any number of images costs no disk.
+reference: the stores are holes in sparse files, of which the index alone is real, so any number fits on a disk.
 """
 
 import argparse
