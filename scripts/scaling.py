@@ -82,7 +82,7 @@ def main() -> None:
         for count in args.devices:
             table.append({"recipe": name, "GPUs": str(count), **_row(recipes[name], gpu, count, args.price)})
     print_table(
-        f"GPUs; assumed, not measured: {args.tflops:g} TFLOP/s achieved by each, a step of {args.launch_ms:g} ms, "
+        f"GPUs; assumed, not measured: {args.tflops:g} TFLOP/s achieved, {args.launch_ms:g} ms a step at least, "
         f"{args.bandwidth:g} GB/s, a price of {args.price:g} an hour",
         table,
     )
