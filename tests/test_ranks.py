@@ -28,7 +28,7 @@ from restore.models import DnCNN
 from restore.training import Optimization, PatchData, fit
 
 STEPS = 6
-TIMEOUT_S = 120
+TIMEOUT_S = 300
 
 
 @pytest.fixture(scope="module")
