@@ -1,5 +1,6 @@
 """Reading learning curves: where they end, when they reach a PSNR, which settings are best."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
@@ -14,6 +15,11 @@ SHOWN_DB = 8.0  # below the best end of a curve that a plot shows
 def final(runs: Sequence[Record]) -> list[float]:
     """PSNR (dB) at the end, one for each seed; 0 where a run diverged."""
     return [run.psnr[-1] for run in runs]
+
+
+def mean_final(runs: Sequence[Record]) -> float:
+    """PSNR (dB) at the end, mean over seeds; NaN where one diverged."""
+    return statistics.fmean(math.nan if run.diverged_at is not None else run.psnr[-1] for run in runs)
 
 
 def final_ssim(runs: Sequence[Record]) -> list[float]:
@@ -56,4 +62,5 @@ def learning_curves(title: str, runs: Mapping[str, Sequence[Record]]) -> Curves:
         ]
         for name, found in runs.items()
     }
-    return Curves(title, "steps", "PSNR of the test crops (dB)", lines, y_from=top - SHOWN_DB)
+    lowest = min((psnr for points in lines.values() for _, psnrs in points for psnr in psnrs), default=0.0)
+    return Curves(title, "steps", "PSNR of the test crops (dB)", lines, y_from=max(top - SHOWN_DB, lowest - 0.2))

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from restore.checkpoint import Weights, save_weights
 from restore.data.catalog import find_images
@@ -83,7 +84,7 @@ class Experiment:
         steps: of the run.
         patch_size, batch_size: of the training batches.
         images: train on so many images only; None: all.
-        gain: factor on the initial weights of all convolutions.
+        gain: factor on the initial weights of all convolutions, or of all but the last and of the last.
         freeze_after: share of the run after which batch norm uses its population statistics.
         watch: what is recorded along the run, see `watches.py`.
     """
@@ -95,7 +96,7 @@ class Experiment:
     patch_size: int
     batch_size: int
     images: int | None = None
-    gain: float = 1.0
+    gain: float | tuple[float, float] = 1.0
     freeze_after: float | None = None
     watch: tuple[str, ...] = ()
 
@@ -279,12 +280,16 @@ class _Diary:
         return time.perf_counter()
 
 
-def _scale_weights(network: nn.Module, gain: float) -> None:
-    if gain != 1:
-        with torch.no_grad():
-            for module in network.modules():
-                if isinstance(module, nn.Conv2d):
-                    module.weight.mul_(gain)
+def _scale_weights(network: nn.Module, gain: float | tuple[float, float]) -> None:
+    first, last = gain if isinstance(gain, tuple) else (gain, gain)
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    with torch.no_grad():
+        for convolution in convolutions:
+            weight = convolution.weight * (last if convolution is convolutions[-1] else first)
+            if parametrize.is_parametrized(convolution, "weight"):
+                convolution.weight = weight
+            else:
+                convolution.weight.copy_(weight)
 
 
 def _freeze(network: nn.Module) -> None:

@@ -75,6 +75,9 @@ def test_twins_start_from_the_same_weights_and_a_gain_multiplies_them() -> None:
     before = [weight.clone() for weight in without]
     _scale_weights(networks[1], 3.0)
     assert all(torch.equal(a, 3 * b) for a, b in zip(without, before, strict=True))
+    _scale_weights(networks[1], (1.0, 2.0))
+    assert torch.equal(without[-1], 6 * before[-1])
+    assert torch.equal(without[0], 3 * before[0])
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Claims about how batch norm changes optimisation: learning rate, initialisation, batch size, landscape."""
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +9,7 @@ from scipy.stats import spearmanr
 from restore.models import NORMS
 from restore.studies.budget import Budget
 from restore.studies.claim import Measurement, Records, Study, claim
-from restore.studies.curves import final
+from restore.studies.curves import final, learning_curves, mean_final
 from restore.studies.experiment import Record
 from restore.studies.figures import Bars, Curves, HeatMap
 from restore.studies.judgement import Effect, Finding, all_of, difference, is_above, is_below, ratio
@@ -19,6 +18,9 @@ ADAM_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 SGD_RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
 WORKS_DB = 1.0  # a learning rate works where a run ends so near to the best of its norm
 GAINS = (0.1, 0.3, 1.0, 3.0, 10.0)
+LAST_SMALL = (1.0, 0.1)  # on all but the last convolution, and on the last
+OTHERS_SMALL = (0.1, 1.0)
+INSENSITIVE_DB = 0.5
 FLOOR = 10.0  # dB; what ends below is as good as nothing
 BATCHES = (1, 2, 4, 8, 16, 64)
 
@@ -57,7 +59,7 @@ def higher_learning_rates(budget: Budget) -> Study:
                 "norm",
                 ["batch", "none"],
                 [f"{rate:g}" for rate in rates[name]],
-                [[_mean(runs[name, norm, rate]) for rate in rates[name]] for norm in ("batch", "none")],
+                [[mean_final(runs[name, norm, rate]) for rate in rates[name]] for norm in ("batch", "none")],
                 low=15,
             )
             for name in rates
@@ -69,33 +71,41 @@ def higher_learning_rates(budget: Budget) -> Study:
 def insensitive_to_initialisation(budget: Budget) -> Study:
     """Ioffe & Szegedy 2015, section 3.3: training becomes "more resilient to the parameter scale".
 
-    He's initial weights of all convolutions times 0.1 to 10. Supported if final PSNR varies less over these gains with
-    batch norm than without (largest less smallest, what ends below 10 dB counted as 10); refuted if more.
+    He's initial weights of all convolutions times 0.1 to 10; and those of the last one alone, whose output no norm
+    follows, times 0.1. Supported if over gains of 0.3 to 3 final PSNR varies by less than 0.5 dB with batch norm;
+    refuted if by more.
     """
     runs: Records = yield {
         (norm, gain): replace(budget.denoising.with_network(norm=norm), gain=gain)
         for norm in ("batch", "none")
-        for gain in GAINS
+        for gain in (*GAINS, LAST_SMALL, OTHERS_SMALL)
     }
     spread = {
-        norm: [
-            max(values) - min(values)
-            for values in zip(*([max(FLOOR, p) for p in final(runs[norm, gain])] for gain in GAINS), strict=True)
-        ]
+        norm: [max(seed) - min(seed) for seed in zip(*(final(runs[norm, gain]) for gain in GAINS[1:-1]), strict=True)]
         for norm in ("batch", "none")
     }
-    effect = difference(spread["none"], spread["batch"], "dB")
+    effect = Effect(tuple(spread["batch"]), "dB")
+    won = {norm: difference(final(runs[norm, LAST_SMALL]), final(runs[norm, 1.0]), "dB") for norm in ("batch", "none")}
     return Finding(
-        is_above(effect, 0),
+        is_below(effect, INSENSITIVE_DB),
         effect,
-        f"Over gains of {GAINS[0]:g} to {GAINS[-1]:g}, final PSNR spreads {statistics.fmean(spread['batch']):.1f} dB "
-        f"with batch norm and {statistics.fmean(spread['none']):.1f} dB without.",
+        f"Over gains of {GAINS[1]:g} to {GAINS[-2]:g}, final PSNR spreads {effect} with batch norm and "
+        f"{statistics.fmean(spread['none']):.1f} dB without. The last convolution's initial weights times 0.1 change "
+        f"it by {won['batch']} with batch norm and {won['none']} without.",
         [
             Curves(
                 "Final PSNR by the scale of the initial weights", "gain on He's initial weights", "PSNR (dB)",
                 {f"norm: {n}": [(gain, final(runs[n, gain])) for gain in GAINS] for n in ("batch", "none")},
                 log_x=True, y_from=FLOOR,
-            )
+            ),
+            learning_curves(
+                "With He's weights, and where the last convolution's, or all others', are ten times smaller",
+                {
+                    f"norm {norm}, {name}": runs[norm, gain]
+                    for norm in ("batch", "none")
+                    for name, gain in (("He", 1.0), ("small last", LAST_SMALL), ("small others", OTHERS_SMALL))
+                },
+            ),
         ],
     )  # fmt: skip
 
@@ -132,7 +142,7 @@ def fails_for_small_batches(budget: Budget) -> Study:
                 {f"batch {batch}": {"batch norm": values} for batch, values in gap.items()},
             ),
         ],
-        [{"norm": n, **{f"batch {b}": f"{_mean(runs[n, b]):.2f}" for b in BATCHES}} for n in NORMS],
+        [{"norm": n, **{f"batch {b}": f"{mean_final(runs[n, b]):.2f}" for b in BATCHES}} for n in NORMS],
     )  # fmt: skip
 
 
@@ -176,7 +186,9 @@ def internal_covariate_shift(budget: Budget) -> Study:
     }
     shift = {norm: [_late(run, "shift", "relative") for run in found] for norm, found in runs.items()}
     effect = ratio(shift["batch"], shift["none"])
-    ranks = spearmanr([statistics.fmean(it) for it in shift.values()], [_mean(it) for it in runs.values()]).statistic
+    ranks = spearmanr(
+        [statistics.fmean(it) for it in shift.values()], [mean_final(it) for it in runs.values()]
+    ).statistic
     percents = ("15", "50", "85")
     return Finding(
         is_below(effect, 1),
@@ -194,7 +206,7 @@ def internal_covariate_shift(budget: Budget) -> Study:
             Bars("Shift of the gradient, relative", "times its norm", {norm: {"": v} for norm, v in shift.items()}),
         ],
         [
-            {"norm": norm, "shift": statistics.fmean(shift[norm]), "final PSNR (dB)": _mean(found)}
+            {"norm": norm, "shift": statistics.fmean(shift[norm]), "final PSNR (dB)": mean_final(found)}
             for norm, found in runs.items()
         ],
     )  # fmt: skip
@@ -243,11 +255,6 @@ def _highest_that_works(runs: Mapping[float, Sequence[Record]]) -> list[float]:
     seeds = range(len(next(iter(runs.values()))))
     best = [max(found[seed].psnr[-1] for found in runs.values()) for seed in seeds]
     return [max(rate for rate, found in runs.items() if found[s].psnr[-1] >= best[s] - WORKS_DB) for s in seeds]
-
-
-def _mean(runs: Sequence[Record]) -> float:
-    """Final PSNR; NaN where a run diverged."""
-    return statistics.fmean(math.nan if run.diverged_at is not None else run.psnr[-1] for run in runs)
 
 
 def _course(runs: Sequence[Record], watch: str, value: str) -> list[tuple[float, list[float]]]:
