@@ -24,6 +24,7 @@ from restore.inference import Runner
 from restore.metrics import PROTOCOLS, Row
 from restore.page import ComparisonPage
 from restore.provenance import provenance
+from restore.ranks import Ranks, ranks_of_torchrun
 from restore.report import Panel, comparison, contact_sheet, print_rows, write_csv
 
 BASELINES = ("noisy", "bicubic")
@@ -35,6 +36,7 @@ EXAMPLES = f"""examples:
   python -m restore.evaluate --weights edsr.safetensors edsr_bn.safetensors --data Set5 B100 --json scores.json
   python -m restore.evaluate --model dncnn-gray-25 --data BSD68 --root DATA
   python -m restore.evaluate --weights bicubic --scale 2 --data B100 --root DATA
+  torchrun --nproc-per-node 4 -m restore.evaluate --weights edsr.safetensors --data Urban100
   python -m restore.evaluate --restored out/ --reference Set5/HR --protocol sr-y --scale 2
   python -m restore.evaluate --all-bundled README.md --root DATA
 
@@ -77,6 +79,7 @@ def main(argv: list[str] | None = None) -> int:
             parser.error(f"--all-bundled goes without --{given[0]}")
         return _measure_bundled(args)
 
+    ranks = ranks_of_torchrun()
     panels: list[list[Panel]] = []
     page = ComparisonPage()
     if args.restored or args.reference:
@@ -95,7 +98,10 @@ def main(argv: list[str] | None = None) -> int:
             if args.report:
                 _add_to(page, pair, outcomes)
 
-        rows = _measure_all(args, show)
+        rows = _measure_all(args, show, ranks)
+    written = _write_pictures(args, panels, page, rows, ranks)
+    if ranks.rank > 0:
+        return 0
     print_rows([row.summary for row in rows])
     if args.json:
         document = {
@@ -107,19 +113,29 @@ def main(argv: list[str] | None = None) -> int:
         write_atomically(args.json, json.dumps(_finite(document), indent=1, allow_nan=False) + "\n")
     if args.csv:
         write_csv(args.csv, [row.summary for row in rows])
-    if args.sheet:
-        contact_sheet(args.sheet, panels)
+    for path in filter(None, (args.json, args.csv, *written)):
+        print(f"written: {path}")
+    return 0
+
+
+def _write_pictures(
+    args: argparse.Namespace, panels: list[list[Panel]], page: ComparisonPage, rows: list[Row], ranks: Ranks
+) -> list[Path]:
+    """Sheet and page, where they are asked for, of the images that this process has measured."""
+    written = []
+    if args.sheet and panels:
+        written.append(ranks.own(args.sheet))
+        contact_sheet(written[-1], panels)
     if args.report:
         protocols = ", ".join(dict.fromkeys(row.protocol for row in rows))
         names = ", ".join([*args.model, *args.weights])
         settings = {"weights": names, "protocol": protocols, **provenance(torch.device(args.device))}
-        page.write(args.report, f"Restored: {', '.join(args.data)}", settings)
-    for written in filter(None, (args.json, args.csv, args.sheet, args.report)):
-        print(f"written: {written}")
-    return 0
+        written.append(ranks.own(args.report))
+        page.write(written[-1], f"Restored: {', '.join(args.data)}", settings)
+    return written
 
 
-def _measure_all(args: argparse.Namespace, show: Show) -> list[Row]:
+def _measure_all(args: argparse.Namespace, show: Show, ranks: Ranks) -> list[Row]:
     tasks: dict[tuple[Degradation, int], dict[str, Runner | None]] = {}
     files = {name: bundled.find(name).weights for name in args.model}
     files |= {name: Path(name) for name in args.weights if name not in BASELINES}
@@ -130,7 +146,7 @@ def _measure_all(args: argparse.Namespace, show: Show) -> list[Row]:
             if degradation.scale not in runners:
                 at_scale = replace(weights, network=weights.network.at(degradation.scale))
                 runners[degradation.scale], engine = running.runner(args, path, at_scale, args.root)
-                if args.precision != "fp32":
+                if args.precision != "fp32" and ranks.rank == 0:
                     print(f"{name} run by {engine}")
             task = tasks.setdefault((degradation, weights.network.channels), {_baseline_name(degradation): None})
             task[name] = runners[degradation.scale]
@@ -150,9 +166,8 @@ def _measure_all(args: argparse.Namespace, show: Show) -> list[Row]:
         for (degradation, of_network), models in tasks.items():
             channels = of_network or read_image(images.clean[0]).shape[2]
             protocol = PROTOCOLS[args.protocol] if args.protocol else default_protocol(images, degradation, channels)
-            rows += measure(
-                models, images, degradation, protocol, channels, show if args.sheet or args.report else None
-            )
+            look = show if args.sheet or args.report else None
+            rows += measure(models, images, degradation, protocol, channels, look, ranks)
     return rows
 
 

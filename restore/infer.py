@@ -20,6 +20,7 @@ from restore.images.picture import FORMATS, JPEG_QUALITY, is_in_colour
 from restore.inference import Runner
 from restore.page import ComparisonPage, Table
 from restore.provenance import provenance
+from restore.ranks import ranks_of_torchrun
 
 ANY_SIGMA = -1.0  # of --denoise without a level
 
@@ -144,8 +145,8 @@ def _runner(args: argparse.Namespace, path: Path) -> tuple[Runner, str, dict[str
 
 def _print(summary: Summary, output: Path) -> None:
     restored, kept, failed = (summary.having(status) for status in ("restored", "kept", "failed"))
-    rank = os.environ.get("RANK")
-    share = f"rank {rank}: " if rank else ""
+    ranks = ranks_of_torchrun()
+    share = f"rank {ranks.rank}: " if ranks.count > 1 else ""
     print(f"{share}{len(restored)} of {len(summary.outcomes) - len(kept)} images restored", end="")
     if restored:
         print(
@@ -165,8 +166,7 @@ def _print(summary: Summary, output: Path) -> None:
 
 def _write_report(page: ComparisonPage, path: Path, summary: Summary, settings: Mapping[str, object]) -> Path:
     """The page of what was restored now, and of what was not; under torchrun each process has its own."""
-    if rank := os.environ.get("RANK"):
-        path = path.with_stem(f"{path.stem}-{rank}")
+    path = ranks_of_torchrun().own(path)
     kept, failed = summary.having("kept"), summary.having("failed")
     left_out = [Table("Not restored", [{"image": str(one.job.source), "reason": one.reason} for one in failed])]
     page.write(path, "Restored images", {**settings, "finished before": len(kept)}, left_out if failed else [])

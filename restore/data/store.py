@@ -9,12 +9,14 @@ import json
 import logging
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from filelock import FileLock
 from torch import Tensor
@@ -78,7 +80,7 @@ class PatchStore:
         self.images = [StoredImage(**entry) for entry in index["images"]]
         path = folder / "pixels.u8"
         self._file = path, file_state(path)
-        self.pixels = torch.from_file(str(path), shared=False, size=path.stat().st_size, dtype=torch.uint8)
+        self.pixels = _mapped(path)
         self._place = torch.tensor([[image.width, image.clean, image.degraded] for image in self.images])
 
     def to(self, device: torch.device) -> None:
@@ -115,6 +117,14 @@ class PatchStore:
         length = size * channels
         windows = self.pixels.as_strided((self.pixels.numel() - length + 1, length), (1, 1))
         return windows[rows].view(-1, size, size, channels).permute(0, 3, 1, 2)
+
+
+def _mapped(path: Path) -> Tensor:
+    """A file's bytes as a tensor for reading only: of a mapping to be written to (torch.from_file), Linux would have to
+    be able to hold all pages in memory."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(np.memmap(path, np.uint8, "r"))
 
 
 def open_store(images: ImageSet, spec: StoreSpec, cache: Path) -> PatchStore:

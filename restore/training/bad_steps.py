@@ -66,7 +66,7 @@ class BadSteps(Callback):
     """
 
     def __init__(
-        self, faults: Faults, checkpoint: Path, every_n_steps: int, describe: Callable[[int, int], str]
+        self, faults: Faults, checkpoint: Path, every_n_steps: int, describe: Callable[[int], str]
     ) -> None:
         self._faults = faults
         self._checkpoint = checkpoint
@@ -191,7 +191,7 @@ class BadSteps(Callback):
 
     def _words(self, what: str, step: int, trainer: Trainer) -> str:
         lr = trainer.optimizers[0].param_groups[0]["lr"]
-        return f"{what} at step {step} (learning rate {lr:g}; {self._describe(step, trainer.world_size)})"
+        return f"{what} at step {step} (learning rate {lr:g}; {self._describe(step)})"
 
 
 def _batch_number(trainer: Trainer) -> int:

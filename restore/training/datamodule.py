@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from restore.data.augmentation import BasicTransform, augment
 from restore.data.catalog import ImageSet, default_root, find_images
 from restore.data.degradation import Bicubic, Degradation, GaussianNoise
-from restore.data.pairs import ImagePair, PatchBatch, PatchSampler, ScaleSampler, load_pair, make_pair
+from restore.data.pairs import PAIRS, ImagePair, PatchBatch, PatchSampler, ScaleSampler, load_pair, make_pair
 from restore.data.random import seeded
 from restore.data.store import StoreSpec, default_cache, file_state, open_store
 from restore.errors import UserError
@@ -75,12 +75,13 @@ class TrainLoader:
 
 
 class _Batches(Dataset[PatchBatch]):
-    def __init__(self, sampler: ScaleSampler, rank: int) -> None:
+    def __init__(self, sampler: ScaleSampler, rank: int, ranks: int) -> None:
         self._sampler = sampler
         self._rank = rank
+        self._ranks = ranks
 
     def __getitem__(self, step: int) -> PatchBatch:
-        return self._sampler.batch(step, self._rank)
+        return self._sampler.batch(step, self._rank, self._ranks)
 
 
 class ValidationLoader:
@@ -117,14 +118,14 @@ class PatchData(LightningDataModule):
             MDSR's scales, validation images by the one it is at), or Gaussian noise of
             sigma 25 for a network without scale.
         patch_size: height and width of the network's input.
-        batch_size: patches per step and rank.
+        batch_size: patches per step, which all processes share equally.
         steps_per_epoch: steps between epoch ends (the papers count epochs of different sizes).
         images: train on the first so many images only; default: all.
         sizes: train on each image at these relative sizes too (DnCNN's recipe: 1, .9, .8, .7).
         transforms: Albumentations transforms applied to each clean patch, beyond the flips and turns by 90 degrees
             that are always on.
         workers: processes that prepare batches; worth it with `transforms` only.
-        seed: batches and noise are a pure function of it, the step and the rank.
+        seed: batches and noise are a pure function of it and the step, on however many processes.
         accept_changes: go on with a run although its images are no longer those that it began with.
     """
 
@@ -244,9 +245,9 @@ class PatchData(LightningDataModule):
             )
             self._train_states = {}  # said once
 
-    def describe(self, step: int, ranks: int) -> str:
+    def describe(self, step: int) -> str:
         """Names the batch of a step by what it follows from and the images it was cut from."""
-        names = sorted({name for rank in range(ranks) for name in self._sampler.names(step, rank)})
+        names = sorted(set(self._sampler.names(step)))
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         return f"seed {self.seed}, images {', '.join(names[:NAMED])}{more}"
 
@@ -256,7 +257,7 @@ class PatchData(LightningDataModule):
         if self.store_on_device and not (self.workers or self.transforms):
             for store in self._stores:
                 store.to(device)
-        batches = _Batches(self._sampler, self.trainer.global_rank)
+        batches = _Batches(self._sampler, self.trainer.global_rank, self.trainer.world_size)
         pinned = device.type == "cuda" and all(store.pixels.device.type == "cpu" for store in self._stores)
         self.train_loader = TrainLoader(batches, self.steps_per_epoch, self.workers, pinned)
         return self.train_loader
@@ -280,6 +281,6 @@ class PatchData(LightningDataModule):
             return batch
         assert self.trainer is not None
         assert self.degradation is not None
-        purpose = 1  # apart from the draw of the patches, which uses (seed, step, rank) alone
-        numbers = (self.seed, batch.step, self.trainer.global_rank, purpose)
-        return make_pair(batch, self.degradation, seeded(*numbers, device=batch.clean.device))
+        draws = seeded(self.seed, batch.step, *PAIRS, device=batch.clean.device)
+        share = draws.share(self.batch_size, self.trainer.global_rank, self.trainer.world_size)
+        return make_pair(batch, self.degradation, share)

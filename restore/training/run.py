@@ -19,6 +19,7 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateMonitor
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.plugins.io import CheckpointIO
+from pytorch_lightning.strategies import ModelParallelStrategy
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
@@ -70,7 +71,7 @@ def _alone(fit: Fit[Settings]) -> Fit[Settings]:
         *args: Settings.args,
         **settings: Settings.kwargs,
     ) -> dict[str, Any]:
-        if rank_zero_only.rank != 0:
+        if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
             return fit(network, data, optim, output, *args, **settings)
         with _lock(output):
             return fit(network, data, optim, output, *args, **settings)
@@ -173,6 +174,7 @@ def fit(
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # it does on resuming
         lightning = _lightning(trainer, output, callbacks, data.steps_per_epoch)
         device = lightning.strategy.root_device
+        _check_processes(lightning, data.batch_size, bool(trainer.get("sync_batchnorm")))
         hardware = (hardware or Hardware()).resolved(device, data.store_bytes, network.norm)
         rank_zero_only(LOG.info)(f"Training on {hardware.describe(device, str(lightning.precision))}")
         module = RestorationModule(network, optim, protocol, hardware)
@@ -184,6 +186,7 @@ def fit(
         if start is not None:
             check_fits(start, read_checkpoint(start), module)
         lightning.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
+    network = module.whole_network()
     if not lightning.is_global_zero:
         return {}
 
@@ -213,7 +216,7 @@ def fit(
         "bad_steps": bad_steps.counts,
         "last": {name: float(value) for name, value in lightning.callback_metrics.items() if name.startswith("val/")},
         "elapsed_s": throughput.elapsed_s,
-        "images_per_s": throughput.steps * data.batch_size * lightning.world_size / max(throughput.elapsed_s, 1e-9),
+        "images_per_s": throughput.steps * data.batch_size / max(throughput.elapsed_s, 1e-9),
         "data_wait_share": data.train_loader.waited_s / max(throughput.elapsed_s, 1e-9),
         **_peak_memory(device),
         "provenance": provenance(device),
@@ -227,7 +230,10 @@ def fit(
 
 def _lightning(settings: Mapping[str, Any], output: Path, ours: list[Callback], steps_per_epoch: int) -> Trainer:
     given = {name: value for name, value in settings.items() if value is not None}
-    callbacks = [*given.pop("callbacks", ()), *ours]
+    theirs = given.pop("callbacks", ())
+    callbacks = [*([theirs] if isinstance(theirs, Callback) else theirs), *ours]
+    if given.get("strategy") == "fsdp":  # PyTorch's second, which is for CPUs too; checkpoints are whole
+        given["strategy"] = ModelParallelStrategy(save_distributed_checkpoint=False)
     if given.get("enable_progress_bar", True):
         callbacks.append(ProgressBar(every=1 if _device(given).type == "cpu" else 20))
     if given.get("logger", True) is True:
@@ -249,6 +255,21 @@ def _lightning(settings: Mapping[str, Any], output: Path, ours: list[Callback], 
         return Trainer(**defaults | given, callbacks=callbacks)
     except (ValueError, TypeError, MisconfigurationException) as error:
         raise UserError(f"trainer: {error}") from error
+
+
+def _check_processes(trainer: Trainer, batch_size: int, sync_batchnorm: bool) -> None:
+    """Raises UserError where the processes cannot share a batch equally or synchronise batch norm."""
+    ranks = trainer.world_size
+    if batch_size % ranks:
+        fitting = [size for size in (batch_size // ranks * ranks, -(-batch_size // ranks) * ranks) if size]
+        raise UserError(
+            f"data.batch_size is for all processes together: {ranks} cannot share {batch_size} patches equally, "
+            f"but {' or '.join(map(str, fitting))}"
+        )
+    if sync_batchnorm and ranks > 1 and trainer.strategy.root_device.type == "cpu":
+        raise UserError(
+            "trainer.sync_batchnorm: PyTorch has it on GPUs only; CPU processes have statistics of their own"
+        )
 
 
 def _device(settings: Mapping[str, Any]) -> torch.device:

@@ -16,11 +16,12 @@ import torch
 import yaml
 from pytorch_lightning import Callback, Trainer
 from safetensors.torch import load_file
-from torch import Generator, Tensor
+from torch import Tensor
 
 import restore
 from restore import train
 from restore.data.degradation import Degradation, GaussianNoise
+from restore.data.random import Draws
 from restore.errors import UserError
 from restore.images.io import read_image, write_image
 from restore.inference import tiling
@@ -240,7 +241,7 @@ class Poison(Degradation):
 
     label = "poison"
 
-    def __call__(self, clean: Tensor, generator: Generator) -> Tensor:
+    def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
         return clean * torch.nan
 
 
