@@ -59,7 +59,7 @@ class BadSteps(Callback):
         faults: what to do.
         checkpoint: the one that the run saves last.
         every_n_steps: between the states to roll back to; as often as checkpoints are saved.
-        describe: names the batch of a step over a number of ranks, e.g. by its seed and images.
+        describe: names the batch of a step, e.g. by its seed and images.
 
     Attributes:
         counts: spikes, steps skipped and steps rolled back so far.

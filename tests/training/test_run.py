@@ -206,7 +206,7 @@ def test_two_processes_train_on_different_shards_to_identical_weights(photograph
     callback = {"class_path": "recorder.Recorder", "init_args": {"folder": str(photographs)}}
     args = (
         f"--model.depth 3 --model.features 4 --data.train {photographs}/train --data.val {photographs}/val "
-        "--data.patch_size 12 --data.batch_size 2 --data.steps_per_epoch 3 --trainer.max_steps 3 "
+        "--data.patch_size 12 --data.batch_size 4 --data.steps_per_epoch 3 --trainer.max_steps 3 "
         "--optim.schedule constant --trainer.accelerator cpu --trainer.devices 2 --trainer.strategy ddp "
         "--trainer.enable_progress_bar false "
         f"--output {photographs}/run"
