@@ -95,7 +95,7 @@ class BadSteps(Callback):
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         state, loss = self._state, loss.detach().float()
         if trainer.world_size > 1:
-            loss = trainer.strategy.reduce(loss.clone(), reduce_op="mean")  # type: ignore[assignment]
+            loss = trainer.strategy.reduce(loss.clone(), reduce_op="mean")
         step = torch.full_like(loss, _batch_number(trainer))
         finite = loss.isfinite()
         state["bad_loss"] = torch.minimum(state["bad_loss"], torch.where(finite, math.inf, step))
@@ -113,7 +113,7 @@ class BadSteps(Callback):
         if getattr(trainer.precision_plugin, "scaler", None) is None:  # which skips what overflows in float16 itself
             norm = get_total_norm([p.grad for p in pl_module.parameters() if p.grad is not None])
             if trainer.world_size > 1:  # of a sharded network, each has a part
-                norm = trainer.strategy.reduce(norm, reduce_op="mean")  # type: ignore[assignment]
+                norm = trainer.strategy.reduce(norm, reduce_op="mean")
             first = torch.where(norm.isfinite(), math.inf, float(_batch_number(trainer)))
             self._state["bad_gradient"] = torch.minimum(self._state["bad_gradient"], first)
         if self._look_first:

@@ -70,7 +70,7 @@ def _alone(fit: Fit[Settings]) -> Fit[Settings]:
         *args: Settings.args,
         **settings: Settings.kwargs,
     ) -> dict[str, Any]:
-        if rank_zero_only.rank != 0:
+        if getattr(rank_zero_only, "rank", 0) != 0:
             return fit(network, data, optim, output, *args, **settings)
         with _lock(output):
             return fit(network, data, optim, output, *args, **settings)
@@ -155,7 +155,14 @@ def fit(
     if config:
         rank_zero_only(write_atomically)(output / "config.yaml", config)
 
-    best = ModelCheckpoint(last.parent, "best", monitor="val/psnr", mode="max", enable_version_counter=False)
+    best = ModelCheckpoint(
+        last.parent,
+        "best",
+        monitor="val/psnr",
+        mode="max",
+        enable_version_counter=False,
+        save_on_train_epoch_end=False,  # but after validations: a resumed epoch can end without one
+    )
     throughput = Throughput()
     bad_steps = BadSteps(faults or Faults(), last, checkpoint_every, data.describe)
     callbacks = [
