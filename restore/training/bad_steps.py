@@ -65,9 +65,7 @@ class BadSteps(Callback):
         counts: spikes, steps skipped and steps rolled back so far.
     """
 
-    def __init__(
-        self, faults: Faults, checkpoint: Path, every_n_steps: int, describe: Callable[[int], str]
-    ) -> None:
+    def __init__(self, faults: Faults, checkpoint: Path, every_n_steps: int, describe: Callable[[int], str]) -> None:
         self._faults = faults
         self._checkpoint = checkpoint
         self._every_n_steps = every_n_steps

@@ -53,7 +53,14 @@ class BestCheckpoint(ModelCheckpoint):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path.parent, path.stem, monitor="val/psnr", mode="max", enable_version_counter=False)
+        super().__init__(
+            path.parent,
+            path.stem,
+            monitor="val/psnr",
+            mode="max",
+            enable_version_counter=False,
+            save_on_train_epoch_end=False,  # but after validations: a resumed epoch can end without one
+        )
         assert self.dirpath is not None
         self._path = Path(self.dirpath, path.name)  # with links resolved
 

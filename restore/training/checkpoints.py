@@ -52,7 +52,10 @@ class LastCheckpoint(Checkpoint):
     def __init__(self, path: Path, every_n_steps: int) -> None:
         self._path = path
         self._every_n_steps = every_n_steps
-        self._saved_at: int | None = None
+        self._saved_at = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._saved_at = trainer.global_step  # nothing is new yet
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -64,7 +67,8 @@ class LastCheckpoint(Checkpoint):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._save(trainer)
+        if trainer.global_step != self._saved_at:
+            self._save(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         ended = isinstance(exception, SIGTERMException) and trainer.global_step != self._saved_at
@@ -84,21 +88,23 @@ def newest_whole(folder: Path) -> Path | None:
     Raises:
         UserError: there are checkpoints, but all are damaged.
     """
-    errors = []
+    damaged = ""
     for path in (folder / LAST, folder / PREVIOUS):
         if not path.exists():
             continue
         try:
             read_checkpoint(path)
         except UserError as error:
-            errors.append(str(error))
+            if damaged:
+                raise UserError(f"no whole checkpoint is left: {damaged}; {error}") from error
+            damaged = str(error)
             continue
-        for message in errors:
-            rank_zero_only(LOG.warning)(f"{message}; resuming from {path} instead, the damaged file is now {DAMAGED}")
+        if damaged:
+            rank_zero_only(LOG.warning)(f"{damaged}; resuming from {path} instead, the damaged file is now {DAMAGED}")
             rank_zero_only((folder / LAST).replace)(folder / DAMAGED)
         return path
-    if errors:
-        raise UserError(f"no whole checkpoint is left: {'; '.join(errors)}")
+    if damaged:
+        raise UserError(f"no whole checkpoint is left: {damaged}")
     return None
 
 

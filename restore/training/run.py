@@ -71,7 +71,7 @@ def _alone(fit: Fit[Settings]) -> Fit[Settings]:
         *args: Settings.args,
         **settings: Settings.kwargs,
     ) -> dict[str, Any]:
-        if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
+        if getattr(rank_zero_only, "rank", 0) != 0:
             return fit(network, data, optim, output, *args, **settings)
         with _lock(output):
             return fit(network, data, optim, output, *args, **settings)

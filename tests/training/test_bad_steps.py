@@ -62,10 +62,12 @@ def photographs(tmp_path: Path) -> Path:
 
 
 def run(
-    folder: Path, name: str, faults: Faults, callbacks: list[Callback], steps: int = 9, **settings: Any
+    folder: Path, name: str, faults: Faults, callbacks: list[Callback], steps: int = 9, epoch: int = 4, **settings: Any
 ) -> dict[str, Any]:
     torch.manual_seed(0)
-    data = PatchData(str(folder / "train"), str(folder / "val"), patch_size=12, batch_size=2, steps_per_epoch=4, seed=7)
+    data = PatchData(
+        str(folder / "train"), str(folder / "val"), patch_size=12, batch_size=2, steps_per_epoch=epoch, seed=7
+    )
     optim = Optimization(lr=0.01, schedule="onecycle", ema_decay=0.5)
     trainer = {**QUIET, "max_steps": steps, "callbacks": callbacks}
     return fit(
@@ -121,15 +123,15 @@ def test_the_number_of_bad_steps_is_bounded(photographs: Path) -> None:
 
 def test_loss_spikes_are_counted_and_named_or_skipped(photographs: Path, caplog: pytest.LogCaptureFixture) -> None:
     poison = partial(Poison, {110: 50.0})
-    reported = run(photographs, "reported", Faults(), [poison()], steps=113, checkpoint_every=500)
+    reported = run(photographs, "reported", Faults(), [poison()], steps=113, epoch=113, checkpoint_every=500)
     assert reported["bad_steps"] == {"spikes": 1, "skipped": 0, "rolled_back": 0}
     assert "the loss is more than 10 times its mean at step 110 (learning rate" in caplog.text
     assert "seed 7, images a.png" in caplog.text
-    skipped = run(photographs, "skipped", Faults("skip"), [poison()], steps=113, checkpoint_every=500)
+    skipped = run(photographs, "skipped", Faults("skip"), [poison()], steps=113, epoch=113, checkpoint_every=500)
     assert skipped["bad_steps"] == {"spikes": 1, "skipped": 1, "rolled_back": 0}
     summary = json.loads((photographs / "skipped/summary.json").read_text())
     assert summary["bad_steps"] == skipped["bad_steps"]
-    ignored = run(photographs, "ignored", Faults(spike=0), [poison()], steps=113, checkpoint_every=500)
+    ignored = run(photographs, "ignored", Faults(spike=0), [poison()], steps=113, epoch=113, checkpoint_every=500)
     assert ignored["bad_steps"]["spikes"] == 0
 
 
