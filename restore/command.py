@@ -15,8 +15,15 @@ from restore.errors import UserError
 CONFIGS = Path(__file__).parent / "configs"
 
 
-class ArgumentParser(argparse.ArgumentParser):
-    """argparse's parser, with examples kept as they are written and wrong arguments as `UserError`."""
+class ActionParser(argparse.ArgumentParser):
+    """argparse's parser with wrong arguments as `UserError`."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+class ArgumentParser(ActionParser):
+    """The parser of a command, with examples kept as they are written."""
 
     def __init__(self, module: str, description: str, examples: str) -> None:
         super().__init__(
@@ -26,9 +33,6 @@ class ArgumentParser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see {self.prog} --help)")
 
 
 def device(name: str) -> str:

@@ -20,7 +20,8 @@ class Hardware:
     """How a training run uses the machine; None stands for what the machine gains from.
 
     Attributes:
-        channels_last: keep images and weights as (N, H, W, C) in memory, which convolution kernels prefer.
+        channels_last: keep images and weights as (N, H, W, C) in memory, which convolution kernels prefer; default: so,
+            but for group norm on a CPU, whose own kernel takes up to four times as long then.
         threads: of the CPU; default: the cores this process may use.
         compile: `torch.compile` the network; off unless asked for: it gains a few per cent on a CPU at most.
         store_on_device: keep all training patches in GPU memory; default: where they take at most half of what is free.
@@ -33,12 +34,13 @@ class Hardware:
     store_on_device: bool | None = None
     keep_pages: bool = True
 
-    def resolved(self, device: torch.device, store_bytes: int) -> "Hardware":
-        """With every None replaced for a run on `device` from a store of `store_bytes`."""
+    def resolved(self, device: torch.device, store_bytes: int, norm: str) -> "Hardware":
+        """With every None replaced for a run on `device`, from a store of `store_bytes`, of a network with `norm`."""
+        gains = device.type != "cpu" or norm != "group"
         fits = device.type != "cpu" and store_bytes <= STORE_SHARE * (free_memory(device) or 0)
         return replace(
             self,
-            channels_last=True if self.channels_last is None else self.channels_last,
+            channels_last=gains if self.channels_last is None else self.channels_last,
             threads=self.threads or usable_cores(),
             store_on_device=fits if self.store_on_device is None else self.store_on_device,
             keep_pages=self.keep_pages and keeps_pages(),

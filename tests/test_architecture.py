@@ -31,7 +31,8 @@ MAY_USE: dict[str, set[str]] = {
     "training": FOUNDATION
     | {"checkpoint", "compat", "inference", "benchmark", "report", "provenance", "profiling", "hardware"},
 }
-ENTRIES = {"train", "infer", "evaluate", "convert", "export", "memory", "command", "running", "__init__"}
+MAY_USE["studies"] = MAY_USE["training"] | {"training", "page"}
+ENTRIES = {"study", "train", "infer", "evaluate", "convert", "export", "memory", "command", "running", "__init__"}
 
 
 def room(path: Path) -> str:

@@ -59,20 +59,20 @@ def network(name: str) -> RestorationNetwork:
     ("dncnn_gray_25", 0.556), ("dncnn_blind", 0.667), ("cdncnn_blind", 0.669), ("dncnn3", 0.667),
     ("edsr_baseline_x2", 1.370), ("edsr_baseline_x3", 1.554), ("edsr_baseline_x4", 1.518),
     ("edsr_x2", 40.730), ("edsr_x3", 43.680), ("edsr_x4", 43.090), ("srresnet_x4", 1.547),
-    ("mdsr_baseline", 3.227), ("mdsr", 7.954),
+    ("mdsr_baseline", 3.227), ("mdsr", 7.954), ("wdsr_a_x2", 1.190), ("wdsr_b_x2", 0.304),
 ])  # fmt: skip
 def test_recipes_build_the_published_networks(name: str, millions: float) -> None:
     made = network(name)
     assert sum(parameter.numel() for parameter in made.parameters()) / 1e6 == pytest.approx(millions, abs=6e-4)
     assert getattr(made, "res_scale", 1) == (0.1 if name in ("edsr_x2", "edsr_x3", "edsr_x4") else 1)
-    assert made.norm == ("none" if "dsr" in name else "batch")
+    assert made.norm == ("weight" if "wdsr" in name else "none" if "dsr" in name else "batch")
 
 
 def test_recipes_carry_the_published_settings() -> None:
     parser = train.build_parser()
-    dncnn, blind, edsr = (
+    dncnn, blind, edsr, wdsr = (
         parser.parse_args(["--config", str(CONFIGS[0].parent / f"{name}.yaml")])
-        for name in ("dncnn_gray_25", "dncnn_blind", "edsr_x4")
+        for name in ("dncnn_gray_25", "dncnn_blind", "edsr_x4", "wdsr_b_x2")
     )
     assert (dncnn.data.patch_size, dncnn.data.batch_size, dncnn.data.steps_per_epoch) == (40, 128, 1600)
     assert (list(dncnn.data.sizes), dncnn.optim.loss) == ([1.0, 0.9, 0.8, 0.7], "half_squared_error")
@@ -82,6 +82,8 @@ def test_recipes_carry_the_published_settings() -> None:
     assert (edsr.data.patch_size, edsr.data.batch_size, edsr.optim.loss) == (48, 16, "l1")
     assert (edsr.optim.lr, tuple(edsr.optim.betas), edsr.optim.eps) == (1e-4, (0.9, 0.999), 1e-8)
     assert (edsr.optim.step_size, edsr.optim.gamma, edsr.trainer.max_steps) == (200_000, 0.5, 300_000)
+    assert (wdsr.data.patch_size, wdsr.data.batch_size, wdsr.optim.loss) == (48, 16, "l1")
+    assert (wdsr.optim.lr, wdsr.optim.step_size, wdsr.optim.gamma) == (1e-3, 200_000, 0.5)
 
 
 def test_a_rate_written_as_1e_minus_4_is_a_number(tmp_path: Path) -> None:

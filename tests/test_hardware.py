@@ -22,13 +22,15 @@ CPU = torch.device("cpu")
 def test_what_is_said_wins_over_what_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = torch.device("cuda")
     monkeypatch.setattr(hardware, "free_memory", lambda _: 1000)
-    assert Hardware().resolved(gpu, store_bytes=500).store_on_device
-    assert not Hardware().resolved(gpu, store_bytes=501).store_on_device
-    assert Hardware(store_on_device=True).resolved(gpu, store_bytes=501).store_on_device
-    assert not Hardware().resolved(CPU, store_bytes=1).store_on_device
-    chosen = Hardware(channels_last=False, threads=7, keep_pages=False).resolved(CPU, 0)
+    assert Hardware().resolved(gpu, store_bytes=500, norm="batch").store_on_device
+    assert not Hardware().resolved(gpu, store_bytes=501, norm="batch").store_on_device
+    assert Hardware(store_on_device=True).resolved(gpu, store_bytes=501, norm="batch").store_on_device
+    assert not Hardware().resolved(CPU, store_bytes=1, norm="batch").store_on_device
+    chosen = Hardware(channels_last=False, threads=7, keep_pages=False).resolved(CPU, 0, "batch")
     assert (chosen.channels_last, chosen.threads, chosen.keep_pages) == (False, 7, False)
-    assert Hardware().resolved(CPU, 0).channels_last
+    assert Hardware().resolved(CPU, 0, "batch").channels_last
+    assert not Hardware().resolved(CPU, 0, "group").channels_last
+    assert Hardware(channels_last=True).resolved(CPU, 0, "group").channels_last
 
 
 def test_the_choice_is_one_line() -> None:

@@ -2,8 +2,6 @@
 
 import base64
 import io
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,27 +22,6 @@ EVIL = "<img src=x onerror=document.title='taken'>.png"
 
 def plain(colour: tuple[int, int, int], height: int = 200, width: int = 300) -> Image:
     return np.full((height, width, 3), colour, np.uint8)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver")
-    chromium, driver = (shutil.which(name) for name in ("chromium", "chromedriver"))
-    if not (chromium and driver):
-        pytest.skip("no Chromium on this machine")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    quiet = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-sync"
-    for flag in quiet.split():
-        options.add_argument(f"--{flag}")
-    options.add_argument("--disable-component-update")
-    options.add_argument("--force-device-scale-factor=1")
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    window = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    window.set_window_size(1280, 1000)
-    yield window
-    window.quit()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from restore import export
 from restore.checkpoint import Weights, save_weights
 from restore.compat import load_any, save_layout
 from restore.errors import UserError
-from restore.models import EDSR, MDSR, DnCNN, RestorationNetwork, SRResNet
+from restore.models import EDSR, MDSR, WDSRA, WDSRB, DnCNN, RestorationNetwork, SRResNet
 from restore.portable import FORMS, write_program
 
 
@@ -33,6 +33,8 @@ NETWORKS = [
     EDSR(features=4, blocks=1, scale=4, norm="group"),
     MDSR(features=4, blocks=1, scale=3),
     SRResNet(features=4, blocks=1, scale=2, norm="instance"),
+    WDSRA(features=4, blocks=1, scale=3),
+    WDSRB(features=4, blocks=1, norm="batch"),
 ]
 NAMES = [f"{type(network).__name__}-{network.norm}" for network in NETWORKS]
 

@@ -27,6 +27,11 @@ class ImageSet:
     clean: tuple[Path, ...]
     degraded: dict[int, tuple[Path, ...]]
 
+    def first(self, count: int | None) -> "ImageSet":
+        """Its first `count` images; all for None."""
+        degraded = {scale: paths[:count] for scale, paths in self.degraded.items()}
+        return ImageSet(self.name, self.clean[:count], degraded)
+
 
 @dataclass(frozen=True)
 class _Layout:

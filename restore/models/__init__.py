@@ -9,8 +9,11 @@ from restore.models.mdsr import MDSR
 from restore.models.network import NetworkSpec, RestorationNetwork
 from restore.models.norm import NORMS, Norm
 from restore.models.srresnet import SRResNet
+from restore.models.wdsr import WDSRA, WDSRB
 
-NETWORKS: dict[str, type[RestorationNetwork]] = {network.__name__: network for network in (DnCNN, EDSR, MDSR, SRResNet)}
+NETWORKS: dict[str, type[RestorationNetwork]] = {
+    network.__name__: network for network in (DnCNN, EDSR, MDSR, SRResNet, WDSRA, WDSRB)
+}
 
 
 def build(spec: NetworkSpec) -> RestorationNetwork:
@@ -45,6 +48,8 @@ __all__ = [
     "MDSR",
     "NETWORKS",
     "NORMS",
+    "WDSRA",
+    "WDSRB",
     "DnCNN",
     "NetworkSpec",
     "Norm",

@@ -10,25 +10,17 @@ from restore.models.norm import ConvNormFactory, conv
 Scale = Literal[2, 3, 4, 8]
 
 
-class ResidualBlock(nn.Module):
-    """x + res_scale * (conv-norm-activation-conv-norm)(x), the block of SRResNet and, without norm, EDSR.
+class Residual(nn.Module):
+    """x + res_scale * body(x).
 
     Args:
-        features: channels of input and output.
-        conv_norm: builds a convolution with its normalisation from (in, out) channels.
-        activation: builds the activation.
+        body: keeps size and channels.
         res_scale: factor on the residual; 0.1 keeps wide networks stable (Lim et al. 2017, section 3.3).
     """
 
-    def __init__(
-        self,
-        features: int,
-        conv_norm: ConvNormFactory,
-        activation: Callable[[], nn.Module],
-        res_scale: float = 1.0,
-    ) -> None:
+    def __init__(self, body: nn.Sequential, res_scale: float = 1.0) -> None:
         super().__init__()
-        self.body = nn.Sequential(conv_norm(features, features), activation(), conv_norm(features, features))
+        self.body = body
         self.res_scale = res_scale
 
     def forward(self, x: Tensor) -> Tensor:
@@ -39,6 +31,27 @@ class ResidualBlock(nn.Module):
         if self.res_scale != 1:
             residual = residual * self.res_scale
         return x + residual
+
+
+class ResidualBlock(Residual):
+    """x + res_scale * (conv-norm-activation-conv-norm)(x), the block of SRResNet and, without norm, EDSR.
+
+    Args:
+        features: channels of input and output.
+        conv_norm: builds a convolution with its normalisation from (in, out) channels.
+        activation: builds the activation.
+        res_scale: factor on the residual.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        conv_norm: ConvNormFactory,
+        activation: Callable[[], nn.Module],
+        res_scale: float = 1.0,
+    ) -> None:
+        body = nn.Sequential(conv_norm(features, features), activation(), conv_norm(features, features))
+        super().__init__(body, res_scale)
 
 
 class Upsampler(nn.Sequential):

@@ -21,15 +21,17 @@ def fold(network: AnyNetwork) -> AnyNetwork:
     are the image's own (`group`, `instance`, `layer`) cannot be merged and stay.
     """
     folded = copy.deepcopy(network).eval()
-    for layer in [module for module in folded.modules() if isinstance(module, ConvNorm)]:
-        match list(layer):
-            case [nn.Conv2d() as conv, nn.BatchNorm2d() as norm]:
-                layer.conv = fuse_conv_bn_eval(conv, norm)
-                del layer.norm
-            case [nn.Conv2d() as conv] if parametrize.is_parametrized(conv):
+    for parent in list(folded.modules()):
+        match list(parent.children()):
+            case [nn.Conv2d() as conv, nn.BatchNorm2d() as norm] if isinstance(parent, ConvNorm):
+                parent.conv = fuse_conv_bn_eval(conv, norm)
+                del parent.norm
+        for name, child in parent.named_children():
+            if isinstance(child, nn.Conv2d) and parametrize.is_parametrized(child):
                 # `remove_parametrizations` would take them from the original too: copies share their class
-                layer.conv = plain_conv(conv.in_channels, conv.out_channels, conv.kernel_size[0])
-                layer.conv.load_state_dict({"weight": conv.weight.detach(), "bias": conv.bias}, assign=True)
+                plain = plain_conv(child.in_channels, child.out_channels, child.kernel_size[0])
+                plain.load_state_dict({"weight": child.weight.detach(), "bias": child.bias}, assign=True)
+                setattr(parent, name, plain)
     if network.norm in ("batch", "weight"):
         folded.norm = "none"
     return folded

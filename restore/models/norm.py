@@ -19,15 +19,25 @@ def normalises_output(norm: Norm) -> bool:
     return norm not in ("none", "weight")
 
 
-def conv(in_features: int, out_features: int, kernel: int = 3, *, bias: bool = True) -> nn.Conv2d:
+def conv(
+    in_features: int, out_features: int, kernel: int = 3, *, bias: bool = True, weight_normed: bool = False
+) -> nn.Conv2d:
     """A zero-padded, size-preserving convolution whose parameters `initialise` fills.
+
+    Args:
+        in_features: channels of the input.
+        out_features: channels of the output.
+        kernel: height and width.
+        bias: add one.
+        weight_normed: w = g v/||v|| (Salimans & Kingma 2016), where all of a network's convolutions have that norm.
 
     Raises:
         ValueError: there are no features.
     """
     if min(in_features, out_features) < 1:
         raise ValueError(f"features must be at least 1, not {min(in_features, out_features)}")
-    return _UnsetConv2d(in_features, out_features, kernel, padding=kernel // 2, bias=bias)
+    convolution = _UnsetConv2d(in_features, out_features, kernel, padding=kernel // 2, bias=bias)
+    return weight_norm(convolution) if weight_normed else convolution
 
 
 class _UnsetConv2d(nn.Conv2d):
@@ -54,7 +64,7 @@ class ConvNorm(nn.Sequential):
                 (Wu & He 2018).
             `instance`: statistics over (H, W) per image and channel, affine (Ulyanov et al. 2016).
             `layer`: statistics over (C, H, W) per image, affine per channel (Ba et al. 2016).
-            `weight`: w = g v/||v|| on the convolution instead of on its output (Salimans & Kingma 2016).
+            `weight`: on the convolution instead of on its output (Salimans & Kingma 2016).
         bn_momentum: weight of the NEW batch in the running statistics (PyTorch's convention).
         bn_eps: added to the variance before the root.
         kernel: height and width of the convolution.
@@ -78,12 +88,12 @@ class ConvNorm(nn.Sequential):
         super().__init__()
         if not bn_eps > 0 or not 0 <= bn_momentum <= 1:
             raise ValueError(f"bn_eps must be positive and bn_momentum in [0, 1], not {bn_eps} and {bn_momentum}")
-        convolution = conv(in_features, out_features, kernel, bias=bias or not normalises_output(norm))
-        self.add_module("conv", convolution)
+        bias = bias or not normalises_output(norm)
+        self.add_module("conv", conv(in_features, out_features, kernel, bias=bias, weight_normed=norm == "weight"))
         match norm:
             case "batch":
                 self.add_module("norm", nn.BatchNorm2d(out_features, eps=bn_eps, momentum=bn_momentum))
-            case "none":
+            case "none" | "weight":
                 pass
             case "group":
                 self.add_module("norm", nn.GroupNorm(max(1, math.gcd(64, out_features) // 2), out_features))
@@ -91,8 +101,6 @@ class ConvNorm(nn.Sequential):
                 self.add_module("norm", nn.InstanceNorm2d(out_features, affine=True))
             case "layer":
                 self.add_module("norm", nn.GroupNorm(1, out_features))
-            case "weight":
-                weight_norm(convolution)
             case _:
                 assert_never(norm)
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
-from restore.models.blocks import ResidualBlock
+from restore.models.blocks import Residual
 from restore.models.norm import Norm, normalises_output
 
 Recompute = Literal["none", "norm"]
@@ -46,7 +46,7 @@ class Recomputed(nn.Sequential):
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def _run(layers: nn.Sequential, x: Tensor) -> Tensor:
-    blocks = sum(isinstance(module, ResidualBlock) for module in layers.modules())
+    blocks = sum(isinstance(module, Residual) for module in layers.modules())
     this = _Pass(x.device.type, blocks)
     with saved_tensors_hooks(this.save, this.restore):
         return this.through(layers, x, _Map(_bare(x)))[0]
@@ -113,7 +113,7 @@ class _Pass:
             for part in layer:
                 x, source = self.through(part, x, source)
             return x, source
-        if isinstance(layer, ResidualBlock):
+        if isinstance(layer, Residual):
             residual, change = self.through(layer.body, x, source)
             x = layer.add(x, residual)
             self._block += 1

@@ -113,6 +113,7 @@ class PatchData(LightningDataModule):
         patch_size: height and width of the network's input.
         batch_size: patches per step and rank.
         steps_per_epoch: steps between epoch ends (the papers count epochs of different sizes).
+        images: train on the first so many images only; default: all.
         sizes: train on each image at these relative sizes too (DnCNN's recipe: 1, .9, .8, .7).
         transforms: Albumentations transforms applied to each clean patch, beyond the flips and turns by 90 degrees
             that are always on.
@@ -130,6 +131,7 @@ class PatchData(LightningDataModule):
         patch_size: int = 40,
         batch_size: int = 16,
         steps_per_epoch: int = 1000,
+        images: int | None = None,
         sizes: tuple[float, ...] = (1.0,),
         transforms: list[BasicTransform] | None = None,
         workers: int = 0,
@@ -140,8 +142,9 @@ class PatchData(LightningDataModule):
             ("patch_size", patch_size),
             ("batch_size", batch_size),
             ("steps_per_epoch", steps_per_epoch),
+            ("images", images),
         ):
-            if value < 1:
+            if value is not None and value < 1:
                 raise UserError(f"data.{name} must be at least 1, not {value}")
         if not sizes or not all(0 < size <= LARGEST_SIZE for size in sizes):
             raise UserError(f"data.sizes must lie between 0 and {LARGEST_SIZE}, not {list(sizes)}")
@@ -153,6 +156,7 @@ class PatchData(LightningDataModule):
         self.patch_size = patch_size
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch
+        self.images = images
         self.sizes = sizes
         self.transforms = transforms or []
         self.workers = workers
@@ -178,7 +182,7 @@ class PatchData(LightningDataModule):
                 f"but the network enlarges them {network.scale} times"
             )
         root = self.root or default_root()
-        self.train_images = find_images(self.train, "train", root)
+        self.train_images = find_images(self.train, "train", root).first(self.images)
         self.val_images = find_images(self.val, "test", root)
         augmentation = partial(augment, self.transforms) if self.transforms else None
         specs = [StoreSpec(network.channels, scale, tuple(self.sizes)) for scale in network.all_scales]

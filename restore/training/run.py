@@ -99,7 +99,7 @@ def fit(
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # it does on resuming
         lightning = _lightning(trainer, output, callbacks, data.steps_per_epoch)
         device = lightning.strategy.root_device
-        hardware = (hardware or Hardware()).resolved(device, data.store_bytes)
+        hardware = (hardware or Hardware()).resolved(device, data.store_bytes, network.norm)
         rank_zero_only(LOG.info)(f"Training on {hardware.describe(device, str(lightning.precision))}")
         module = RestorationModule(network, optim, protocol, hardware)
         data.store_on_device = bool(hardware.store_on_device)

@@ -11,11 +11,11 @@ from restore.models import RestorationNetwork
 
 LOG = logging.getLogger(__name__)
 
-ENLARGING = ("upsample.", "tail.")  # what may be new
+ENLARGING = ("upsample.", "tail.", "skip.")  # what may be new
 
 
 def start_from(network: RestorationNetwork, path: Path) -> None:
-    """Load all tensors of a weights file that fit; the upsampler and the tail of another scale stay as they are.
+    """Load all tensors of a weights file that fit; what enlarges to another scale stays as it is.
 
     Raises:
         UserError: no known weights file, another network, other arguments than the scale, or tensors that do not fit.

@@ -15,7 +15,7 @@ from restore.errors import UserError
 from restore.images.io import write_image
 from restore.inference import Calibration, accelerate, backends, int8, restore_tensor
 from restore.inference.fidelity import Change, psnr_change
-from restore.models import EDSR, DnCNN, RestorationNetwork, SRResNet
+from restore.models import EDSR, WDSRB, DnCNN, RestorationNetwork, SRResNet
 
 needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="the extra is not installed")
 ENGINES = ["torch", pytest.param("openvino", marks=needs_openvino)]
@@ -34,6 +34,7 @@ NETWORKS = {
     "EDSR": lambda: EDSR(features=8, blocks=2, scale=3).eval(),
     "EDSR, weight norm": lambda: EDSR(features=8, blocks=1, norm="weight").eval(),
     "SRResNet": lambda: SRResNet(features=8, blocks=1, scale=2).eval(),
+    "WDSR-B": lambda: WDSRB(features=8, blocks=1).eval(),
     "DnCNN, instance norm": lambda: DnCNN(depth=3, features=8, norm="instance").eval(),
 }
 

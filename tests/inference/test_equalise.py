@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from restore.inference.equalise import equalise
-from restore.models import EDSR, DnCNN, RestorationNetwork, SRResNet
+from restore.models import EDSR, WDSRA, DnCNN, RestorationNetwork, SRResNet
 from restore.models.fold import fold
 
 NETWORKS = {
@@ -12,6 +12,7 @@ NETWORKS = {
     "DnCNN, folded": lambda: fold(DnCNN(depth=5, features=8)),
     "EDSR": lambda: EDSR(features=8, blocks=2),
     "SRResNet": lambda: SRResNet(features=8, blocks=2, norm="none"),
+    "WDSR-A, folded": lambda: fold(WDSRA(features=4, blocks=2, expansion=2)),
 }
 
 

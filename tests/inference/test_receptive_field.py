@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from restore.inference.receptive_field import receptive_field
-from restore.models import EDSR, NETWORKS, DnCNN, RestorationNetwork
+from restore.models import EDSR, NETWORKS, WDSRA, WDSRB, DnCNN, RestorationNetwork
 
 SMALL = {"features": 4, "blocks": 2, "depth": 4}
 
@@ -67,6 +67,9 @@ def test_it_is_what_one_pixel_has_an_effect_on_no_less_and_no_more(network: Rest
     (DnCNN(recompute="norm"), 17),
     (EDSR(scale=4), 36),
     (EDSR(blocks=32, scale=2), 68),
+    (WDSRA(), 34),
+    (WDSRB(norm="batch"), 18),
+    (WDSRA(blocks=0), 2),  # the skip looks as far as head and tail
 ])  # fmt: skip
 def test_published_networks_reach_as_far_as_their_layers_add_up_to(network: RestorationNetwork, halo: int) -> None:
     assert receptive_field(network.eval()) == (halo, None)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from restore.errors import UserError
 from restore.images.tensors import quantise
 from restore.inference import restore_tensor, tiled, tiling
-from restore.models import EDSR, DnCNN, RestorationNetwork, SRResNet
+from restore.models import EDSR, WDSRA, WDSRB, DnCNN, RestorationNetwork, SRResNet
 
 
 def randomised(network: RestorationNetwork) -> RestorationNetwork:
@@ -31,6 +31,8 @@ NETWORKS = {
     "EDSR-x3": lambda: EDSR(blocks=2, features=8, scale=3),
     "EDSR-x4-batch": lambda: EDSR(blocks=2, features=8, scale=4, norm="batch"),
     "SRResNet-x4": lambda: SRResNet(blocks=1, features=8, scale=4),
+    "WDSR-A-x2": lambda: WDSRA(blocks=2, features=8),
+    "WDSR-B-x3-batch": lambda: WDSRB(blocks=2, features=8, scale=3, norm="batch"),
 }
 
 

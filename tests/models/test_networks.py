@@ -5,8 +5,25 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.parametrize import is_parametrized
 
-from restore.models import EDSR, MDSR, NETWORKS, DnCNN, NetworkSpec, RestorationNetwork, SRResNet, build
+from restore.models import (
+    EDSR,
+    MDSR,
+    NETWORKS,
+    NORMS,
+    WDSRA,
+    WDSRB,
+    DnCNN,
+    NetworkSpec,
+    Norm,
+    RestorationNetwork,
+    SRResNet,
+    build,
+)
+from restore.models.norm import normalises_output
 
 
 def parameters(network: RestorationNetwork) -> int:
@@ -52,7 +69,22 @@ def test_srresnet_has_the_parameters_of_its_layers() -> None:
     assert parameters(SRResNet()) == head + 16 * block + body_end + upsampler + tail
 
 
-@pytest.mark.parametrize("network", [EDSR, SRResNet])
+def test_wdsr_a_has_the_published_number_of_parameters() -> None:
+    assert parameters(WDSRA()) == 1_190_100  # "WDSR Baseline" of its authors' code
+
+
+def test_wdsr_b_has_the_parameters_of_its_layers() -> None:
+    def convolution(inputs: int, outputs: int, kernel: int) -> int:
+        return kernel * kernel * inputs * outputs + outputs + outputs  # a bias and a length for each output
+
+    outer = convolution(3, 32, 3) + convolution(32, 12, 3) + convolution(3, 12, 5)
+    for expansion in (6, 9):
+        wide = 32 * expansion
+        block = convolution(32, wide, 1) + convolution(wide, 25, 1) + convolution(25, 32, 3)  # 0.8 of 32
+        assert parameters(WDSRB(expansion=expansion)) == outer + 16 * block
+
+
+@pytest.mark.parametrize("network", [EDSR, SRResNet, WDSRA, WDSRB])
 @pytest.mark.parametrize("scale", [2, 3, 4, 8])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_super_resolution_enlarges_by_its_scale(network: type, scale: int, channels: int) -> None:
@@ -88,10 +120,48 @@ def test_edsr_scales_its_residuals() -> None:
     torch.testing.assert_close(tenth.body[0](x) - x, 0.1 * (full.body[0](x) - x))
 
 
-def test_edsr_takes_out_the_mean_colour_and_adds_it_again() -> None:
-    network = EDSR(blocks=1, features=4)
+@pytest.mark.parametrize(
+    "network", [EDSR(blocks=1, features=4), WDSRA(blocks=1, features=4), WDSRB(blocks=1, features=4)]
+)
+def test_the_mean_colour_is_taken_out_and_added_again(network: RestorationNetwork) -> None:
     mean = torch.tensor([0.4488, 0.4371, 0.4040]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
     torch.testing.assert_close(network(mean), mean.repeat(1, 1, 2, 2))
+
+
+@pytest.mark.parametrize("kind", [WDSRA, WDSRB])
+def test_wdsr_computes_what_its_authors_wrote_on_pixels_up_to_255(kind: type[WDSRA | WDSRB]) -> None:
+    network = kind(features=6, blocks=2, scale=3, res_scale=0.5).double()
+    for parameter in network.parameters():
+        torch.nn.init.uniform_(parameter, -1, 1)
+    state = network.state_dict()
+
+    def convolve(x: Tensor, name: str) -> Tensor:
+        length, direction = (state[f"{name}.parametrizations.weight.original{part}"] for part in (0, 1))
+        weight = torch.stack([g * v / v.square().sum().sqrt() for g, v in zip(length, direction, strict=True)])
+        return F.conv2d(x, weight, state[f"{name}.bias"], padding=weight.shape[-1] // 2)
+
+    degraded = torch.rand(2, 3, 7, 9, dtype=torch.float64) * 255
+    mean = torch.tensor([0.4488, 0.4371, 0.4040]).double().view(1, 3, 1, 1) * 255
+    x = (degraded - mean) / 127.5
+    skip = F.pixel_shuffle(convolve(x, "skip"), 3)
+    x = convolve(x, "head")
+    for block in range(2):
+        residual = convolve(x, f"body.{block}.body.0.conv").relu()
+        for place in range(2, 4 if kind is WDSRB else 3):
+            residual = convolve(residual, f"body.{block}.body.{place}.conv")
+        x = x + 0.5 * residual
+    expected = (F.pixel_shuffle(convolve(x, "tail"), 3) + skip) * 127.5 + mean
+    torch.testing.assert_close(network(degraded / 255) * 255, expected)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_weight_norm_is_on_all_convolutions_of_wdsr_and_other_norms_behind_those_of_its_blocks(norm: Norm) -> None:
+    network = WDSRB(features=4, blocks=2, norm=norm)
+    convolutions = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert len(convolutions) == 2 * 3 + 3
+    assert [is_parametrized(module) for module in convolutions] == [norm == "weight"] * 9
+    normed = [module for block in network.body for module in block.body if len(list(module.children())) == 2]
+    assert len(normed) == (6 if normalises_output(norm) else 0)
 
 
 def load_in_order(network: RestorationNetwork, state: dict[str, torch.Tensor]) -> RestorationNetwork:
@@ -135,6 +205,8 @@ def test_a_specification_rebuilds_its_network(name: str) -> None:
     (NetworkSpec("DnCNN", {"channels": 2}), "channels must be 1"),
     (NetworkSpec("EDSR", {"scale": 5}), "scale must be 2, 3, 4 or 8"),
     (NetworkSpec("MDSR", {"scale": 8}), "scale must be one of scales, 2, 3, 4, not 8"),
+    (NetworkSpec("WDSRA", {"low_rank": 0.5}), "low_rank"),
+    (NetworkSpec("WDSRB", {"low_rank": 0.01}), "features must be at least 1, not 0"),
 ])  # fmt: skip
 def test_an_impossible_network_is_refused_by_name(spec: NetworkSpec, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):

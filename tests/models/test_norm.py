@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from restore.models import EDSR, NORMS, DnCNN, RestorationNetwork, SRResNet
+from restore.models import EDSR, NORMS, WDSRB, DnCNN, RestorationNetwork, SRResNet
 from restore.models.norm import ConvNorm, Norm
 
 EPS = 1e-5
@@ -14,6 +14,7 @@ SMALL = [
     partial(DnCNN, depth=5, features=8),
     partial(EDSR, blocks=2, features=8),
     partial(SRResNet, blocks=2, features=8, scale=2),
+    partial(WDSRB, blocks=2, features=8),
 ]
 
 

@@ -9,13 +9,15 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from restore.models import EDSR, MDSR, NORMS, DnCNN, Norm, RestorationNetwork, SRResNet
+from restore.models import EDSR, MDSR, NORMS, WDSRA, WDSRB, DnCNN, Norm, RestorationNetwork, SRResNet
 
 SMALL: dict[type[RestorationNetwork], dict[str, Any]] = {
     DnCNN: {"depth": 6, "features": 4},
     EDSR: {"blocks": 5, "features": 4, "res_scale": 0.1},
     MDSR: {"blocks": 5, "features": 4, "scales": (2,), "scale": 2},
     SRResNet: {"blocks": 5, "features": 4, "scale": 2},
+    WDSRA: {"blocks": 5, "features": 4},
+    WDSRB: {"blocks": 5, "features": 4},
 }
 NETWORKS = pytest.mark.parametrize("network", SMALL, ids=lambda network: network.__name__)
 
@@ -99,7 +101,8 @@ def test_norms_are_made_again_without_new_statistics_and_convolutions_run_once(
     again = recomputing.pop("norm")
     assert recomputing == plain
     # Nothing needs the norms before sums that are kept (behind blocks 2 and 4 of 5) or at the end of a body.
-    assert plain["norm with statistics"] - again == {DnCNN: 0, EDSR: 2, MDSR: 3, SRResNet: 3}[network]
+    not_made = {DnCNN: 0, EDSR: 2, MDSR: 3, SRResNet: 3, WDSRA: 3, WDSRB: 3}[network]
+    assert plain["norm with statistics"] - again == not_made
 
 
 @NETWORKS

@@ -16,7 +16,7 @@ from restore.checkpoint import Weights, save_weights
 from restore.command import CONFIGS
 from restore.errors import UserError
 from restore.images.io import write_image
-from restore.models import EDSR, DnCNN, RestorationNetwork
+from restore.models import EDSR, WDSRA, DnCNN, RestorationNetwork
 from restore.training.warm_start import start_from
 
 
@@ -40,6 +40,14 @@ def test_another_scale_starts_with_the_body_and_a_new_upsampler_and_says_so(
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, before.state_dict()[name] if name in new else source[name])
     assert f"(x2): {len(before.state_dict()) - len(new)} tensors; new: {', '.join(new) or 'none'}" in caplog.text
+
+
+def test_a_wdsr_of_another_scale_starts_with_the_body_and_a_new_tail_and_skip(tmp_path: Path) -> None:
+    small, large = (WDSRA(features=4, blocks=2, scale=scale) for scale in (2, 4))
+    save_weights(tmp_path / "x2.safetensors", Weights(small))
+    start_from(large, tmp_path / "x2.safetensors")
+    for name, tensor in large.state_dict().items():
+        assert torch.equal(tensor, small.state_dict()[name]) != name.startswith(("tail.", "skip.")), name
 
 
 @pytest.mark.parametrize(("network", "complaint"), [

@@ -1,0 +1,152 @@
+"""WDSR: few features between residual blocks, many before each activation, weight norm on every convolution.
+
+Yu, Fan, Yang, Xu, Wang, Wang, Huang: Wide Activation for Efficient and Accurate Image Super-Resolution.
+2018, arXiv:1808.08718.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+from torch import Tensor, nn
+
+from restore.models.blocks import Residual, Scale
+from restore.models.edsr import mean_colour
+from restore.models.network import RestorationNetwork, check_channels
+from restore.models.norm import ConvNorm, Norm, conv, initialise
+from restore.models.recompute import Recompute, sequential
+
+CONTRAST = 2.0  # the published networks work on (pixel - mean) / 127.5
+
+
+class _WDSR(RestorationNetwork):
+    """Head, residual blocks and tail; beside them a skip of one 5x5 convolution; a pixel shuffle enlarges the sum."""
+
+    mean: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        features: int,
+        blocks: int,
+        scale: Scale,
+        res_scale: float,
+        norm: Norm,
+        bn_momentum: float,
+        bn_eps: float,
+        recompute: Recompute,
+        residual: Callable[[partial[ConvNorm]], nn.Sequential],
+    ) -> None:
+        super().__init__()
+        check_channels(channels)
+        self.channels = channels
+        self.features = features
+        self.blocks = blocks
+        self.scale = scale
+        self.res_scale = res_scale
+        self.norm = norm
+        self.bn_momentum = bn_momentum
+        self.bn_eps = bn_eps
+        self.recompute = recompute
+
+        conv_norm = partial(ConvNorm, norm=norm, bn_momentum=bn_momentum, bn_eps=bn_eps)
+        outer = partial(conv, weight_normed=norm == "weight")
+        self.head = outer(channels, features)
+        self.body = sequential(norm, recompute)(*(Residual(residual(conv_norm), res_scale) for _ in range(blocks)))
+        self.skip = outer(channels, scale**2 * channels, kernel=5)
+        self.tail = outer(features, scale**2 * channels)
+        self.enlarge = nn.PixelShuffle(scale)
+        self.register_buffer("mean", mean_colour(channels), persistent=False)
+        initialise(self, partial(nn.init.kaiming_uniform_, a=math.sqrt(5)))
+
+    def forward(self, degraded: Tensor) -> Tensor:
+        """(N, channels, H, W) low resolution -> (N, channels, scale*H, scale*W), both in [0, 1], unclamped."""
+        centred = (degraded - self.mean) * CONTRAST
+        restored: Tensor = self.enlarge(self.tail(self.body(self.head(centred))) + self.skip(centred))
+        return restored / CONTRAST + self.mean
+
+
+class WDSRA(_WDSR):
+    """WDSR-A: blocks of two 3x3 convolutions, with `expansion` times the features at the ReLU between them.
+
+    Args:
+        channels: 1 (gray) or 3 (RGB).
+        features: channels between the blocks.
+        blocks: residual blocks.
+        expansion: channels before the activation, in `features`; 2 to 4 in the paper.
+        scale: 2, 3, 4 or 8.
+        res_scale: factor on each residual; 1 as published.
+        norm: normalisation behind each convolution of the residual blocks. The paper's, `weight`, is on all
+            convolutions of the network.
+        bn_momentum: weight of the new batch in the running statistics.
+        bn_eps: added to the variance.
+        recompute: `norm` computes norms and activations again in backward instead of keeping them (`recompute.py`);
+            nothing to do for `none` and `weight`.
+    """
+
+    def __init__(
+        self,
+        channels: int = 3,
+        features: int = 32,
+        blocks: int = 16,
+        expansion: int = 4,
+        scale: Scale = 2,
+        res_scale: float = 1.0,
+        norm: Norm = "weight",
+        bn_momentum: float = 0.1,
+        bn_eps: float = 1e-5,
+        recompute: Recompute = "none",
+    ) -> None:
+        def residual(conv_norm: partial[ConvNorm]) -> nn.Sequential:
+            wide = expansion * features
+            return nn.Sequential(conv_norm(features, wide), nn.ReLU(inplace=True), conv_norm(wide, features))
+
+        super().__init__(channels, features, blocks, scale, res_scale, norm, bn_momentum, bn_eps, recompute, residual)
+        self.expansion = expansion
+
+
+class WDSRB(_WDSR):
+    """WDSR-B: a 1x1 convolution to more features, ReLU, and 1x1 with 3x3 in place of one 3x3, of low rank.
+
+    Args:
+        channels: 1 (gray) or 3 (RGB).
+        features: channels between the blocks.
+        blocks: residual blocks.
+        expansion: channels before the activation, in `features`; 6 to 9 in the paper.
+        low_rank: channels between the two convolutions behind the ReLU, in `features`, rounded down.
+        scale: 2, 3, 4 or 8.
+        res_scale: factor on each residual; 1 as published.
+        norm: normalisation behind each convolution of the residual blocks. The paper's, `weight`, is on all
+            convolutions of the network.
+        bn_momentum: weight of the new batch in the running statistics.
+        bn_eps: added to the variance.
+        recompute: `norm` computes norms and activations again in backward instead of keeping them (`recompute.py`);
+            nothing to do for `none` and `weight`.
+    """
+
+    def __init__(
+        self,
+        channels: int = 3,
+        features: int = 32,
+        blocks: int = 16,
+        expansion: int = 6,
+        low_rank: float = 0.8,
+        scale: Scale = 2,
+        res_scale: float = 1.0,
+        norm: Norm = "weight",
+        bn_momentum: float = 0.1,
+        bn_eps: float = 1e-5,
+        recompute: Recompute = "none",
+    ) -> None:
+        def residual(conv_norm: partial[ConvNorm]) -> nn.Sequential:
+            wide, narrow = expansion * features, int(low_rank * features)
+            return nn.Sequential(
+                conv_norm(features, wide, kernel=1),
+                nn.ReLU(inplace=True),
+                conv_norm(wide, narrow, kernel=1),
+                conv_norm(narrow, features),
+            )
+
+        super().__init__(channels, features, blocks, scale, res_scale, norm, bn_momentum, bn_eps, recompute, residual)
+        self.expansion = expansion
+        self.low_rank = low_rank

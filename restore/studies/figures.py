@@ -1,0 +1,158 @@
+"""What a study shows: curves with bands over seeds, heat maps, bars; drawn for print and for colour-blind readers."""
+
+import io
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Picture
+
+from restore.report import COLOURS, HATCHES, MARKERS
+
+LINE_COLOURS = [colour for colour in COLOURS if colour != "#F0E442"]  # yellow lines vanish on paper
+TICKS = 8  # so many points of a logarithmic axis are named each
+DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Lines over x, each the mean over seeds with a band from the lowest to the highest.
+
+    Attributes:
+        title: what is seen.
+        x_label, y_label: with units.
+        lines: by name, points (x, one y for each seed).
+        log_x, log_y: logarithmic axes.
+        y_from: lowest y that is shown, so that the first steps do not hide all else.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    lines: Mapping[str, Sequence[tuple[float, Sequence[float]]]]
+    log_x: bool = False
+    log_y: bool = False
+    y_from: float | None = None
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """Numbers by row and column, written into their cells; NaN stands for a run that diverged.
+
+    Attributes:
+        title, x_label, y_label: what is seen.
+        rows, columns: headings.
+        values: (rows, columns).
+        low: below this value all cells look the same.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    rows: Sequence[str]
+    columns: Sequence[str]
+    values: Sequence[Sequence[float]]
+    low: float | None = None
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Groups of bars with whiskers from the lowest to the highest seed.
+
+    Attributes:
+        title, y_label: what is seen.
+        groups: by name, bars by name, one value for each seed; all groups have the same bars.
+    """
+
+    title: str
+    y_label: str
+    groups: Mapping[str, Mapping[str, Sequence[float]]]
+
+
+Figure = Curves | HeatMap | Bars
+
+
+def draw(figure: Figure) -> bytes:
+    """The figure as PNG."""
+    picture = Picture(figsize=(7, 4), dpi=100, layout="constrained")
+    axes = picture.add_subplot()
+    axes.set_title(figure.title, loc="left", fontsize=11)
+    match figure:
+        case Curves():
+            _draw_curves(axes, figure)
+        case HeatMap():
+            _draw_heat_map(axes, figure)
+        case Bars():
+            _draw_bars(axes, figure)
+    png = io.BytesIO()
+    picture.savefig(png, format="png")
+    return png.getvalue()
+
+
+def _draw_curves(axes: Axes, figure: Curves) -> None:
+    for number, (name, points) in enumerate(figure.lines.items()):
+        kept = [(x, [y for y in ys if math.isfinite(y)]) for x, ys in points]
+        kept = [(x, ys) for x, ys in kept if ys]
+        colour, style = LINE_COLOURS[number % len(LINE_COLOURS)], DASHES[number % len(DASHES)]
+        xs = [x for x, _ in kept]
+        means = [statistics.fmean(ys) for _, ys in kept]
+        marker = MARKERS[number % len(MARKERS)] if len(xs) <= 20 else None
+        axes.plot(xs, means, label=name, color=colour, linestyle=style, marker=marker, markersize=4)
+        axes.fill_between(xs, [min(ys) for _, ys in kept], [max(ys) for _, ys in kept], color=colour, alpha=0.15, lw=0)
+    if figure.log_x:
+        axes.set_xscale("log")
+        places = sorted({x for points in figure.lines.values() for x, _ in points})
+        if len(places) <= TICKS:
+            axes.set_xticks(places, [f"{place:g}" for place in places], minor=False)
+            axes.set_xticks([], minor=True)
+    if figure.log_y:
+        axes.set_yscale("log")
+    if figure.y_from is not None:
+        axes.set_ylim(bottom=figure.y_from)
+    axes.set_xlabel(figure.x_label)
+    axes.set_ylabel(figure.y_label)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _draw_heat_map(axes: Axes, figure: HeatMap) -> None:
+    finite = [value for row in figure.values for value in row if math.isfinite(value)]
+    high = max(finite, default=1.0)
+    low = min(finite, default=0.0) if figure.low is None else min(figure.low, high)
+    shown: Any = [[max(value, low) if math.isfinite(value) else math.nan for value in row] for row in figure.values]
+    axes.imshow(shown, cmap="cividis", vmin=low, vmax=high if high > low else low + 1, aspect="auto")
+    axes.set_xticks(range(len(figure.columns)), figure.columns)
+    axes.set_yticks(range(len(figure.rows)), figure.rows)
+    for i, row in enumerate(figure.values):
+        for j, value in enumerate(row):
+            dark = math.isfinite(value) and value < (low + high) / 2
+            text = f"{value:.1f}" if math.isfinite(value) else "diverged"
+            axes.text(j, i, text, ha="center", va="center", fontsize=8, color="white" if dark else "black")
+    axes.set_xlabel(figure.x_label)
+    axes.set_ylabel(figure.y_label)
+
+
+def _draw_bars(axes: Axes, figure: Bars) -> None:
+    names = list(next(iter(figure.groups.values())))
+    width = 0.8 / len(names)
+    for number, name in enumerate(names):
+        places = [group + (number - (len(names) - 1) / 2) * width for group in range(len(figure.groups))]
+        seeds = [bars[name] for bars in figure.groups.values()]
+        means = [statistics.fmean(values) for values in seeds]
+        whiskers = [
+            [mean - min(values) for mean, values in zip(means, seeds, strict=True)],
+            [max(values) - mean for mean, values in zip(means, seeds, strict=True)],
+        ]
+        axes.bar(
+            places, means, width, yerr=whiskers, capsize=2, label=name, edgecolor="white",
+            color=COLOURS[number % len(COLOURS)], hatch=HATCHES[number % len(HATCHES)],
+        )  # fmt: skip
+    axes.set_xticks(range(len(figure.groups)), list(figure.groups))
+    axes.set_ylabel(figure.y_label)
+    axes.grid(alpha=0.3, axis="y")
+    axes.set_axisbelow(True)
+    if len(names) > 1:
+        axes.legend(frameon=False, fontsize=8, ncols=min(4, len(names)))

@@ -1,0 +1,61 @@
+"""What is recorded along a run: each watch is made for a network and looks at it and a training batch now and then."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from restore.data.pairs import Pair
+from restore.losses import LOSSES
+from restore.models import RestorationNetwork
+from restore.studies.probes import covariate_shift, effective_learning_rates, landscape, preactivation_percentiles
+from restore.training import Optimization
+
+STEP_SIZES = (0.003, 0.01, 0.03)  # along the gradient, relative to the norm of all weights
+UPDATE = 0.01  # of the layers before the middle one, relative to the norm of their weights
+
+Watch = Callable[[Pair], dict[str, float]]
+
+
+def percentiles(network: RestorationNetwork, _: Optimization) -> Watch:
+    """The 15th, 50th and 85th percentile of the middle layer's pre-activations."""
+
+    def watch(pair: Pair) -> dict[str, float]:
+        found = preactivation_percentiles(network, pair.degraded)
+        return {str(percent): value for percent, value in found.items()}
+
+    return watch
+
+
+def effective_lr(network: RestorationNetwork, optim: Optimization) -> Watch:
+    """Mean over layers of lr / |W|^2, at the learning rate of the run's start."""
+
+    def watch(_: Pair) -> dict[str, float]:
+        rates = effective_learning_rates(network, optim.lr)
+        return {"mean": sum(rates.values()) / len(rates)}
+
+    return watch
+
+
+def landscape_along_gradient(network: RestorationNetwork, optim: Optimization) -> Watch:
+    """How much loss and gradient change along the gradient."""
+    loss = _loss(optim)
+    return lambda pair: landscape(network, pair.degraded, pair.clean, loss, STEP_SIZES)._asdict()
+
+
+def shift(network: RestorationNetwork, optim: Optimization) -> Watch:
+    """Internal covariate shift of the middle layer."""
+    loss = _loss(optim)
+    return lambda pair: covariate_shift(network, pair.degraded, pair.clean, loss, UPDATE)._asdict()
+
+
+def _loss(optim: Optimization) -> Callable[[Tensor, Tensor], Tensor]:
+    per_image = LOSSES[optim.loss]
+    return lambda restored, clean: per_image(restored, clean).mean()
+
+
+WATCHES: dict[str, Callable[[RestorationNetwork, Optimization], Watch]] = {
+    "percentiles": percentiles,
+    "effective_lr": effective_lr,
+    "landscape": landscape_along_gradient,
+    "shift": shift,
+}

@@ -1,0 +1,37 @@
+"""Figures as PNG."""
+
+import io
+import math
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from restore.studies.figures import Bars, Curves, Figure, HeatMap, draw
+
+CURVES = Curves(
+    "t", "x", "y", {"a": [(1, [1.0, 2.0]), (2, [2.0, 3.0])], "b": [(1, [0.5]), (2, [math.nan])]}, log_x=True
+)
+HEAT = HeatMap("t", "x", "y", ["r"], ["1", "2"], [[20.0, math.nan]])
+BARS = Bars("t", "y", {"g": {"a": [1.0, 2.0], "b": [2.0]}, "h": {"a": [0.0], "b": [1.0]}})
+
+
+@pytest.mark.parametrize("figure", [CURVES, HEAT, BARS], ids=["curves", "heat map", "bars"])
+def test_a_figure_is_a_picture_with_something_in_it(figure: Figure) -> None:
+    picture = Pillow.open(io.BytesIO(draw(figure)))
+    assert picture.format == "PNG"
+    assert picture.size == (700, 400)
+    assert np.asarray(picture.convert("L")).std() > 5
+
+
+def test_the_same_figure_gives_the_same_bytes() -> None:
+    assert draw(CURVES) == draw(CURVES)
+
+
+def test_a_run_that_diverged_leaves_its_cell_without_colour() -> None:
+    def coloured(values: list[float]) -> int:
+        figure = HeatMap("t", "x", "y", ["r"], ["1", "2"], [values])
+        picture = np.asarray(Pillow.open(io.BytesIO(draw(figure))).convert("RGB")).astype(int)
+        return int((np.ptp(picture, axis=2) > 20).sum())
+
+    assert coloured([20.0, math.nan]) < 0.6 * coloured([20.0, 30.0])
