@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from restore.data.catalog import ImageSet
@@ -17,6 +18,7 @@ from restore.images.tensors import as_tensor, quantise
 from restore.inference import Runner, baseline, restore_tensor
 from restore.metrics import PROTOCOLS, ImageScore, Protocol, Row, Score
 from restore.progress import progress
+from restore.ranks import ALONE, Ranks
 
 
 class Outcome(NamedTuple):
@@ -43,6 +45,7 @@ def measure(
     protocol: Protocol,
     channels: int,
     show: Show | None = None,
+    ranks: Ranks = ALONE,
 ) -> list[Row]:
     """Restore and score a test set.
 
@@ -54,28 +57,34 @@ def measure(
         protocol: how images are scored.
         channels: of the networks; see `load_pair`.
         show: is called with each image and what each model made of it.
+        ranks: which of several processes this is; each measures its share of the images and gets the rows of all.
 
     Raises:
         UserError: an image cannot be read or is too small for the protocol.
     """
-    scores: dict[str, list[ImageScore]] = {model: [] for model in models}
-    numbers = range(len(images.clean))
+    scores = torch.zeros(len(models), len(images.clean), 2, dtype=torch.float64)
+    numbers = ranks.share(range(len(images.clean)))
     for number in progress(numbers, f"{images.name}, {degradation.label}"):
         pair = load_pair(images, number, degradation, channels)
         outcomes = {}
-        for model, runner in models.items():
+        for place, (model, runner) in enumerate(models.items()):
             restored = _restore(runner, pair, degradation.scale)
             try:
                 outcomes[model] = Outcome(restored, protocol.score(restored, pair.clean, degradation.scale))
             except UserError as error:
                 raise UserError(f"{images.clean[number]}: {error}") from error
-            scores[model].append(ImageScore(pair.name, *outcomes[model].score))
+            scores[place, number] = torch.tensor(outcomes[model].score, dtype=torch.float64)
         if show is not None:
             show(pair, outcomes)
     sigma = degradation.sigma if isinstance(degradation, GaussianNoise) else None
     sigma = None if isinstance(sigma, tuple) else sigma
     label, scale = degradation.label, degradation.scale
-    return [_row(model, images.name, protocol, label, scale, sigma, found) for model, found in scores.items()]
+    names = [path.stem for path in images.clean]
+    rows = []
+    for model, of_images in zip(models, ranks.total(scores).tolist(), strict=True):
+        found = [ImageScore(name, *score) for name, score in zip(names, of_images, strict=True)]
+        rows.append(_row(model, images.name, protocol, label, scale, sigma, found))
+    return rows
 
 
 def score_folder(restored: Path, reference: Path, protocol: Protocol, scale: int) -> Row:

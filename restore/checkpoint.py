@@ -37,8 +37,13 @@ class Weights:
     results: list[dict[str, Any]] = field(default_factory=list)
 
 
-def save_weights(path: Path, weights: Weights) -> None:
+def save_weights(path: Path, weights: Weights, *, half: bool = False) -> None:
     """Write a self-describing weights file atomically.
+
+    Args:
+        path: of the file.
+        weights: what it is to hold.
+        half: keep parameters in float16, which loading turns into float32 again; buffers (running statistics) stay.
 
     Raises:
         UserError: the file cannot be written.
@@ -54,6 +59,8 @@ def save_weights(path: Path, weights: Weights) -> None:
         "results": weights.results,
     }
     tensors: dict[str, Tensor] = {name: t.detach().cpu().contiguous() for name, t in network.state_dict().items()}
+    if half:
+        tensors |= {name: tensors[name].half() for name, _ in network.named_parameters()}
     write_atomically(path, save(tensors, metadata={"restore": json.dumps(header)}))
 
 
@@ -75,7 +82,7 @@ def load_weights(path: Path) -> Weights:
         weights = Weights(build(spec), dict(header["degradation"]), dict(header["training"]), list(header["results"]))
     except UserError:
         raise
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: its metadata do not describe a network ({error})") from error
     try:
         weights.network.load_state_dict(tensors, strict=True)

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
-from restore import command, running
+from restore import bundled, command, running
 from restore.benchmark import Outcome, Show, default_protocol, measure, score_folder
+from restore.bundled.card import results_table, tier, write_between_markers
 from restore.checkpoint import Weights
 from restore.compat import load_any
 from restore.data.catalog import NAMES, default_root, find_images
@@ -23,17 +24,23 @@ from restore.inference import Runner
 from restore.metrics import PROTOCOLS, Row
 from restore.page import ComparisonPage
 from restore.provenance import provenance
+from restore.ranks import Ranks, ranks_of_torchrun
 from restore.report import Panel, comparison, contact_sheet, print_rows, write_csv
 
 BASELINES = ("noisy", "bicubic")
+STDOUT = Path("-")
 ANY_CHANNELS = 0  # of a baseline alone: gray sets in gray, others in colour
 
 EXAMPLES = f"""examples:
   python -m restore.evaluate --weights runs/quickstart/weights.safetensors --data photos --sigma 15 25 50
   python -m restore.evaluate --weights edsr.safetensors edsr_bn.safetensors --data Set5 B100 --json scores.json
+  python -m restore.evaluate --model dncnn-gray-25 --data BSD68 --root DATA
   python -m restore.evaluate --weights bicubic --scale 2 --data B100 --root DATA
+  torchrun --nproc-per-node 4 -m restore.evaluate --weights edsr.safetensors --data Urban100
   python -m restore.evaluate --restored out/ --reference Set5/HR --protocol sr-y --scale 2
+  python -m restore.evaluate --all-bundled README.md --root DATA
 
+bundled models: {", ".join(bundled.MODELS)}
 known data sets: {", ".join(NAMES)}; or any folder
 """
 
@@ -41,6 +48,7 @@ known data sets: {", ".join(NAMES)}; or any folder
 def main(argv: list[str] | None = None) -> int:
     parser = command.ArgumentParser("restore.evaluate", "Measure networks by the papers' protocols.", EXAMPLES)
     parser.add_argument("--weights", nargs="+", default=[], help="weights files, `noisy` or `bicubic`")
+    parser.add_argument("--model", nargs="+", default=[], metavar="NAME", help="bundled models")
     parser.add_argument("--data", nargs="+", default=[], help="test sets: known names or folders")
     parser.add_argument("--root", type=Path, default=default_root(), help="where known sets lie (default: %(default)s)")
     parser.add_argument("--sigma", type=float, nargs="+", default=[], help="noise levels, 0-255 (default: as trained)")
@@ -49,6 +57,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--protocol", choices=PROTOCOLS, help="default: the papers' for each test set")
     parser.add_argument("--restored", type=Path, help="score these images instead of restoring any")
     parser.add_argument("--reference", type=Path, help="the true images for --restored, of the same names")
+    parser.add_argument(
+        "--all-bundled",
+        nargs="?",
+        type=Path,
+        const=STDOUT,
+        metavar="FILE.md",
+        help="measure all bundled models on their test sets and print the table, or write it between FILE's markers",
+    )
     parser.add_argument("--json", type=Path, help="write the rows with every image's scores")
     parser.add_argument("--csv", type=Path, help="write the rows")
     parser.add_argument("--sheet", type=Path, help="write a PNG contact sheet: degraded, restored, truth")
@@ -57,18 +73,24 @@ def main(argv: list[str] | None = None) -> int:
     )
     running.add_arguments(parser, precision="fp32")
     args = parser.parse_args(argv)
+    if args.all_bundled:
+        others = "weights", "model", "data", "restored", "reference", "json", "csv", "sheet", "report"
+        if given := [name for name in others if getattr(args, name)]:
+            parser.error(f"--all-bundled goes without --{given[0]}")
+        return _measure_bundled(args)
 
+    ranks = ranks_of_torchrun()
     panels: list[list[Panel]] = []
     page = ComparisonPage()
     if args.restored or args.reference:
         if not (args.restored and args.reference and args.protocol):
             parser.error("--restored, --reference and --protocol go together")
-        if args.weights or args.data or args.sheet or args.report:
-            parser.error("--restored goes without --weights, --data, --sheet and --report")
+        if args.weights or args.model or args.data or args.sheet or args.report:
+            parser.error("--restored goes without --weights, --model, --data, --sheet and --report")
         rows = [score_folder(args.restored, args.reference, PROTOCOLS[args.protocol], (args.scale or [1])[0])]
     else:
-        if not (args.weights and args.data):
-            parser.error("--weights and --data are needed (or --restored and --reference)")
+        if not ((args.weights or args.model) and args.data):
+            parser.error("--weights or --model, and --data are needed (or --restored and --reference)")
 
         def show(pair: ImagePair, outcomes: dict[str, Outcome]) -> None:
             if args.sheet:
@@ -76,7 +98,10 @@ def main(argv: list[str] | None = None) -> int:
             if args.report:
                 _add_to(page, pair, outcomes)
 
-        rows = _measure_all(args, show)
+        rows = _measure_all(args, show, ranks)
+    written = _write_pictures(args, panels, page, rows, ranks)
+    if ranks.rank > 0:
+        return 0
     print_rows([row.summary for row in rows])
     if args.json:
         document = {
@@ -88,29 +113,40 @@ def main(argv: list[str] | None = None) -> int:
         write_atomically(args.json, json.dumps(_finite(document), indent=1, allow_nan=False) + "\n")
     if args.csv:
         write_csv(args.csv, [row.summary for row in rows])
-    if args.sheet:
-        contact_sheet(args.sheet, panels)
-    if args.report:
-        protocols = ", ".join(dict.fromkeys(row.protocol for row in rows))
-        settings = {"weights": ", ".join(args.weights), "protocol": protocols, **provenance(torch.device(args.device))}
-        page.write(args.report, f"Restored: {', '.join(args.data)}", settings)
-    for written in filter(None, (args.json, args.csv, args.sheet, args.report)):
-        print(f"written: {written}")
+    for path in filter(None, (args.json, args.csv, *written)):
+        print(f"written: {path}")
     return 0
 
 
-def _measure_all(args: argparse.Namespace, show: Show) -> list[Row]:
+def _write_pictures(
+    args: argparse.Namespace, panels: list[list[Panel]], page: ComparisonPage, rows: list[Row], ranks: Ranks
+) -> list[Path]:
+    """Sheet and page, where they are asked for, of the images that this process has measured."""
+    written = []
+    if args.sheet and panels:
+        written.append(ranks.own(args.sheet))
+        contact_sheet(written[-1], panels)
+    if args.report:
+        protocols = ", ".join(dict.fromkeys(row.protocol for row in rows))
+        names = ", ".join([*args.model, *args.weights])
+        settings = {"weights": names, "protocol": protocols, **provenance(torch.device(args.device))}
+        written.append(ranks.own(args.report))
+        page.write(written[-1], f"Restored: {', '.join(args.data)}", settings)
+    return written
+
+
+def _measure_all(args: argparse.Namespace, show: Show, ranks: Ranks) -> list[Row]:
     tasks: dict[tuple[Degradation, int], dict[str, Runner | None]] = {}
-    for name in args.weights:
-        if name in BASELINES:
-            continue
-        weights = load_any(Path(name))
+    files = {name: bundled.find(name).weights for name in args.model}
+    files |= {name: Path(name) for name in args.weights if name not in BASELINES}
+    for name, path in files.items():
+        weights = load_any(path)
         runners: dict[int, Runner] = {}
         for degradation in _degradations(name, weights, args.sigma, args.quality, args.scale):
             if degradation.scale not in runners:
                 at_scale = replace(weights, network=weights.network.at(degradation.scale))
-                runners[degradation.scale], engine = running.runner(args, Path(name), at_scale, args.root)
-                if args.precision != "fp32":
+                runners[degradation.scale], engine = running.runner(args, path, at_scale, args.root)
+                if args.precision != "fp32" and ranks.rank == 0:
                     print(f"{name} run by {engine}")
             task = tasks.setdefault((degradation, weights.network.channels), {_baseline_name(degradation): None})
             task[name] = runners[degradation.scale]
@@ -130,10 +166,28 @@ def _measure_all(args: argparse.Namespace, show: Show) -> list[Row]:
         for (degradation, of_network), models in tasks.items():
             channels = of_network or read_image(images.clean[0]).shape[2]
             protocol = PROTOCOLS[args.protocol] if args.protocol else default_protocol(images, degradation, channels)
-            rows += measure(
-                models, images, degradation, protocol, channels, show if args.sheet or args.report else None
-            )
+            look = show if args.sheet or args.report else None
+            rows += measure(models, images, degradation, protocol, channels, look, ranks)
     return rows
+
+
+def _measure_bundled(args: argparse.Namespace) -> int:
+    """The table of all bundled models, printed or written between the markers of a file."""
+    results = []
+    for model in bundled.available():
+        weights = load_any(model.weights)
+        runner, _ = running.runner(args, model.weights, weights, args.root)
+        rows = bundled.measure_bundled(model, runner, args.root)
+        results.append((model, tier(weights), [row.summary for row in rows]))
+    if not results:
+        raise UserError("no model is bundled yet")
+    table = results_table(results)
+    if args.all_bundled == STDOUT:
+        print(table, end="")
+    else:
+        write_between_markers(args.all_bundled, table)
+        print(f"written: {args.all_bundled}")
+    return 0
 
 
 def _add_to(page: ComparisonPage, pair: ImagePair, outcomes: dict[str, Outcome]) -> None:

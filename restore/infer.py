@@ -5,22 +5,30 @@ import hashlib
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from restore import command, running
+from restore import bundled, command, running
 from restore.compat import load_any
 from restore.data.catalog import default_root
-from restore.folder import LOG_NAME, Summary, Writing, passed_over, plan, restore_folder
-from restore.images.picture import FORMATS, JPEG_QUALITY
+from restore.folder import LOG_NAME, Job, Summary, Writing, passed_over, plan, restore_folder
+from restore.images.header import MEGAPIXELS
+from restore.images.picture import FORMATS, JPEG_QUALITY, is_in_colour
 from restore.inference import Runner
 from restore.page import ComparisonPage, Table
 from restore.provenance import provenance
+from restore.ranks import ranks_of_torchrun
+
+ANY_SIGMA = -1.0  # of --denoise without a level
 
 EXAMPLES = f"""examples:
+  python -m restore.infer --denoise --input photo.jpg --output out/
+  python -m restore.infer --denoise 25 --input scans/ --output clean/
+  python -m restore.infer --upscale 2 --input photo.jpg --output large/
+  python -m restore.infer --model dncnn-color-blind --input photos/ --output clean/
   python -m restore.infer --weights runs/quickstart/weights.safetensors --input photos/ --output restored/
   python -m restore.infer --weights edsr.safetensors --input a.png b.jpg --output enlarged/ --device cuda
   python -m restore.infer --weights edsr.safetensors --input scans/ --output large/ --format png --compare sheets/
@@ -30,32 +38,53 @@ EXAMPLES = f"""examples:
 
 An image is finished, and kept by the next run, when its result is there, was made with the same weights and settings
 ({LOG_NAME} in the output folder knows) and is no older than its input.
+
+bundled models: {", ".join(bundled.MODELS)}
+--denoise takes dncnn-color-blind where any image is in colour; else dncnn-gray-25 for 25, dncnn-gray-blind for other
+and unknown levels, and dncnn-color-blind where neither is in the package. --upscale takes edsr-baseline-x2, -x3 or -x4.
 """
 
 
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    runner, engine, settings = _runner(args)
     sheets = [args.compare] if args.compare else []
-    jobs = plan(args.input, args.output, args.format, sheets)
+
+    def jobs() -> list[Job]:
+        return plan(args.input, args.output, args.format, sheets)
+
+    name, weights = _weights(args, jobs)
+    runner, engine, settings = _runner(args, weights)
     page = ComparisonPage()
     show = page.add if args.report else None
     writing = Writing(args.quality, args.max_megapixels, args.workers, args.compare, show)
     origin = {"engine": engine, **provenance(torch.device(args.device))}
-    summary = restore_folder(runner, jobs, args.output, settings, writing, args.overwrite, origin)
+    summary = restore_folder(runner, jobs(), args.output, settings, writing, args.overwrite, origin)
     _print(summary, args.output)
-    print(f"network run by {engine}")
+    print(f"{name}: network run by {engine}")
     if others := passed_over(args.input, [args.output, *sheets]):
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common())
         print(f"note: files passed over, no images by their suffix: {kinds}")
     if args.report:
-        print(f"report: {_write_report(page, args.report, summary, {'weights': args.weights, **origin})}")
+        print(f"report: {_write_report(page, args.report, summary, {'weights': name, **origin})}")
     return 1 if summary.having("failed") else 0
 
 
 def _parser() -> command.ArgumentParser:
     parser = command.ArgumentParser("restore.infer", "Restore images with a trained network.", EXAMPLES)
-    parser.add_argument("--weights", type=Path, required=True, help="a weights file")
+    network = parser.add_mutually_exclusive_group(required=True)
+    network.add_argument("--weights", type=Path, help="a weights file")
+    network.add_argument("--model", metavar="NAME", help="a bundled model")
+    network.add_argument(
+        "--denoise",
+        type=_sigma,
+        nargs="?",
+        const=ANY_SIGMA,
+        metavar="SIGMA",
+        help="remove noise, of this standard deviation (0-255) where it is known, with the bundled model for it",
+    )
+    network.add_argument(
+        "--upscale", type=int, choices=(2, 3, 4), help="enlarge so many times, with the bundled model for it"
+    )
     parser.add_argument("--input", type=Path, nargs="+", required=True, help="images and folders of images")
     parser.add_argument("--output", type=Path, required=True, help="folder for the restored images, same names")
     parser.add_argument("--format", choices=FORMATS, help="write all images so (default: as they come)")
@@ -74,8 +103,7 @@ def _parser() -> command.ArgumentParser:
     parser.add_argument(
         "--max-megapixels",
         type=_positive,
-        default=Writing.max_megapixels,
-        help="refuse larger inputs before they are decoded (default: %(default)g)",
+        help=f"refuse larger inputs before they are decoded (default: RESTORE_MAX_MEGAPIXELS, or {MEGAPIXELS:g})",
     )
     parser.add_argument(
         "--workers",
@@ -88,23 +116,37 @@ def _parser() -> command.ArgumentParser:
     return parser
 
 
-def _runner(args: argparse.Namespace) -> tuple[Runner, str, dict[str, Any]]:
+def _weights(args: argparse.Namespace, jobs: Callable[[], list[Job]]) -> tuple[str, Path]:
+    """The weights file that is asked for, or that of the bundled model for the task and the images, and its name."""
+    if args.weights:
+        return str(args.weights), args.weights
+    if args.model:
+        model = bundled.find(args.model)
+    elif args.upscale:
+        model = bundled.upscaler(args.upscale)
+    else:
+        sigma = None if args.denoise == ANY_SIGMA else args.denoise
+        model = bundled.denoiser(sigma, colour=any(is_in_colour(job.source) for job in jobs()))
+    return model.name, model.weights
+
+
+def _runner(args: argparse.Namespace, path: Path) -> tuple[Runner, str, dict[str, Any]]:
     """What restores, in words too, and the settings that decide what its results look like: exact tiles don't."""
-    weights = load_any(args.weights, scale=args.scale)
+    weights = load_any(path, scale=args.scale)
     settings = {
-        "weights": f"sha256:{hashlib.sha256(args.weights.read_bytes()).hexdigest()[:16]}",
+        "weights": f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}",
         "scale": weights.network.scale,
         "precision": args.precision,
         "ensemble": args.ensemble,
         "tile": args.tile if args.tile_approximate else "exact",
     }
-    return *running.runner(args, args.weights, weights, default_root()), settings
+    return *running.runner(args, path, weights, default_root()), settings
 
 
 def _print(summary: Summary, output: Path) -> None:
     restored, kept, failed = (summary.having(status) for status in ("restored", "kept", "failed"))
-    rank = os.environ.get("RANK")
-    share = f"rank {rank}: " if rank else ""
+    ranks = ranks_of_torchrun()
+    share = f"rank {ranks.rank}: " if ranks.count > 1 else ""
     print(f"{share}{len(restored)} of {len(summary.outcomes) - len(kept)} images restored", end="")
     if restored:
         print(
@@ -124,8 +166,7 @@ def _print(summary: Summary, output: Path) -> None:
 
 def _write_report(page: ComparisonPage, path: Path, summary: Summary, settings: Mapping[str, object]) -> Path:
     """The page of what was restored now, and of what was not; under torchrun each process has its own."""
-    if rank := os.environ.get("RANK"):
-        path = path.with_stem(f"{path.stem}-{rank}")
+    path = ranks_of_torchrun().own(path)
     kept, failed = summary.having("kept"), summary.having("failed")
     left_out = [Table("Not restored", [{"image": str(one.job.source), "reason": one.reason} for one in failed])]
     page.write(path, "Restored images", {**settings, "finished before": len(kept)}, left_out if failed else [])
@@ -136,6 +177,15 @@ def _quality(text: str) -> int:
     if not (text.isdecimal() and 1 <= int(text) <= 100):
         raise argparse.ArgumentTypeError(f"expected 1 to 100, found {text}")
     return int(text)
+
+
+def _sigma(text: str) -> float:
+    try:
+        if (value := float(text)) >= 0:
+            return value
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"expected a noise level of 0 or more (0-255), found {text}")
 
 
 def _count(text: str) -> int:

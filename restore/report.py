@@ -45,7 +45,7 @@ def comparison(pair: ImagePair, outcomes: Mapping[str, tuple[Tensor, Score]]) ->
 
 
 def contact_sheet(path: Path, rows: Sequence[Sequence[Panel]], size: int = 320) -> None:
-    """Write rows of captioned pictures as one PNG.
+    """Write rows of captioned pictures as one, in the format that the suffix says.
 
     The centre of each picture is shown, at most `size` pixels high and wide, one screen pixel per image pixel.
     """

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import torch
 
+from restore import bundled
 from restore.checkpoint import Weights
 from restore.command import best_device, device
+from restore.data.catalog import NAMES
 from restore.data.degradation import from_description
+from restore.data.store import default_cache
 from restore.hardware import keep_pages
 from restore.inference import (
     BACKENDS,
@@ -79,13 +82,22 @@ def runner(args: argparse.Namespace, path: Path, weights: Weights, root: Path) -
     degradation = from_description(weights.degradation)
     if degradation and degradation.scale != network.scale:  # of a network with several scales, trained for another
         degradation = None
+    beside = default_cache() / path.name if path.parent == bundled.FOLDER else path  # the package stays as installed
     engine = accelerate(
         network,
         backend=args.backend,
         precision=args.precision,
         device=args.device,
         degradation=degradation,
-        calibration=Calibration(weights.training.get("train", {}).get("set", "photos"), root, beside=path),
+        calibration=Calibration(_trained_on(weights), root, beside),
     )
     inner = Ensemble(engine) if args.ensemble else engine
     return tiled(network, args.tile, approximate=args.tile_approximate, runner=inner), engine.description
+
+
+def _trained_on(weights: Weights) -> str:
+    """The known data set that a weights file names; a folder is not looked for: the file may come from anywhere."""
+    match weights.training.get("train"):
+        case {"set": str(name)} if name in NAMES:
+            return name
+    return "photos"

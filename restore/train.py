@@ -18,7 +18,7 @@ from restore.errors import UserError
 from restore.hardware import Hardware
 from restore.models import RestorationNetwork
 from restore.report import print_rows
-from restore.training import Optimization, PatchData, fit
+from restore.training import Faults, Optimization, PatchData, fit
 
 EXAMPLES = """examples:
   python -m restore.train                                        the quickstart: a small DnCNN on photographs
@@ -37,6 +37,7 @@ EXAMPLES = """examples:
 EXTENSIONS = ["restore", "albumentations", "pytorch_lightning"]
 
 LARGEST = 2**31 - 1
+MOST_ENTRIES = 10_000  # of a configuration
 LARGEST_OF_NETWORK = 10_000  # layers or features
 
 
@@ -53,13 +54,14 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--config", action="config", help="a YAML file of settings; flags override it")
     parser.add_argument("--output", type=Path, help="run folder (default: runs/ and the name of the configuration)")
     parser.add_argument("--weights", type=Path, help="start from these weights; another scale's upsampler stays new")
-    parser.add_argument("--resume", type=str, help="`auto`: from the folder's last checkpoint, if any; or a checkpoint")
+    parser.add_argument("--resume", type=str, help="`auto`: from the folder's newest checkpoint; or a checkpoint")
     parser.add_argument("--checkpoint_every", type=PositiveInt, default=500, help="steps between checkpoints")
     parser.add_argument("--seed", type=int, default=0, help="of initial weights, batches and noise")
     parser.add_subclass_arguments(RestorationNetwork, "model", help="the network", required=True)
     parser.add_class_arguments(PatchData, "data")
     parser.add_class_arguments(Optimization, "optim")
     parser.add_class_arguments(Hardware, "hardware")
+    parser.add_class_arguments(Faults, "faults")
     parser.add_class_arguments(Trainer, "trainer", instantiate=False)
     parser.link_arguments("seed", "data.seed")
     return parser
@@ -71,6 +73,7 @@ def main(argv: list[str] | None = None) -> int:
         args = ["--config", str(command.CONFIGS / "quickstart.yaml"), *args]
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     parser = build_parser()
+    _check_extent(args)
     try:
         settings = parser.parse_args(args)
         _check(settings, parser.get_defaults())
@@ -88,6 +91,7 @@ def main(argv: list[str] | None = None) -> int:
         trainer=vars(made.trainer),
         weights=settings.weights,
         hardware=made.hardware,
+        faults=made.faults,
         resume=settings.resume,
         checkpoint_every=settings.checkpoint_every,
         config=text,
@@ -97,9 +101,34 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def _check_extent(args: list[str]) -> None:
+    """Raises UserError where a configuration stands for more than anybody writes: aliases of aliases multiply."""
+    for name in (arg.partition("=")[2] if arg.startswith("--") else arg for arg in args):
+        if not name.endswith((".yaml", ".yml")):
+            continue
+        try:
+            root = yaml.compose(Path(name).read_text(), yaml.SafeLoader)
+            entries = _entries(root, {}) if root else 0
+        except RecursionError as error:
+            raise UserError(f"{name}: lists within lists without end") from error
+        except (OSError, ValueError, yaml.YAMLError):
+            continue  # the parser says what is wrong
+        if entries > MOST_ENTRIES:
+            raise UserError(f"{name}: its aliases make {entries:.0e} entries of it, more than {MOST_ENTRIES}")
+
+
+def _entries(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node of YAML has, each alias counted as what it stands for."""
+    if id(node) not in known:
+        children = [] if isinstance(node, yaml.ScalarNode) else node.value
+        pairs = (child if isinstance(child, tuple) else (child,) for child in children)
+        known[id(node)] = 1 + sum(_entries(child, known) for pair in pairs for child in pair)
+    return known[id(node)]
+
+
 def _check(settings: Namespace, defaults: Namespace) -> None:
     """What jsonargparse lets pass: null for any number, a scalar for a group, numbers beyond all measure."""
-    for group in ("data", "optim", "trainer"):
+    for group in ("data", "optim", "hardware", "faults", "trainer"):
         if not isinstance(settings[group], Namespace):
             raise UserError(f"{group}: expected a group of settings, found {settings[group]!r}")
     for key, value in settings.items():

@@ -2,6 +2,7 @@
 
 python scripts/benchmark.py train --network DnCNN --seconds 20
 python scripts/benchmark.py load --images 8
+python scripts/benchmark.py load --simulate 800 80000
 python scripts/benchmark.py infer --network EDSR --size 340x510
 """
 

@@ -38,6 +38,7 @@ from restore.checkpoint import Weights, save_weights
 from restore.data.catalog import PHOTOS, default_root, find_images
 from restore.data.sources import Folder
 from restore.data.unpacking import copy_folders
+from restore.folder import LOG_NAME
 from restore.images.io import read_image, write_image
 from restore.models import EDSR, DnCNN
 from restore.progress import progress
@@ -61,6 +62,11 @@ LEAVES: tuple[Any, ...] = (
     "\0", "os.system", "\N{SNOWMAN}", [], [1], [[]], {}, {"a": 1}, {"class_path": "os.system"},
 )  # fmt: skip
 
+KINDS = {
+    "restore": 0.22, "score": 0.08, "evaluate": 0.1, "weights": 0.13, "header": 0.14, "archive": 0.1, "log": 0.05,
+    "config": 0.05, "settings": 0.05, "checkpoint": 0.05, "train": 0.03,
+}  # fmt: skip
+
 
 class TooLong(BaseException):
     """A case ran longer than LONGEST_S."""
@@ -81,6 +87,9 @@ class Corpus:
         with silence():
             train.main(["--config", str(self.config), "--output", str(folder / "run")])
         self.checkpoint = folder / "run" / "checkpoints" / "last.ckpt"
+        self.restored = folder / "restored"
+        with silence():
+            infer.main(list(map(str, ["--weights", self.weights[0], "--input", self.good, "--output", self.restored])))
         self.archive = folder / "archive.zip"
         with zipfile.ZipFile(self.archive, "w") as file:
             for path in self.good.iterdir():
@@ -201,10 +210,7 @@ Case = tuple[str, Callable[[], int]]
 
 def make_case(corpus: Corpus, folder: Path, random: np.random.Generator) -> Case:
     """A command and the damaged file that it is given, as text for people and as a call."""
-    kind = random.choice(
-        ["restore", "score", "evaluate", "weights", "header", "archive", "config", "settings", "checkpoint", "train"],
-        p=[0.27, 0.08, 0.1, 0.13, 0.14, 0.1, 0.05, 0.05, 0.05, 0.03],
-    )
+    kind = random.choice(list(KINDS), p=list(KINDS.values()))
     out = folder / "out"
     weights = corpus.weights[int(random.integers(len(corpus.weights)))]
     match kind:
@@ -242,6 +248,14 @@ def make_case(corpus: Corpus, folder: Path, random: np.random.Generator) -> Case
             bad = folder / "bad.zip"
             bad.write_bytes(damage(corpus.archive.read_bytes(), random))
             return "archive", partial(unpack, bad, out)
+        case "log":
+            shutil.copytree(corpus.restored, out)
+            log = out / LOG_NAME
+            if random.random() < 0.5:
+                log.write_bytes(damage(log.read_bytes(), random))
+            else:
+                log.write_text(json.dumps(damage_leaf(json.loads(log.read_text()), random)))
+            return kind, call(infer, "--weights", corpus.weights[0], "--input", corpus.good, "--output", out)
         case "config" | "settings":
             bad = folder / "bad.yaml"
             if kind == "config":

@@ -12,6 +12,7 @@ FOUNDATION = {"images", "data", "models", "losses", "metrics"}
 MAY_USE: dict[str, set[str]] = {
     "errors": set(),
     "progress": set(),
+    "ranks": set(),
     "images": set(),
     "models": set(),
     "losses": set(),
@@ -23,11 +24,12 @@ MAY_USE: dict[str, set[str]] = {
     "compat": FOUNDATION | {"checkpoint"},
     "portable": FOUNDATION,
     "inference": FOUNDATION | {"hardware"},
-    "benchmark": FOUNDATION | {"inference"},
+    "benchmark": FOUNDATION | {"inference", "ranks"},
+    "bundled": FOUNDATION | {"checkpoint", "inference", "benchmark"},
     "report": FOUNDATION,
     "page": {"images"},
     "profiling": FOUNDATION,
-    "folder": FOUNDATION | {"inference", "report"},
+    "folder": FOUNDATION | {"inference", "report", "ranks"},
     "training": FOUNDATION
     | {"checkpoint", "compat", "inference", "benchmark", "report", "provenance", "profiling", "hardware"},
 }

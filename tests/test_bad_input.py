@@ -3,15 +3,18 @@
 import contextlib
 import io
 import json
+import struct
 import subprocess
 import sys
 import tomllib
 import zipfile
+import zlib
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -20,9 +23,10 @@ from hypothesis import strategies as st
 from packaging.requirements import Requirement
 from safetensors.torch import save_file
 
-from restore import command, evaluate, infer, memory, train
-from restore.checkpoint import load_weights
+from restore import command, evaluate, infer, memory, running, train
+from restore.checkpoint import Weights, load_weights, save_weights
 from restore.errors import UserError
+from restore.images.io import write_image
 from restore.models import DnCNN
 
 ROOT = Path(__file__).parents[1]
@@ -80,6 +84,139 @@ def test_weights_that_misdescribe_their_network_are_refused(tmp_path: Path, name
         assert weights.network(torch.zeros(1, 1, 8, 8)).shape == (1, 1, 8, 8)
 
 
+@pytest.fixture
+def denoiser(tmp_path: Path) -> Path:
+    """A weights file of a small network."""
+    save_weights(tmp_path / "w.safetensors", Weights(DnCNN(**DNCNN).eval()))
+    return tmp_path / "w.safetensors"
+
+
+def restoring(folder: Path, *args: str) -> int | str | None:
+    """How `restore.infer` ends with the images of `folder`, on the plainest engine."""
+    plain = ("--backend", "torch", "--precision", "fp32")
+    return ending(infer, "--input", str(folder / "images"), "--output", str(folder / "out"), *plain, *args)
+
+
+def assert_clear(end: int | str | None) -> None:
+    assert end in (0, 1) or (str(end).startswith("error: ") and len(str(end).splitlines()) == 1), end
+
+
+@GENTLE
+@given(name=st.sampled_from(["degradation", "training"]), value=st.dictionaries(st.sampled_from(
+    ["class_path", "init_args", "train"]), JSON | st.sampled_from(["Bicubic", "GaussianNoise"])))  # fmt: skip
+@pytest.mark.usefixtures("image_folder")
+def test_whatever_weights_say_of_their_training_they_are_used_or_refused(
+    tmp_path: Path, name: str, value: object
+) -> None:
+    path = tmp_path / "odd.safetensors"
+    header = {"format": 1, "network": {"name": "DnCNN", "arguments": DNCNN}, "degradation": {}, "training": {}}
+    header |= {"results": [], name: value}
+    save_file(DnCNN(**DNCNN).state_dict(), path, {"restore": json.dumps(header)})
+    assert_clear(restoring(tmp_path, "--weights", str(path), "--overwrite"))
+
+
+@GENTLE
+@given(
+    name=st.sampled_from(["tile", "quality", "workers", "max-megapixels", "format", "scale", "compare"]),
+    value=st.integers().map(str) | st.floats().map(str) | st.text(max_size=8),
+)
+@pytest.mark.usefixtures("image_folder")
+def test_whatever_its_settings_restoring_works_or_says_what_is_wrong(
+    tmp_path: Path, denoiser: Path, name: str, value: str
+) -> None:
+    value = value.replace("/", "").lstrip(".~")  # a folder for sheets, where it is one, inside of tmp_path
+    value = str(tmp_path / value) if name == "compare" else value
+    assert_clear(restoring(tmp_path, "--weights", str(denoiser), "--overwrite", f"--{name}={value}"))
+
+
+@GENTLE
+@given(key=st.sampled_from(["settings", "since", "images", "a.png", "status"]), value=JSON)
+@pytest.mark.usefixtures("image_folder")
+def test_a_log_that_says_something_else_is_refused_or_continued(
+    tmp_path: Path, denoiser: Path, key: str, value: object
+) -> None:
+    log = tmp_path / "out" / "restore-log.json"
+    if not log.exists():
+        assert restoring(tmp_path, "--weights", str(denoiser)) == 0
+        (tmp_path / "log.json").write_bytes(log.read_bytes())
+    document = json.loads((tmp_path / "log.json").read_text())
+    place = {"a.png": document["images"], "status": document["images"]["a.png"]}.get(key, document)
+    place[key] = value
+    log.write_text(json.dumps(document))
+    assert_clear(restoring(tmp_path, "--weights", str(denoiser)))
+
+
+@pytest.mark.usefixtures("image_folder")
+def test_no_name_in_a_log_is_followed(tmp_path: Path, denoiser: Path) -> None:
+    """A run that continues neither writes nor deletes what a log names, only what the input folder holds."""
+    assert restoring(tmp_path, "--weights", str(denoiser)) == 0
+    log = tmp_path / "out" / "restore-log.json"
+    document = json.loads(log.read_text())
+    for name in ("../outside.png", str(tmp_path / "outside.png")):
+        document["images"][name] = {"input": "../images/a.png", "status": "restored"}
+    log.write_text(json.dumps(document))
+    (tmp_path / "outside.png").write_text("precious")
+    before = set(tmp_path.rglob("*"))
+    assert restoring(tmp_path, "--weights", str(denoiser)) == 0
+    assert set(tmp_path.rglob("*")) == before
+    assert (tmp_path / "outside.png").read_text() == "precious"
+
+
+def test_links_among_the_images_are_read_and_never_written_through(tmp_path: Path, denoiser: Path) -> None:
+    kept, source, out = tmp_path / "kept", tmp_path / "images", tmp_path / "out"
+    for folder in (kept, source, out):
+        folder.mkdir()
+    write_image(kept / "x.png", np.full((12, 12, 1), 90, np.uint8))
+    before = (kept / "x.png").read_bytes()
+    (source / "link.png").symlink_to(kept / "x.png")
+    (source / "folder").symlink_to(kept)
+    (out / "link.png").symlink_to(kept / "x.png")
+    assert restoring(tmp_path, "--weights", str(denoiser), "--overwrite") == 1  # the result would fall on the input
+    (out / "link.png").unlink()
+    (kept / "y.png").write_text("precious")
+    (out / "link.png").symlink_to(kept / "y.png")
+    assert restoring(tmp_path, "--weights", str(denoiser), "--overwrite") == 0
+    assert (kept / "x.png").read_bytes() == before
+    assert (kept / "y.png").read_text() == "precious"
+    assert not (out / "link.png").is_symlink()
+
+
+def test_weights_cannot_have_a_folder_searched_for_images(image_folder: Path) -> None:
+    """What int8 is calibrated on is a known data set, never a path in the file."""
+    named = {"train": {"set": str(image_folder)}}
+    assert running._trained_on(Weights(DnCNN(**DNCNN), {}, named)) == "photos"
+    assert running._trained_on(Weights(DnCNN(**DNCNN), {}, {"train": {"set": "BSDS500"}})) == "BSDS500"
+
+
+def bomb(path: Path) -> str:
+    """A PNG of 30000 x 30000 pixels in a few kilobytes: its folder."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    size = struct.pack(">IIBBBBB", 30000, 30000, 8, 2, 0, 0, 0)
+    data = zlib.compress(bytes(10**6))
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", data) + chunk(b"IEND", b""))
+    return str(path.parent)
+
+
+def test_every_command_refuses_a_decompression_bomb_by_its_size(
+    tmp_path: Path, image_folder: Path, denoiser: Path
+) -> None:
+    bombs = bomb(tmp_path / "bombs" / "x.png")
+    small = ("--model.depth", "3", "--model.features", "4", "--output", str(tmp_path / "run"))
+    refused = "x.png: 30000 x 30000 (900 megapixels) are more than the limit of 500 (RESTORE_MAX_MEGAPIXELS, "
+    ends = [
+        ending(train, "--data.train", bombs, *small),
+        ending(train, "--data.train", str(image_folder), "--data.val", bombs, "--data.patch_size", "8", *small),
+        ending(evaluate, "--weights", str(denoiser), "--sigma", "25", "--data", bombs),
+        ending(evaluate, "--restored", bombs, "--reference", bombs, "--protocol", "denoise-rgb"),
+    ]
+    assert [refused in str(end) for end in ends] == [True] * 4, ends
+    assert not (tmp_path / "run" / "weights.safetensors").exists()
+
+
 def test_weights_cannot_ask_for_a_network_larger_than_their_tensors(tmp_path: Path) -> None:
     for name in ("depth", "features"):
         arguments = DNCNN | {name: 10**9}
@@ -95,6 +232,29 @@ def test_settings_beyond_all_measure_name_their_key(key: str, tmp_path: Path) ->
     end = ending(train, f"--{key}", value, "--output", str(tmp_path))
     assert str(end).startswith("error: ")
     assert key.rpartition(".")[2] in str(end)
+
+
+def aliases_of_aliases(levels: int) -> str:
+    """A few lines that stand for 9 ** levels entries."""
+    lines = ["a0: &a0 [" + ",".join("x" * 9) + "]"]
+    lines += [f"a{level}: &a{level} [" + ",".join([f"*a{level - 1}"] * 9) + "]" for level in range(1, levels)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (aliases_of_aliases(12), "its aliases make 4e+11 entries of it, more than 10000"),
+        ("a: " + "[" * 5000, "lists within lists without end"),
+        ("a: &a [*a]", "lists within lists without end"),
+    ],
+)
+def test_a_configuration_that_multiplies_is_refused_before_it_is_read(
+    tmp_path: Path, text: str, complaint: str
+) -> None:
+    (tmp_path / "bomb.yaml").write_text(text)
+    for args in (["--config", str(tmp_path / "bomb.yaml")], [f"--data={tmp_path}/bomb.yaml"]):
+        assert ending(train, *args) == f"error: {tmp_path}/bomb.yaml: {complaint}"
 
 
 EVIL = [

@@ -33,7 +33,7 @@ def test_help_shows_examples(module: ModuleType, capsys: pytest.CaptureFixture[s
     ("train", "--trainer.max_stepz 4", "--trainer.max_stepz"),
     ("train", "--trainer.accelerator abacus", "abacus"),
     ("infer", "--weights gone.safetensors --input . --output out", "gone.safetensors: no such weights file"),
-    ("infer", "--input .", "the following arguments are required: --weights, --output"),
+    ("infer", "--input .", "the following arguments are required: --output"),
     ("infer", "--weights w --input . --output out --device abacus", "argument --device: abacus is not to be had here"),
     ("infer", "--weights w --input . --output out --quality 0", "argument --quality: expected 1 to 100, found 0"),
     ("infer", "--weights w --input . --output out --workers 0", "argument --workers: expected 1 or more, found 0"),

@@ -126,7 +126,7 @@ def test_equal_images_have_no_finite_psnr_and_the_json_stays_valid(tmp_path: Pat
 
 @pytest.mark.parametrize(("args", "complaint"), [
     ("--weights bicubic --data photos", "--weights bicubic needs --scale"),
-    ("--weights noisy", "--weights and --data are needed"),
+    ("--weights noisy", "--weights or --model, and --data are needed"),
     ("--restored x --reference y", "go together"),
     ("--weights gone.safetensors --data photos", "gone.safetensors: no such weights file"),
     ("--weights noisy --data Set99", "Set99: neither a folder nor a known data set"),

@@ -1,7 +1,7 @@
 """Known data sets: which files they are made of, in the layouts they are distributed in."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +27,10 @@ class ImageSet:
     clean: tuple[Path, ...]
     degraded: dict[int, tuple[Path, ...]]
 
+    def files(self, scale: int) -> list[Path]:
+        """All that is read for a network of that scale: the images and their low-resolution versions, if any."""
+        return [*self.clean, *self.degraded.get(scale, ())]
+
     def first(self, count: int | None) -> "ImageSet":
         """Its first `count` images; all for None."""
         degraded = {scale: paths[:count] for scale, paths in self.degraded.items()}
@@ -35,10 +39,14 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where a data set lies below the root: folders (or files) of clean images, and of `X{scale}` LR images."""
+    """Where a data set lies below the root: folders (or files) of clean images, and of `X{scale}` LR images.
+
+    `scenes`, where there are any, are the stems of those images that belong to it.
+    """
 
     clean: tuple[str, ...]
     lr: str | None = None
+    scenes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -53,9 +61,19 @@ def _benchmark(name: str) -> tuple[_Layout, ...]:
     return _Layout((f"{name}/HR",), f"{name}/LR_bicubic"), _Layout((name,))
 
 
+# The scenes of BSD68, among those of BSDS500's val, in the order of its names.
+BSD68 = (
+    101085, 101087, 102061, 103070, 105025, 106024, 108005, 108070, 108082, 109053, 119082, 12084, 123074, 126007,
+    130026, 134035, 14037, 143090, 145086, 147091, 148026, 148089, 157055, 159008, 160068, 16077, 163085, 167062,
+    167083, 170057, 175032, 175043, 182053, 189080, 19021, 196073, 197017, 208001, 210088, 21077, 216081, 219090,
+    220075, 223061, 227092, 229036, 236037, 24077, 241004, 241048, 253027, 253055, 260058, 271035, 285079, 291000,
+    295087, 296007, 296059, 299086, 300091, 302008, 304034, 304074, 306005, 3096, 33039, 351093,
+)  # fmt: skip
+
 # BSDS500's val is B100 and holds the scenes of BSD68: training uses train and test.
 _BSDS500_ROOTS = ("BSDS500/data/images", "BSR/BSDS500/data/images", "BSDS500/images", "BSDS500")
 _BSDS500_VAL = tuple(_Layout((f"{root}/val",)) for root in _BSDS500_ROOTS)
+_BSDS500_VAL_68 = tuple(replace(layout, scenes=frozenset(map(str, BSD68))) for layout in _BSDS500_VAL)
 
 _SETS: dict[str, _Entry] = {
     "DIV2K": _Entry(
@@ -72,7 +90,7 @@ _SETS: dict[str, _Entry] = {
     "Urban100": _Entry(test=_benchmark("Urban100")),
     "Set12": _Entry(test=_benchmark("Set12")),
     "BSD68": _Entry(test=_benchmark("BSD68")),
-    "CBSD68": _Entry(test=_benchmark("CBSD68")),
+    "CBSD68": _Entry(test=(*_benchmark("CBSD68"), *_BSDS500_VAL_68)),
     "Kodak24": _Entry(test=_benchmark("Kodak24")),
     "McMaster": _Entry(test=_benchmark("McMaster")),
 }
@@ -119,6 +137,10 @@ def find_images(name: str, split: Split, root: Path) -> ImageSet:
     for layout in layouts:
         if all((root / folder).is_dir() for folder in layout.clean):
             clean = tuple(path for folder in layout.clean for path in list_images(root / folder))
+            if layout.scenes:
+                clean = tuple(path for path in clean if path.stem in layout.scenes)
+                if missing := sorted(layout.scenes - {path.stem for path in clean}):
+                    raise UserError(f"{root / layout.clean[0]}: without {missing[0]}, which belongs to {name}")
             degraded = _published_lr(root / layout.lr, clean) if layout.lr else {}
             return ImageSet(name, clean, degraded)
     expected = " or ".join(" + ".join(str(root / folder) for folder in layout.clean) for layout in layouts)

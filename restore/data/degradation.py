@@ -1,6 +1,6 @@
 """What is done to a clean image: the degradations of the papers, each a value with a name.
 
-A degradation maps (N, C, H, W) in [0, 1] to (N, C, H/scale, W/scale), drawing from the given generator only.
+A degradation maps (N, C, H, W) in [0, 1] to (N, C, H/scale, W/scale), by the given draws only.
 """
 
 from abc import ABC, abstractmethod
@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor
+from torch import Tensor
 
+from restore.data.random import Draws
 from restore.errors import UserError
 from restore.images.crop import crop_to_multiple
 from restore.images.resize import imresize, resize_matrix
@@ -25,8 +26,8 @@ class Degradation(ABC):
     scale: int = 1
 
     @abstractmethod
-    def __call__(self, clean: Tensor, generator: Generator) -> Tensor:
-        """Degrade a batch (N, C, H, W) in [0, 1]; `generator` is on the batch's device."""
+    def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
+        """Degrade a batch (N, C, H, W) in [0, 1]; `draws` are on the batch's device."""
 
     @property
     @abstractmethod
@@ -54,9 +55,9 @@ class GaussianNoise(Degradation):
         if not 0 <= low <= high:
             raise UserError(f"sigma must be at least 0 and a range ascending, not {self.sigma}")
 
-    def __call__(self, clean: Tensor, generator: Generator) -> Tensor:
-        sigma = _draw(self.sigma, clean, generator) / 255
-        return clean + sigma * torch.randn(clean.shape, generator=generator, device=clean.device)
+    def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
+        sigma = _draw(self.sigma, clean, draws) / 255
+        return clean + sigma * draws.normal(clean.shape)
 
     @property
     def label(self) -> str:
@@ -77,7 +78,7 @@ class Bicubic(Degradation):
         if self.scale not in (2, 3, 4, 8):
             raise UserError(f"scale must be 2, 3, 4 or 8, not {self.scale}")
 
-    def __call__(self, clean: Tensor, generator: Generator) -> Tensor:
+    def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
         images = [crop_to_multiple(to_image(image[None]), self.scale) for image in quantise(clean)]
         return torch.cat([to_tensor(imresize(image, 1 / self.scale)) for image in images]).to(clean.device)
 
@@ -96,8 +97,8 @@ class BicubicBlur(Degradation):
 
     factors: tuple[int, ...] = (2, 3, 4)
 
-    def __call__(self, clean: Tensor, generator: Generator) -> Tensor:
-        return _by_choice(clean, generator, [partial(_blur, factor) for factor in self.factors])
+    def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
+        return _by_choice(clean, draws, [partial(_blur, factor) for factor in self.factors])
 
     @property
     def label(self) -> str:
@@ -120,9 +121,9 @@ class Jpeg(Degradation):
         if not 1 <= low <= high <= 100:
             raise UserError(f"quality must lie in 1 to 100 and a range ascend, not {self.quality}")
 
-    def __call__(self, clean: Tensor, generator: Generator) -> Tensor:
+    def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
         low, high = _ends(self.quality)
-        quality = torch.randint(int(low), int(high) + 1, (len(clean), 1, 1), generator=generator, device=clean.device)
+        quality = draws.integers(int(low), int(high) + 1, (len(clean), 1, 1))
         height, width = clean.shape[-2:]
         block = 8 if clean.shape[1] == 1 else 16
         padding = (0, -width % block, 0, -height % block)
@@ -156,8 +157,8 @@ class DnCNN3Mixture(Degradation):
     factors: tuple[int, ...] = (2, 3, 4)
     quality: int | tuple[int, int] = (5, 99)
 
-    def __call__(self, clean: Tensor, generator: Generator) -> Tensor:
-        return _by_choice(clean, generator, self._parts)
+    def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
+        return _by_choice(clean, draws, self._parts)
 
     @property
     def label(self) -> str:
@@ -180,10 +181,12 @@ def from_description(description: Mapping[str, Any]) -> Degradation | None:
     }
     if name not in kinds:
         return None
-    arguments = {key: tuple(v) if isinstance(v, list) else v for key, v in description.get("init_args", {}).items()}
+    stated = description.get("init_args", {})
+    if not isinstance(stated, dict):
+        raise UserError(f"degradation {name}: expected arguments by name, found {stated!r}")
     try:
-        return kinds[name](**arguments)
-    except TypeError as error:
+        return kinds[name](**{key: tuple(v) if isinstance(v, list) else v for key, v in stated.items()})
+    except (TypeError, ValueError) as error:
         raise UserError(f"degradation {name}: {error}") from error
 
 
@@ -196,23 +199,21 @@ def _words(value: float | tuple[float, float]) -> str:
     return f"{low:g}" if low == high else f"{low:g}-{high:g}"
 
 
-def _draw(value: float | tuple[float, float], clean: Tensor, generator: Generator) -> Tensor:
+def _draw(value: float | tuple[float, float], clean: Tensor, draws: Draws) -> Tensor:
     """(N, 1, 1, 1), uniform in the range."""
     low, high = _ends(value)
-    return low + (high - low) * torch.rand((len(clean), 1, 1, 1), generator=generator, device=clean.device)
+    return low + (high - low) * draws.uniform((len(clean), 1, 1, 1))
 
 
-def _by_choice(clean: Tensor, generator: Generator, options: Sequence[Callable[[Tensor, Generator], Tensor]]) -> Tensor:
-    choice = torch.randint(len(options), (len(clean),), generator=generator, device=clean.device)
+def _by_choice(clean: Tensor, draws: Draws, options: Sequence[Callable[[Tensor, Draws], Tensor]]) -> Tensor:
     degraded = torch.empty_like(clean)
-    for number, option in enumerate(options):
-        chosen = choice == number
-        if chosen.any():
-            degraded[chosen] = option(clean[chosen], generator)
+    for option, (chosen, part) in zip(options, draws.split(len(options), len(clean)), strict=True):
+        if part.total:  # also where none is chosen here, since others draw then
+            degraded[chosen] = option(clean[chosen], part)
     return degraded
 
 
-def _blur(factor: int, clean: Tensor, _: Generator) -> Tensor:
+def _blur(factor: int, clean: Tensor, _: Draws) -> Tensor:
     rows, columns = (_shrink_and_enlarge(size, factor) for size in clean.shape[-2:])
     image = quantise(clean).double()
     for row_matrix, column_matrix in zip(rows, columns, strict=True):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from restore.data.catalog import find_images
+from restore.data.catalog import BSD68, find_images
 from restore.data.download import check, fetch
 from restore.data.sources import SOURCES, Archive, Folder, Mirror
 from restore.data.unpacking import copy_folders
@@ -15,15 +15,6 @@ from restore.errors import UserError
 from restore.images.io import IMAGE_SUFFIXES, Image, Pixels, list_images, read_image, write_image
 
 DOWNLOADS = ".downloads"
-
-# The scenes of BSD68, among those of BSDS500's val, in the order of its names.
-BSD68 = (
-    101085, 101087, 102061, 103070, 105025, 106024, 108005, 108070, 108082, 109053, 119082, 12084, 123074, 126007,
-    130026, 134035, 14037, 143090, 145086, 147091, 148026, 148089, 157055, 159008, 160068, 16077, 163085, 167062,
-    167083, 170057, 175032, 175043, 182053, 189080, 19021, 196073, 197017, 208001, 210088, 21077, 216081, 219090,
-    220075, 223061, 227092, 229036, 236037, 24077, 241004, 241048, 253027, 253055, 260058, 271035, 285079, 291000,
-    295087, 296007, 296059, 299086, 300091, 302008, 304034, 304074, 306005, 3096, 33039, 351093,
-)  # fmt: skip
 
 
 def install(name: str, root: Path) -> list[str]:

@@ -6,17 +6,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from restore.data.catalog import ImageSet
 from restore.data.degradation import Bicubic, Degradation
-from restore.data.random import seeded
+from restore.data.random import Draws, seeded
 from restore.data.store import PatchStore, crop_to_low_resolution
 from restore.errors import UserError
 from restore.images.color import with_channels
 from restore.images.crop import crop_to_multiple
 from restore.images.io import Image, read_image, to_uint8
 from restore.images.tensors import as_tensor, quantise, to_tensor
+
+# What a step's draws are for besides the choice of its patches, which follows from (seed, step) alone.
+PAIRS = (0, 1)
+SCALES = (0, 2)
 
 
 class PatchBatch(NamedTuple):
@@ -50,10 +54,10 @@ class PatchSampler:
     Args:
         store: where the patches come from.
         patch_size: height and width of the degraded patch.
-        batch_size: patches per batch.
+        batch_size: patches per batch, over all ranks.
         seed: of the run.
-        augment: maps clean patches (N, C, H, W) uint8 and a seed to others of that shape; low-resolution patches
-            are then made from those.
+        augment: maps clean patches (N, C, H, W) uint8 and a seed for each to others of that shape; low-resolution
+            patches are then made from those.
 
     Raises:
         UserError: no image of the store is as large as a patch.
@@ -65,7 +69,7 @@ class PatchSampler:
         patch_size: int,
         batch_size: int,
         seed: int,
-        augment: Callable[[Tensor, int], Tensor] | None = None,
+        augment: Callable[[Tensor, Sequence[int]], Tensor] | None = None,
     ) -> None:
         self._store = store
         self._patch_size = patch_size
@@ -79,19 +83,27 @@ class PatchSampler:
             height, width = sizes.amax(0).tolist()
             raise UserError(f"no image holds a patch of {patch_size}x{patch_size}; the largest is {width}x{height}")
 
-    def batch(self, step: int, rank: int = 0) -> PatchBatch:
-        """The patches of one step on one rank: a pure function of (seed, step, rank)."""
-        generator = seeded(self._seed, step, rank)
-        image = self._usable[torch.randint(len(self._usable), (self._batch_size,), generator=generator)]
-        place = torch.rand((self._batch_size, 2), generator=generator, dtype=torch.float64) * self._room[image]
+    def batch(self, step: int, rank: int = 0, ranks: int = 1) -> PatchBatch:
+        """One rank's share of the patches of a step, which are a pure function of (seed, step)."""
+        draws, image = self._draw(step, rank, ranks)
+        count = len(image)
+        place = draws.uniform((count, 2), dtype=torch.float64) * self._room[image]
         top, left = place.long().unbind(1)
         clean, degraded = self._store.gather(image, top, left, self._patch_size)
         if self._augment is not None:
-            seed = torch.randint(2**31, (), generator=generator)
-            clean, degraded = self._augment(clean, int(seed)), None
+            clean, degraded = self._augment(clean, draws.integers(0, 2**31, (count,)).tolist()), None
             if self._store.spec.scale > 1:
-                degraded = quantise(Bicubic(self._store.spec.scale)(clean / 255, generator))
+                degraded = quantise(Bicubic(self._store.spec.scale)(clean / 255, draws))
         return PatchBatch(clean, degraded, step)
+
+    def names(self, step: int) -> list[str]:
+        """The files that the patches of a step come from, on all ranks."""
+        _, image = self._draw(step, 0, 1)
+        return [self._store.images[number].name for number in image.tolist()]
+
+    def _draw(self, step: int, rank: int, ranks: int) -> tuple[Draws, Tensor]:
+        draws = seeded(self._seed, step).share(self._batch_size, rank, ranks)
+        return draws, self._usable[draws.integers(0, len(self._usable), (self._batch_size // ranks,))]
 
 
 class ScaleSampler:
@@ -106,22 +118,28 @@ class ScaleSampler:
         self._samplers = samplers
         self._seed = seed
 
-    def batch(self, step: int, rank: int = 0) -> PatchBatch:
-        """The patches of one step on one rank."""
-        purpose = 2  # apart from what is drawn with (seed, step, rank) and with purpose 1
-        generator = seeded(self._seed, step, 0, purpose)
-        return self._samplers[int(torch.randint(len(self._samplers), (), generator=generator))].batch(step, rank)
+    def batch(self, step: int, rank: int = 0, ranks: int = 1) -> PatchBatch:
+        """One rank's share of the patches of a step."""
+        return self._at(step).batch(step, rank, ranks)
+
+    def names(self, step: int) -> list[str]:
+        """The files that the patches of a step come from, on all ranks."""
+        return self._at(step).names(step)
+
+    def _at(self, step: int) -> PatchSampler:
+        number = seeded(self._seed, step, *SCALES).integers(0, len(self._samplers), (1,))
+        return self._samplers[int(number)]
 
 
-def make_pair(batch: PatchBatch, degradation: Degradation, generator: Generator) -> Pair:
+def make_pair(batch: PatchBatch, degradation: Degradation, draws: Draws) -> Pair:
     """Turn and flip each patch at random, and degrade it where that is not done yet.
 
-    `generator` is on the batch's device; all randomness comes from it.
+    `draws` are on the batch's device; all randomness comes from them.
     """
-    flips = torch.rand((3, len(batch.clean), 1, 1, 1), generator=generator, device=batch.clean.device) < 0.5
+    flips = draws.uniform((3, len(batch.clean), 1, 1, 1), dim=1) < 0.5
     clean = _turn(batch.clean, flips).float() / 255
     if batch.degraded is None:
-        return Pair(degradation(clean, generator), clean)
+        return Pair(degradation(clean, draws), clean)
     return Pair(_turn(batch.degraded, flips).float() / 255, clean)
 
 

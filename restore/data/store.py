@@ -1,19 +1,22 @@
 """The patch store: every image decoded once into one flat, memory-mapped uint8 file with an index.
 
 A batch of patches is gathered at once, without a Python step per patch. A store is made for one set of files and
-one way of reading them; when a file changes, its fingerprint changes and the store is made anew.
+one way of reading them; when a file changes, its size or time differs and the store is made anew.
 """
 
 import hashlib
 import json
+import logging
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from filelock import FileLock
 from torch import Tensor
@@ -22,11 +25,13 @@ from restore.data.catalog import ImageSet
 from restore.errors import UserError
 from restore.images.color import with_channels
 from restore.images.crop import crop_to_multiple
-from restore.images.io import Image, read_image, to_uint8
+from restore.images.io import Image, read_image, to_uint8, write_atomically
 from restore.images.resize import imresize
 from restore.progress import progress
 
-FORMAT = 1
+LOG = logging.getLogger(__name__)
+
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -62,20 +67,31 @@ class StoredImage:
 
 
 class PatchStore:
-    """Images as one flat uint8 tensor, read in whole batches of patches."""
+    """Images as one flat uint8 tensor, read in whole batches of patches.
+
+    Attributes:
+        fingerprint: of the images' names, sizes and pixels and of how they are stored.
+    """
 
     def __init__(self, folder: Path) -> None:
         index = json.loads((folder / "index.json").read_text())
+        self.fingerprint = _digest(index)
         self.spec = StoreSpec(index["channels"], index["scale"], tuple(index["sizes"]))
         self.images = [StoredImage(**entry) for entry in index["images"]]
         path = folder / "pixels.u8"
-        self.pixels = torch.from_file(str(path), shared=False, size=path.stat().st_size, dtype=torch.uint8)
+        self._file = path, file_state(path)
+        self.pixels = _mapped(path)
         self._place = torch.tensor([[image.width, image.clean, image.degraded] for image in self.images])
 
     def to(self, device: torch.device) -> None:
         """Move the pixels to a device, where patches are then cut."""
         self.pixels = self.pixels.to(device)
         self._place = self._place.to(device)
+
+    def is_altered(self) -> bool:
+        """Whether the file below the mapped pixels was written to; one that was deleted stays as it was."""
+        path, state = self._file
+        return path.exists() and file_state(path) != state
 
     def gather(self, image: Tensor, top: Tensor, left: Tensor, size: int) -> tuple[Tensor, Tensor | None]:
         """Cut one patch per entry of the index tensors.
@@ -103,28 +119,41 @@ class PatchStore:
         return windows[rows].view(-1, size, size, channels).permute(0, 3, 1, 2)
 
 
+def _mapped(path: Path) -> Tensor:
+    """A file's bytes as a tensor for reading only: of a mapping to be written to (torch.from_file), Linux would have to
+    be able to hold all pages in memory."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(np.memmap(path, np.uint8, "r"))
+
+
 def open_store(images: ImageSet, spec: StoreSpec, cache: Path) -> PatchStore:
     """The store of these images, made first where there is none or a file has changed.
 
     It is built beside its place and renamed into it, so a half-built one is never read; of processes that start
-    together, one builds and the others wait.
+    together, one builds and the others wait. One that has lost its end or its index is made anew.
 
     Raises:
-        UserError: an image cannot be read, a published low-resolution image does not fit its original, or the
-            store cannot be written.
+        UserError: an image cannot be read or changes meanwhile, a published low-resolution image does not fit its
+            original, or the store cannot be written.
     """
-    sources = [*images.clean, *images.degraded.get(spec.scale, ())]
+    sources = images.files(spec.scale)
     kind = _digest([FORMAT, asdict(spec), [str(path.resolve()) for path in sources]])
-    folder = cache / f"{images.name}-{kind}-{_digest([_state(path) for path in sources])}"
-    if not folder.is_dir():
+    states = [file_state(path) for path in sources]
+    folder = cache / f"{images.name}-{kind}-{_digest(states)}"
+    if not _is_whole(folder):
         try:
             cache.mkdir(parents=True, exist_ok=True)
             with FileLock(cache / f"{images.name}-{kind}.lock"):
-                if not folder.is_dir():
-                    _build(images, spec, folder)
-                    for stale in cache.glob(f"{images.name}-{kind}-*"):
-                        if stale != folder:
-                            shutil.rmtree(stale, ignore_errors=True)
+                if not _is_whole(folder):
+                    if folder.is_dir():
+                        LOG.warning(f"{folder}: damaged, making it anew")
+                    for old in (
+                        *cache.glob(f"{images.name}-{kind}-*"),
+                        *cache.glob(f".{images.name}-{kind}-*.partial"),
+                    ):
+                        shutil.rmtree(old, ignore_errors=True)  # a run that reads one keeps its mapped pixels
+                    _build(images, spec, folder, states)
         except OSError as error:
             raise UserError(f"{folder}: the patch store cannot be written ({error.strerror})") from error
     return PatchStore(folder)
@@ -140,7 +169,12 @@ def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:12]
 
 
-def _state(path: Path) -> tuple[str, int, int]:
+def file_state(path: Path) -> tuple[str, int, int]:
+    """Name, size and time of the last change of a file: other ones, another file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     try:
         status = path.stat()
     except OSError as error:
@@ -148,13 +182,21 @@ def _state(path: Path) -> tuple[str, int, int]:
     return path.name, status.st_size, status.st_mtime_ns
 
 
-def _build(images: ImageSet, spec: StoreSpec, folder: Path) -> None:
+def _is_whole(folder: Path) -> bool:
+    """Whether there is a store, its index readable and its pixels as many as it says."""
+    try:
+        return bool((folder / "pixels.u8").stat().st_size == json.loads((folder / "index.json").read_text())["bytes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _build(images: ImageSet, spec: StoreSpec, folder: Path, states: list[tuple[str, int, int]]) -> None:
     temporary = folder.with_name(f".{folder.name}.partial")  # nobody else's: the caller holds the lock
-    shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
         index: list[dict[str, Any]] = []
         end = 0
+        digest = hashlib.sha256()
         with (temporary / "pixels.u8").open("wb") as file:
             for name, clean, degraded in _decode_all(images, spec):
                 planes = [clean] if degraded is None else [clean, degraded]
@@ -162,11 +204,17 @@ def _build(images: ImageSet, spec: StoreSpec, folder: Path) -> None:
                 height, width = planes[-1].shape[:2]
                 index.append(asdict(StoredImage(name, height, width, starts[0], starts[-1])))
                 for plane in planes:
-                    file.write(plane.tobytes())
+                    content = plane.tobytes()
+                    file.write(content)
+                    digest.update(content)
                     end += plane.size
             file.flush()
             os.fsync(file.fileno())
-        (temporary / "index.json").write_text(json.dumps({**asdict(spec), "images": index}))
+        for path, state in zip(images.files(spec.scale), states, strict=True):
+            if file_state(path) != state:
+                raise UserError(f"{path}: has changed while the patch store was made")
+        about = {**asdict(spec), "images": index, "bytes": end, "sha256": digest.hexdigest()}
+        write_atomically(temporary / "index.json", json.dumps(about))
         temporary.rename(folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

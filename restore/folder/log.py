@@ -124,6 +124,8 @@ def _read(path: Path) -> dict[str, Any] | None:
     try:
         log: dict[str, Any] = json.loads(path.read_text())
         log["since"] = math.inf if log["since"] is None else float(log["since"])
-        return log if isinstance(log["settings"], dict) and isinstance(log["images"], dict) else None
-    except (OSError, ValueError, KeyError, TypeError):
+        json.dumps(log["images"], allow_nan=False)  # as it will be written again
+        whole = isinstance(log["settings"], dict) and all(isinstance(entry, dict) for entry in log["images"].values())
+        return log if whole else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

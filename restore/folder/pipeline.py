@@ -27,14 +27,14 @@ class Writing:
 
     Attributes:
         quality: 1 to 100 of JPEG and WebP; None for JPEG 95 and lossless WebP.
-        max_megapixels: larger inputs are refused, by their header.
+        max_megapixels: larger inputs are refused, by their header; None for `images.header.max_megapixels`.
         workers: threads that read, and as many that write.
         compare: folder for a sheet of each image, the input beside the result.
         show: is called with each image's place below the output folder, its input and its result, both in 8 bits.
     """
 
     quality: int | None = None
-    max_megapixels: float = 500.0
+    max_megapixels: float | None = None
     workers: int = 2
     compare: Path | None = None
     show: Callable[[str, Image, Image], None] | None = None

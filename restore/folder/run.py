@@ -1,6 +1,5 @@
 """The run over a folder: what is left to do, the log, the summary."""
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -13,6 +12,7 @@ from restore.folder.pipeline import Outcome, Pipeline, Writing
 from restore.folder.plan import Job
 from restore.inference import Runner
 from restore.progress import progress
+from restore.ranks import ranks_of_torchrun
 
 
 @dataclass
@@ -78,10 +78,10 @@ def restore_folder(
         UserError: `output` holds images of other settings or of unknown origin, or cannot be written.
     """
     writing = writing or Writing()
-    rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    share = jobs[rank::ranks]
-    log = Log(output, {**settings, "quality": writing.quality}, rank, provenance or {})
-    log.begin(share, overwrite, alone=ranks == 1)
+    ranks = ranks_of_torchrun()
+    share = ranks.share(jobs)
+    log = Log(output, {**settings, "quality": writing.quality}, ranks.rank, provenance or {})
+    log.begin(share, overwrite, alone=ranks.count == 1)
     summary = Summary(log.path)
 
     left = []

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore.errors import UserError
+from restore.images.header import opened
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # a damaged file is one line: ours
 
@@ -43,12 +44,11 @@ def read_image(path: Path) -> Pixels:
     Palettes are resolved and EXIF orientation applied; an alpha channel is left out. `picture.read_picture` keeps it.
 
     Raises:
-        UserError: the file cannot be read, is no image, or has another pixel type.
+        UserError: the file cannot be read, is no image, is larger than `header.max_megapixels`, or has another pixel
+            type.
     """
-    try:
+    with opened(path):
         data = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     pixels: Any = _decode(data)
     if pixels is None:
         raise UserError(f"{path}: not a readable image (unknown format, truncated or damaged)")
@@ -65,8 +65,6 @@ def read_image(path: Path) -> Pixels:
 
 
 def _decode(data: Image) -> NDArray[Any] | None:
-    if data.size == 0:
-        return None
     with suppress(cv2.error):
         decoded: NDArray[Any] | None = cv2.imdecode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
         return decoded
@@ -98,7 +96,7 @@ def write_image(path: Path, pixels: Pixels) -> None:
     write_atomically(path, data.tobytes())
 
 
-def write_atomically(path: Path, data: bytes | str) -> None:
+def write_atomically(path: Path, data: bytes | memoryview | str) -> None:
     """Write a whole file or nothing: to a temporary file beside `path`, synced, then renamed over it.
 
     A process that is killed meanwhile leaves the temporary file, hidden; `remove_leftovers` finds it.

@@ -7,8 +7,7 @@ notices truncation. OpenCV reads what has 16 bits, which Pillow would cut to 8, 
 import io
 import struct
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -18,18 +17,17 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from PIL import ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ImageCms, ImageOps
 from PIL.ExifTags import Base
 from PIL.ImageFile import ImageFile
 
 from restore.errors import UserError
+from restore.images.header import READABLE, opened, reading
 from restore.images.io import IMAGE_SUFFIXES, Image, Pixels, to_uint8, write_atomically
 
-Pillow.MAX_IMAGE_PIXELS = None  # `picture_size` has the limit, as an argument
-
-READABLE = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")
 PICTURE_SUFFIXES = IMAGE_SUFFIXES | {".gif"}  # what folders are searched for: a GIF is refused aloud, not passed over
 
+GRAY_MODES = ("1", "L", "LA", "La")  # of Pillow, 8 bits and less
 JPEG_QUALITY = 95
 
 
@@ -75,22 +73,26 @@ class Picture:
     exif: bytes | None = None
 
 
-def picture_size(path: Path, max_megapixels: float) -> tuple[int, int]:
+def picture_size(path: Path, max_megapixels: float | None = None) -> tuple[int, int]:
     """(height, width) of the image in a file, as stored, by its header alone, so that nothing dangerous is decoded.
 
     Raises:
-        UserError: not a readable image, animated or of several pages, or larger than `max_megapixels`.
+        UserError: not a readable image, animated or of several pages, or larger than `max_megapixels` (default: as
+            `header.max_megapixels` says).
     """
-    with _reading(path), Pillow.open(path, formats=READABLE) as file:
-        width, height = file.size
-        if width * height > max_megapixels * 1e6:
-            size = f"{width} x {height} ({width * height / 1e6:.0f} megapixels)"
-            raise UserError(f"{path}: {size} are more than --max-megapixels {max_megapixels:g}")
+    with opened(path, max_megapixels) as file:
         frames: int = getattr(file, "n_frames", 1)
         if frames > 1 and file.format != "MPO":  # a camera's JPEG with a preview behind the photograph
             kind = "a file of {} pages" if file.format == "TIFF" else "an animation of {} frames"
             raise UserError(f"{path}: {kind.format(frames)}; only single images are restored")
-    return height, width
+        return file.height, file.width
+
+
+def is_in_colour(path: Path) -> bool:
+    """Whether `read_picture` gives an image three channels, told by its header; False where that cannot be read."""
+    with suppress(Exception), Pillow.open(path, formats=READABLE) as file:
+        return file.mode not in GRAY_MODES and not file.mode.startswith("I")
+    return False
 
 
 def read_picture(path: Path) -> Picture:
@@ -102,26 +104,10 @@ def read_picture(path: Path) -> Picture:
     Raises:
         UserError: not a readable image, truncated, or neither 8 nor 16 bits per channel.
     """
-    with _reading(path):
+    with reading(path):
         data = path.read_bytes()
         with Pillow.open(io.BytesIO(data), formats=READABLE) as file:
             return _decode_16(path, file, data) if _has_16_bits(file, data) else _decode_8(path, file)
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (UserError, MemoryError):
-        raise
-    except UnidentifiedImageError as error:
-        empty = path.stat().st_size == 0
-        reason = "the file is empty" if empty else "unknown format, truncated or damaged"
-        raise UserError(f"{path}: not a readable image ({reason})") from error
-    except Exception as error:  # Pillow's decoders raise anything on damaged data
-        if isinstance(error, OSError) and error.strerror:
-            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-        raise UserError(f"{path}: not a readable image ({error})") from error
 
 
 def _has_16_bits(file: ImageFile, data: bytes) -> bool:
@@ -141,7 +127,7 @@ def _decode_8(path: Path, file: ImageFile) -> Picture:
     if image.mode in ("I", "F"):
         kind = "32-bit integers" if image.mode == "I" else "floating-point numbers"
         raise UserError(f"{path}: expected 8 or 16 bits per channel, found {kind}")
-    gray = image.mode in ("1", "L", "LA", "La")
+    gray = image.mode in GRAY_MODES
     transparent = image.has_transparency_data
     mode = ("L" if gray else "RGB") + ("A" if transparent else "")
     values: Image = np.asarray(image if image.mode == mode else image.convert(mode))

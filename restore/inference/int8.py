@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -204,11 +203,9 @@ def _patches(channels: int, degradation: Degradation, calibration: Calibration) 
 
 def _patches_of(images: ImageSet, channels: int, degradation: Degradation) -> Iterator[Tensor]:
     for number in range(PATCHES):
-        generator = seeded(number)
+        draws = seeded(number)
         path = images.clean[number * len(images.clean) // PATCHES]
         image = with_channels(to_uint8(read_image(path)), channels)
         size = PATCH_SIZE * degradation.scale
-        top, left = (
-            int(torch.randint(max(1, extent - size + 1), (), generator=generator)) for extent in image.shape[:2]
-        )
-        yield degradation(to_tensor(image[top : top + size, left : left + size]), generator)
+        top, left = (int(draws.integers(0, max(1, extent - size + 1), (1,))) for extent in image.shape[:2])
+        yield degradation(to_tensor(image[top : top + size, left : left + size]), draws)

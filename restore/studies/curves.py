@@ -62,4 +62,5 @@ def learning_curves(title: str, runs: Mapping[str, Sequence[Record]]) -> Curves:
         ]
         for name, found in runs.items()
     }
-    return Curves(title, "steps", "PSNR of the test crops (dB)", lines, y_from=top - SHOWN_DB)
+    lowest = min((psnr for points in lines.values() for _, psnrs in points for psnr in psnrs), default=0.0)
+    return Curves(title, "steps", "PSNR of the test crops (dB)", lines, y_from=max(top - SHOWN_DB, lowest - 0.2))

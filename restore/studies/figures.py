@@ -65,11 +65,13 @@ class Bars:
     Attributes:
         title, y_label: what is seen.
         groups: by name, bars by name, one value for each seed; all groups have the same bars.
+        y_from: where the bars begin.
     """
 
     title: str
     y_label: str
     groups: Mapping[str, Mapping[str, Sequence[float]]]
+    y_from: float | None = None
 
 
 Figure = Curves | HeatMap | Bars
@@ -155,4 +157,6 @@ def _draw_bars(axes: Axes, figure: Bars) -> None:
     axes.grid(alpha=0.3, axis="y")
     axes.set_axisbelow(True)
     if len(names) > 1:
-        axes.legend(frameon=False, fontsize=8, ncols=min(4, len(names)))
+        axes.legend(frameon=False, fontsize=8, ncols=min(4, len(names)), loc="lower right", bbox_to_anchor=(1, 1))
+    if figure.y_from is not None:
+        axes.set_ylim(bottom=figure.y_from)

@@ -43,7 +43,7 @@ class Effect:
         return self.mean - half, self.mean + half
 
     def __str__(self) -> str:
-        unit = self.unit if self.unit in ("x", "%") else f" {self.unit}"
+        unit = self.unit if self.unit in ("x", "%", "") else f" {self.unit}"
         interval = self.interval
         if interval is None or not self.stochastic:
             return f"{_short(self.mean)}{unit}"

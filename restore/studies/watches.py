@@ -10,8 +10,8 @@ from restore.models import RestorationNetwork
 from restore.studies.probes import covariate_shift, effective_learning_rates, landscape, preactivation_percentiles
 from restore.training import Optimization
 
-STEP_SIZES = (0.003, 0.01, 0.03)  # along the gradient, relative to the norm of all weights
-UPDATE = 0.01  # of the layers before the middle one, relative to the norm of their weights
+STEP_SIZES = (1e-4, 3e-4, 1e-3)  # along the gradient, relative to the norm of all weights
+UPDATE = 1e-3  # of the layers before the middle one, relative to the norm of their weights
 
 Watch = Callable[[Pair], dict[str, float]]
 

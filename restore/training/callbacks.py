@@ -1,4 +1,4 @@
-"""What happens beside the optimisation: guarding against divergence, sample sheets, throughput."""
+"""What happens beside the optimisation: progress, sample sheets, throughput, an eye on the data."""
 
 import math
 import time
@@ -6,15 +6,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import Checkpoint, RichProgressBar
-from torch import Tensor
+from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 
 from restore.data.pairs import ImagePair
-from restore.errors import UserError
 from restore.inference import baseline
 from restore.report import Panel, comparison, contact_sheet
+from restore.training.datamodule import PatchData
 from restore.training.module import RestorationModule
 
 
@@ -47,41 +45,24 @@ class ProgressBar(RichProgressBar):
         return f"Epoch {current_epoch}".ljust(len(self.validation_description))
 
 
-class DivergenceGuard(Callback):
-    """Stops a run whose loss is no longer finite before anything is saved from it.
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the state with the highest validation PSNR at `path`.
 
-    The loss is looked at after every step on a CPU; on other devices, where looking means waiting, at every logged
-    step, before each validation and before each checkpoint.
+    Of a checkpoint that training resumes from, the score is believed where `path` is there, and no path at all:
+    Lightning would load, and delete recursively, whatever files it names.
     """
 
-    def __init__(self, checkpoint: Path) -> None:
-        self._checkpoint = checkpoint
-        self._first_bad: Tensor | None = None
+    def __init__(self, path: Path) -> None:
+        super().__init__(path.parent, path.stem, monitor="val/psnr", mode="max", enable_version_counter=False)
+        assert self.dirpath is not None
+        self._path = Path(self.dirpath, path.name)  # with links resolved
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        loss: Tensor = outputs["loss"].detach()
-        step = torch.full_like(loss, trainer.fit_loop.epoch_loop.total_batch_idx)
-        seen = torch.where(loss.isfinite(), math.inf, step)
-        self._first_bad = seen if self._first_bad is None else torch.minimum(self._first_bad, seen)
-        if loss.device.type == "cpu" or batch_idx % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            self._check(trainer)
-
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._check(trainer)
-
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._check(trainer)
-
-    def _check(self, trainer: Trainer) -> None:
-        if self._first_bad is None or math.isinf(step := self._first_bad.item()):
-            return
-        lr = trainer.optimizers[0].param_groups[0]["lr"]
-        kept = (
-            f"the last good checkpoint is {self._checkpoint}" if self._checkpoint.exists() else "none was saved before"
-        )
-        raise UserError(f"the loss is not finite at step {step:.0f} (learning rate {lr:g}); {kept}; lower optim.lr")
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        score = state_dict["best_model_score"]
+        if score is not None and self._path.exists():
+            self.best_model_path = self.kth_best_model_path = str(self._path)
+            self.best_model_score = self.kth_value = score
+            self.best_k_models = {self.best_model_path: score}
 
 
 class SampleSheet(Callback):
@@ -155,16 +136,11 @@ class Throughput(Callback):
         self._since = None
 
 
-class LastCheckpoint(Checkpoint):
-    """Keeps one checkpoint to resume from: every `every_n_steps` steps, and at the end of each epoch and of the run."""
+class DataWatch(Callback):
+    """Looks before each validation whether the images are still those that the run began with."""
 
-    def __init__(self, path: Path, every_n_steps: int) -> None:
-        self._path = path
-        self._every_n_steps = every_n_steps
+    def __init__(self, data: PatchData) -> None:
+        self._data = data
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        epoch_ends = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-        if epoch_ends or trainer.global_step == trainer.max_steps or (batch_idx + 1) % self._every_n_steps == 0:
-            trainer.save_checkpoint(self._path)
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._data.check_unchanged()

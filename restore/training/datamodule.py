@@ -1,5 +1,7 @@
 """Shared patch data for every network: training batches from a store, whole images for validation."""
 
+import hashlib
+import logging
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -8,18 +10,22 @@ from typing import Any
 
 import torch
 from pytorch_lightning import LightningDataModule
+from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.data import DataLoader, Dataset
 
 from restore.data.augmentation import BasicTransform, augment
 from restore.data.catalog import ImageSet, default_root, find_images
 from restore.data.degradation import Bicubic, Degradation, GaussianNoise
-from restore.data.pairs import ImagePair, PatchBatch, PatchSampler, ScaleSampler, load_pair, make_pair
+from restore.data.pairs import PAIRS, ImagePair, PatchBatch, PatchSampler, ScaleSampler, load_pair, make_pair
 from restore.data.random import seeded
-from restore.data.store import StoreSpec, default_cache, open_store
+from restore.data.store import StoreSpec, default_cache, file_state, open_store
 from restore.errors import UserError
 from restore.images.io import read_image
 from restore.models import RestorationNetwork
 
+LOG = logging.getLogger(__name__)
+
+NAMED = 8  # images of a batch that are named
 LARGEST_SIZE = 8.0  # of a training image, relative to its file
 
 
@@ -69,12 +75,13 @@ class TrainLoader:
 
 
 class _Batches(Dataset[PatchBatch]):
-    def __init__(self, sampler: ScaleSampler, rank: int) -> None:
+    def __init__(self, sampler: ScaleSampler, rank: int, ranks: int) -> None:
         self._sampler = sampler
         self._rank = rank
+        self._ranks = ranks
 
     def __getitem__(self, step: int) -> PatchBatch:
-        return self._sampler.batch(step, self._rank)
+        return self._sampler.batch(step, self._rank, self._ranks)
 
 
 class ValidationLoader:
@@ -111,14 +118,15 @@ class PatchData(LightningDataModule):
             MDSR's scales, validation images by the one it is at), or Gaussian noise of
             sigma 25 for a network without scale.
         patch_size: height and width of the network's input.
-        batch_size: patches per step and rank.
+        batch_size: patches per step, which all processes share equally.
         steps_per_epoch: steps between epoch ends (the papers count epochs of different sizes).
         images: train on the first so many images only; default: all.
         sizes: train on each image at these relative sizes too (DnCNN's recipe: 1, .9, .8, .7).
         transforms: Albumentations transforms applied to each clean patch, beyond the flips and turns by 90 degrees
             that are always on.
         workers: processes that prepare batches; worth it with `transforms` only.
-        seed: batches and noise are a pure function of it, the step and the rank.
+        seed: batches and noise are a pure function of it and the step, on however many processes.
+        accept_changes: go on with a run although its images are no longer those that it began with.
     """
 
     def __init__(
@@ -136,6 +144,7 @@ class PatchData(LightningDataModule):
         transforms: list[BasicTransform] | None = None,
         workers: int = 0,
         seed: int = 0,
+        accept_changes: bool = False,
     ) -> None:
         super().__init__()
         for name, value in (
@@ -161,6 +170,7 @@ class PatchData(LightningDataModule):
         self.transforms = transforms or []
         self.workers = workers
         self.seed = seed
+        self.accept_changes = accept_changes
         self.store_on_device = False
 
     @property
@@ -192,8 +202,54 @@ class PatchData(LightningDataModule):
         ]
         self._sampler = ScaleSampler(samplers, self.seed)
         self._channels = network.channels
-        for path in (*self.val_images.clean, *self.val_images.degraded.get(network.scale, ())):
-            read_image(path)
+        files = self.train_images.files(network.scale), self.val_images.files(network.scale)
+        self._train_states, self._val_states = ({path: file_state(path) for path in paths} for paths in files)
+        validation = hashlib.sha256()
+        for path in self._val_states:
+            image = read_image(path)
+            validation.update(f"{path.name} {image.shape} {image.dtype}".encode() + image.tobytes())
+        self._fingerprints = {
+            "data.train": [store.fingerprint for store in self._stores],
+            "data.val": [validation.hexdigest()[:12]],
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"fingerprints": self._fingerprints}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, before in state["fingerprints"].items():
+            if (now := self._fingerprints[name]) == before:
+                continue
+            message = f"{name} ({getattr(self, name[5:])}): not the images that the run began with"
+            if not self.accept_changes:
+                found = f"(fingerprint {', '.join(now)} instead of {', '.join(before)})"
+                raise UserError(f"{message} {found}; --data.accept_changes true goes on with them")
+            rank_zero_only(LOG.warning)(f"{message}: going on with them")
+
+    def check_unchanged(self) -> None:
+        """Look whether the files are still those that the run began with; training goes on from its own copy.
+
+        Raises:
+            UserError: a validation image or the patch store is not.
+        """
+        for path, state in self._val_states.items():
+            if file_state(path) != state:
+                raise UserError(f"{path}: this validation image has changed since the run began")
+        if any(store.is_altered() for store in self._stores):
+            raise UserError("the patch store was altered while it was in use; the next start makes it anew")
+        altered = [path for path, state in self._train_states.items() if not path.exists() or file_state(path) != state]
+        if altered:
+            rank_zero_only(LOG.warning)(
+                f"{len(altered)} training images have changed or vanished since the run began, the first is "
+                f"{altered[0]}; it goes on with those it began with, of which it has a copy"
+            )
+            self._train_states = {}  # said once
+
+    def describe(self, step: int) -> str:
+        """Names the batch of a step by what it follows from and the images it was cut from."""
+        names = sorted(set(self._sampler.names(step)))
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        return f"seed {self.seed}, images {', '.join(names[:NAMED])}{more}"
 
     def train_dataloader(self) -> TrainLoader:
         assert self.trainer is not None
@@ -201,7 +257,7 @@ class PatchData(LightningDataModule):
         if self.store_on_device and not (self.workers or self.transforms):
             for store in self._stores:
                 store.to(device)
-        batches = _Batches(self._sampler, self.trainer.global_rank)
+        batches = _Batches(self._sampler, self.trainer.global_rank, self.trainer.world_size)
         pinned = device.type == "cuda" and all(store.pixels.device.type == "cpu" for store in self._stores)
         self.train_loader = TrainLoader(batches, self.steps_per_epoch, self.workers, pinned)
         return self.train_loader
@@ -225,6 +281,6 @@ class PatchData(LightningDataModule):
             return batch
         assert self.trainer is not None
         assert self.degradation is not None
-        purpose = 1  # apart from the draw of the patches, which uses (seed, step, rank) alone
-        numbers = (self.seed, batch.step, self.trainer.global_rank, purpose)
-        return make_pair(batch, self.degradation, seeded(*numbers, device=batch.clean.device))
+        draws = seeded(self.seed, batch.step, *PAIRS, device=batch.clean.device)
+        share = draws.share(self.batch_size, self.trainer.global_rank, self.trainer.world_size)
+        return make_pair(batch, self.degradation, share)

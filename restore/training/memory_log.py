@@ -37,7 +37,7 @@ class MemoryLog(Callback):
         if free is not None:
             message += f"; the device has {_words(free)} free"
             if need > free:
-                batch = largest(step, "batch", free)
+                batch = largest(step, "batch", free) * trainer.world_size
                 message += f": batch {batch} fits" if batch else ": not even batch 1 fits"
         LOG.info(message)
 
@@ -70,7 +70,7 @@ def _step_of(trainer: Trainer, module: LightningModule) -> Step:
     precisions: dict[str, Precision] = {"bf16-mixed": "bf16-mixed", "16-mixed": "fp16-mixed"}
     return Step(
         module.network.spec,
-        data.batch_size,
+        data.batch_size // trainer.world_size,
         data.patch_size,
         module.optim.loss,
         module.optim.optimizer,

@@ -7,6 +7,8 @@ from typing import Any, Literal, assert_never
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import (
     ConstantLR,
@@ -25,7 +27,7 @@ from restore.images.tensors import quantise
 from restore.inference import Runner, restore_tensor, tiled
 from restore.losses import LOSSES, LossName
 from restore.metrics import Protocol
-from restore.models import RestorationNetwork
+from restore.models import RestorationNetwork, build
 
 AS_IT_IS = Hardware(channels_last=False)
 
@@ -129,6 +131,31 @@ class RestorationModule(LightningModule):
         self.val_ssim = MeanMetric()
         self._loss = LOSSES[optim.loss]
         self._runner: Runner | None = None
+
+    def configure_model(self) -> None:
+        """Spread parameters, gradients and the optimiser's state over all processes where the strategy is FSDP.
+
+        The whole module is one unit, so that parameters are gathered once a step or validation image, on all processes
+        equally often, into how many tiles an image may be cut.
+        """
+        if self.device_mesh is not None and not isinstance(self, FSDPModule):
+            self.network.to(memory_format=torch.contiguous_format)  # FSDP knows no other
+            fully_shard(self)
+            for method in ("training_step", "on_validation_start", "validation_step"):
+                register_fsdp_forward_method(self, method)
+
+    def whole_network(self) -> RestorationNetwork:
+        """The network with all its weights, also where they are spread over processes, which then all must call this;
+        the first gets them."""
+        trained: RestorationNetwork = self.network
+        if not isinstance(self, FSDPModule):
+            return trained
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        state = get_model_state_dict(trained, options=options)
+        network = build(trained.spec)
+        if state:
+            network.load_state_dict(state)
+        return network
 
     def training_step(self, pair: Pair, batch_idx: int) -> Tensor:
         restored = self._restore[pair.scale](pair.degraded.contiguous(memory_format=self._format))

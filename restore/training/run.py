@@ -1,21 +1,27 @@
 """One training run, from its start or a checkpoint to a weights file and a summary."""
 
+import errno
 import json
 import logging
 import resource
 import warnings
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 import torch
+from filelock import FileLock, Timeout
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateMonitor
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.plugins.io import CheckpointIO
+from pytorch_lightning.strategies import ModelParallelStrategy
 from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from restore.benchmark import default_protocol, measure
 from restore.checkpoint import Weights, save_weights
@@ -25,7 +31,17 @@ from restore.images.io import write_atomically
 from restore.inference import tiled
 from restore.models import RestorationNetwork
 from restore.provenance import provenance
-from restore.training.callbacks import DivergenceGuard, LastCheckpoint, ProgressBar, SampleSheet, Throughput
+from restore.training.bad_steps import BadSteps, Faults
+from restore.training.callbacks import BestCheckpoint, DataWatch, ProgressBar, SampleSheet, Throughput
+from restore.training.checkpoints import (
+    LAST,
+    CheckpointFiles,
+    LastCheckpoint,
+    check_fits,
+    last_good,
+    newest_whole,
+    read_checkpoint,
+)
 from restore.training.datamodule import PatchData
 from restore.training.memory_log import MemoryLog
 from restore.training.module import Optimization, RestorationModule
@@ -33,7 +49,58 @@ from restore.training.warm_start import start_from
 
 LOG = logging.getLogger(__name__)
 
+STOPPED = 128 + 15  # exit code of a run that SIGTERM ended
+LOCK = ".lock"
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # what the loggers' files can run into
+LONGEST_WAIT_S = 10  # for a lock: workers outlive a killed run by up to 5 s
 
+Settings = ParamSpec("Settings")
+Fit = Callable[Concatenate[RestorationNetwork, PatchData, Optimization, Path, Settings], dict[str, Any]]
+
+
+def _alone(fit: Fit[Settings]) -> Fit[Settings]:
+    """Only one process, with the ranks that belong to it, trains into a folder at a time."""
+
+    @wraps(fit)
+    def locked(
+        network: RestorationNetwork,
+        data: PatchData,
+        optim: Optimization,
+        output: Path,
+        /,
+        *args: Settings.args,
+        **settings: Settings.kwargs,
+    ) -> dict[str, Any]:
+        if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
+            return fit(network, data, optim, output, *args, **settings)
+        with _lock(output):
+            return fit(network, data, optim, output, *args, **settings)
+
+    return locked
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Holds the folder's lock, which the end of the process frees however it comes; leaves no empty folder behind."""
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK, timeout=LONGEST_WAIT_S)
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(f"{folder}: another run is writing there; --output starts one elsewhere") from error
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+    try:
+        yield
+    finally:
+        (folder / LOCK).unlink(missing_ok=True)
+        if made and not any(folder.iterdir()):
+            folder.rmdir()
+        lock.release()
+
+
+@_alone
 def fit(
     network: RestorationNetwork,
     data: PatchData,
@@ -44,13 +111,15 @@ def fit(
     weights: Path | None = None,
     resume: str | None = None,
     hardware: Hardware | None = None,
+    faults: Faults | None = None,
     checkpoint_every: int = 500,
     config: str = "",
 ) -> dict[str, Any]:
     """Train a network and leave a run folder behind.
 
-    The folder holds `config.yaml`, `csv/` and `tensorboard/` logs, `checkpoints/last.ckpt` and `best.ckpt` (by
-    validation PSNR), `samples/`, and at the end `weights.safetensors` (the best) and `summary.json`.
+    The folder holds `config.yaml`, `csv/` and `tensorboard/` logs, `checkpoints/last.ckpt`, the one before in
+    `previous.ckpt` and `best.ckpt` (by validation PSNR), `samples/`, and at the end `weights.safetensors` (the best)
+    and `summary.json`.
 
     Args:
         network: with its initial weights.
@@ -62,18 +131,22 @@ def fit(
         weights: a weights file to start from, of the same network or of one for another scale (see `start_from`);
             not read where a run is resumed.
         hardware: how to use the machine; by default as it gains most.
-        resume: `auto` continues from the folder's last checkpoint if there is one; a path from that file.
-        checkpoint_every: steps between checkpoints to resume from; one is kept, also at the end of each epoch.
+        resume: `auto` continues from the folder's newest checkpoint that is not damaged, if there is one; a path from
+            that file.
+        faults: what to do about steps that would spoil the weights.
+        checkpoint_every: steps between checkpoints to resume from; also saved at the end of each epoch, and on SIGTERM.
         config: the text of `config.yaml`.
 
     Returns:
         What `summary.json` holds; empty on all ranks but the first.
 
     Raises:
-        UserError: the folder holds a run and `resume` is None, `weights` do not fit, data are missing, `trainer` is
-            refused by Lightning, or the loss diverged.
+        UserError: the folder holds a run and `resume` is None, or another process trains into it; `weights` do not
+            fit; data are missing, or others than those of the run that is resumed; `trainer` is refused by Lightning;
+            the loss diverged; nothing more can be written.
+        SystemExit: with code 143, after SIGTERM.
     """
-    last = output / "checkpoints" / "last.ckpt"
+    last = output / "checkpoints" / LAST
     start = _starting_point(resume, last)
     if weights and not start:
         start_from(network, weights)
@@ -83,22 +156,25 @@ def fit(
     if config:
         rank_zero_only(write_atomically)(output / "config.yaml", config)
 
-    best = ModelCheckpoint(last.parent, "best", monitor="val/psnr", mode="max", enable_version_counter=False)
+    best = BestCheckpoint(last.parent / "best.ckpt")
     throughput = Throughput()
+    bad_steps = BadSteps(faults or Faults(), last, checkpoint_every, data.describe)
     callbacks = [
         *([EMAWeightAveraging(decay=optim.ema_decay)] if optim.ema_decay else []),
-        DivergenceGuard(last),
+        bad_steps,
+        DataWatch(data),
         SampleSheet(output / "samples"),
         MemoryLog(),
         throughput,
         best,
         LastCheckpoint(last, checkpoint_every),
     ]
-    with warnings.catch_warnings():
+    with _ending_well(output), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)  # Lightning 2.6's own
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # it does on resuming
         lightning = _lightning(trainer, output, callbacks, data.steps_per_epoch)
         device = lightning.strategy.root_device
+        _check_processes(lightning, data.batch_size, bool(trainer.get("sync_batchnorm")))
         hardware = (hardware or Hardware()).resolved(device, data.store_bytes, network.norm)
         rank_zero_only(LOG.info)(f"Training on {hardware.describe(device, str(lightning.precision))}")
         module = RestorationModule(network, optim, protocol, hardware)
@@ -108,15 +184,19 @@ def fit(
         if hardware.keep_pages:
             keep_pages()
         if start is not None:
-            _check_checkpoint(start, module)
+            check_fits(start, read_checkpoint(start), module)
         lightning.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
+    network = module.whole_network()
     if not lightning.is_global_zero:
         return {}
 
+    kept, step = "last", lightning.global_step
     if best.best_model_path:
-        kept, step = "best", _load_network(network, Path(best.best_model_path))
-    else:
-        kept, step = "last", lightning.global_step
+        try:
+            kept, step = "best", _load_network(network, Path(best.best_model_path))
+        except UserError as error:
+            LOG.warning(f"{error}; keeping the last weights instead")
+    data.check_unchanged()
     models = {"baseline": None, "restored": tiled(network.to(device).eval())}
     rows = [row.summary for row in measure(models, data.val_images, data.degradation, protocol, network.channels)]
     training = {
@@ -133,9 +213,10 @@ def fit(
         "steps": lightning.global_step,
         "weights": kept,
         "best_step": step,
+        "bad_steps": bad_steps.counts,
         "last": {name: float(value) for name, value in lightning.callback_metrics.items() if name.startswith("val/")},
         "elapsed_s": throughput.elapsed_s,
-        "images_per_s": throughput.steps * data.batch_size * lightning.world_size / max(throughput.elapsed_s, 1e-9),
+        "images_per_s": throughput.steps * data.batch_size / max(throughput.elapsed_s, 1e-9),
         "data_wait_share": data.train_loader.waited_s / max(throughput.elapsed_s, 1e-9),
         **_peak_memory(device),
         "provenance": provenance(device),
@@ -149,15 +230,23 @@ def fit(
 
 def _lightning(settings: Mapping[str, Any], output: Path, ours: list[Callback], steps_per_epoch: int) -> Trainer:
     given = {name: value for name, value in settings.items() if value is not None}
-    callbacks = [*given.pop("callbacks", ()), *ours]
+    theirs = given.pop("callbacks", ())
+    callbacks = [*([theirs] if isinstance(theirs, Callback) else theirs), *ours]
+    if given.get("strategy") == "fsdp":  # PyTorch's second, which is for CPUs too; checkpoints are whole
+        given["strategy"] = ModelParallelStrategy(save_distributed_checkpoint=False)
     if given.get("enable_progress_bar", True):
         callbacks.append(ProgressBar(every=1 if _device(given).type == "cpu" else 20))
     if given.get("logger", True) is True:
         given["logger"] = [CSVLogger(output, name="csv"), TensorBoardLogger(output, name="", version="tensorboard")]
     if given["logger"]:
         callbacks.append(LearningRateMonitor("step"))
+    plugins = given.pop("plugins", None) or []
+    plugins = list(plugins) if isinstance(plugins, list | tuple) else [plugins]
+    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+        plugins.append(CheckpointFiles())
     defaults: dict[str, Any] = {
         "default_root_dir": output,
+        "plugins": plugins,
         "enable_model_summary": False,
         "log_every_n_steps": min(50, steps_per_epoch),
         "precision": "bf16-mixed" if gains_from_bf16(_device(given)) else "32-true",
@@ -168,10 +257,40 @@ def _lightning(settings: Mapping[str, Any], output: Path, ours: list[Callback], 
         raise UserError(f"trainer: {error}") from error
 
 
+def _check_processes(trainer: Trainer, batch_size: int, sync_batchnorm: bool) -> None:
+    """Raises UserError where the processes cannot share a batch equally or synchronise batch norm."""
+    ranks = trainer.world_size
+    if batch_size % ranks:
+        fitting = [size for size in (batch_size // ranks * ranks, -(-batch_size // ranks) * ranks) if size]
+        raise UserError(
+            f"data.batch_size is for all processes together: {ranks} cannot share {batch_size} patches equally, "
+            f"but {' or '.join(map(str, fitting))}"
+        )
+    if sync_batchnorm and ranks > 1 and trainer.strategy.root_device.type == "cpu":
+        raise UserError(
+            "trainer.sync_batchnorm: PyTorch has it on GPUs only; CPU processes have statistics of their own"
+        )
+
+
 def _device(settings: Mapping[str, Any]) -> torch.device:
     """The kind of device that Lightning will choose."""
     cuda = settings.get("accelerator", "auto") in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     return torch.device("cuda" if cuda else "cpu")
+
+
+@contextmanager
+def _ending_well(output: Path) -> Iterator[None]:
+    """What stops a run from outside, in one line each."""
+    try:
+        yield
+    except SIGTERMException:
+        good = last_good(output / "checkpoints")
+        rank_zero_only(LOG.info)(f"stopped by SIGTERM; {good}; --resume auto continues")
+        raise SystemExit(STOPPED) from None
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise UserError(f"{error.filename or output}: {error.strerror}; {last_good(output / 'checkpoints')}") from error
 
 
 def _starting_point(resume: str | None, last: Path) -> Path | None:
@@ -179,37 +298,13 @@ def _starting_point(resume: str | None, last: Path) -> Path | None:
         _refuse_existing(last)
         return None
     if resume == "auto":
-        start = f"Resuming from {last}" if last.exists() else f"{last}: nothing to resume from, starting anew"
-        rank_zero_only(LOG.info)(start)
-        return last if last.exists() else None
+        start = newest_whole(last.parent)
+        words = f"Resuming from {start}" if start else f"{last}: nothing to resume from, starting anew"
+        rank_zero_only(LOG.info)(words)
+        return start
     if not Path(resume).is_file():
         raise UserError(f"{resume}: no such checkpoint")
     return Path(resume)
-
-
-def _check_checkpoint(path: Path, module: RestorationModule) -> None:
-    """Raises UserError where a checkpoint is damaged, by its own checksums, or of another network."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        state = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damage makes the readers fail in every way
-        raise UserError(f"{path}: not a checkpoint, or damaged ({str(error).partition('. ')[0]})") from error
-    if damaged:
-        raise UserError(f"{path}: damaged ({damaged} does not match its checksum)")
-    if not isinstance(state, dict) or not state.keys() >= {"state_dict", "global_step", "pytorch-lightning_version"}:
-        raise UserError(f"{path}: not a checkpoint of a training run")
-    expected = {name: tensor.shape for name, tensor in module.state_dict().items()}
-    found = {name: tensor.shape for name, tensor in state["state_dict"].items()}
-    if different := sorted(name for name in expected | found if expected.get(name) != found.get(name)):
-        raise UserError(
-            f"{path}: of another network than the one to train: {len(different)} tensors differ, the first is "
-            f"{different[0]} ({_shape(found, different[0])} in the file, {_shape(expected, different[0])} expected)"
-        )
-
-
-def _shape(shapes: dict[str, torch.Size], name: str) -> str:
-    return "x".join(map(str, shapes[name])) or "one number" if name in shapes else "none"
 
 
 @rank_zero_only
@@ -222,7 +317,7 @@ def _refuse_existing(last: Path) -> None:
 
 def _load_network(network: RestorationNetwork, checkpoint: Path) -> int:
     """Load the network's part of a checkpoint; returns the step it was saved at."""
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    state = read_checkpoint(checkpoint)
     prefix = "network."
     tensors = {name.removeprefix(prefix): t for name, t in state["state_dict"].items() if name.startswith(prefix)}
     network.load_state_dict(tensors)

@@ -1,12 +1,15 @@
 """Batches of patches: ours from the memory-mapped store against decoding a PNG for each patch.
 
-The reference opens, decodes and crops one file for each patch, as today's projects do.
+The reference opens, decodes and crops one file for each patch, as today's projects do. With --simulate there is no
+reference: the stores are holes in sparse files, of which the index alone is real, so any number fits on a disk.
 """
 
 import argparse
 import json
 import tempfile
+import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ import torch
 from benchmarks.turns import take_turns
 from restore.data.catalog import ImageSet
 from restore.data.pairs import PatchSampler
-from restore.data.store import StoreSpec, open_store
+from restore.data.store import PatchStore, StoredImage, StoreSpec, open_store
 from restore.provenance import provenance
 from restore.report import print_table
 
@@ -26,6 +29,7 @@ SIZE_2K = (1356, 2040)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=int, nargs="+", default=[4, 16, 64], help="of 2040x1356; default: 4 16 64")
+    parser.add_argument("--simulate", type=int, nargs="+", metavar="IMAGES", help="stores of so many images, all holes")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--patch", type=int, default=96)
     parser.add_argument("--seconds", type=float, default=5, help="of measuring each variant")
@@ -34,7 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        table = [_row(Path(folder), count, args) for count in args.images]
+        if args.simulate:
+            table = _simulated(Path(folder), args)
+        else:
+            table = [_row(Path(folder), count, args) for count in args.images]
     title = f"{args.batch} patches of {args.patch}x{args.patch} from images of {SIZE_2K[1]}x{SIZE_2K[0]}"
     print_table(title, table)
     if args.json:
@@ -58,6 +65,46 @@ def _row(folder: Path, count: int, args: argparse.Namespace) -> dict[str, str]:
         "times as fast": f"{ratio:.0f} ({low:.0f} to {high:.0f})",
         "peak RSS MiB": f"{found['store'].peak_rss_mib:.0f}",
     }
+
+
+def _simulated(folder: Path, args: argparse.Namespace) -> list[dict[str, str]]:
+    stores = {count: _sparse_store(folder / str(count), count) for count in args.simulate}
+    opened = {}
+    for count, store in stores.items():
+        start = time.perf_counter()
+        PatchSampler(PatchStore(store), args.patch, args.batch, seed=0).batch(0)
+        opened[count] = time.perf_counter() - start
+    variants = {str(count): (gather_from, store, args.batch, args.patch) for count, store in stores.items()}
+    found = take_turns(variants, args.seconds)
+    first = found[str(args.simulate[0])]
+    table = []
+    for count, store in stores.items():
+        pixels = (store / "pixels.u8").stat()
+        measured = found[str(count)]
+        ratio, low, high = first.ratio(measured)
+        table.append({
+            "images": f"{count:,}",
+            "size, GB": f"{pixels.st_size / 1e9:.1f}",
+            "on disk, MB": f"{512 * pixels.st_blocks / 1e6:.1f}",
+            "opened, s": f"{opened[count]:.2f}",
+            "ms/batch": f"{1e3 * measured.median:.3f}",
+            "x first": f"{ratio:.2f} ({low:.2f} to {high:.2f})",
+            "memory, MiB": f"{measured.anonymous_mib:.0f}",
+            "with mapped pages, MiB": f"{measured.peak_rss_mib:.0f}",
+        })  # fmt: skip
+    return table
+
+
+def _sparse_store(folder: Path, count: int) -> Path:
+    """A store of `count` black images of which the disk holds nothing but the index."""
+    height, width = SIZE_2K
+    size = height * width * 3
+    folder.mkdir()
+    images = [asdict(StoredImage(f"{n:06d}.png", height, width, n * size, n * size)) for n in range(count)]
+    (folder / "index.json").write_text(json.dumps({**asdict(StoreSpec(channels=3)), "images": images}))
+    with (folder / "pixels.u8").open("wb") as file:
+        file.truncate(count * size)
+    return folder
 
 
 def _photographs(folder: Path, count: int) -> list[Path]:
@@ -94,7 +141,15 @@ def decode_for_each_patch(files: list[Path], batch: int, patch: int) -> Callable
 
 def gather(files: list[Path], cache: Path, batch: int, patch: int) -> Callable[[], None]:
     """A batch of ours."""
-    store = open_store(ImageSet("benchmark", tuple(files), {}), StoreSpec(channels=3), cache)
+    return _batches(open_store(ImageSet("benchmark", tuple(files), {}), StoreSpec(channels=3), cache), batch, patch)
+
+
+def gather_from(store: Path, batch: int, patch: int) -> Callable[[], None]:
+    """A batch of ours from a store that is there."""
+    return _batches(PatchStore(store), batch, patch)
+
+
+def _batches(store: PatchStore, batch: int, patch: int) -> Callable[[], None]:
     sampler = PatchSampler(store, patch, batch, seed=0)
     step = iter(range(10**9))
     return lambda: sampler.batch(next(step)) and None

@@ -25,12 +25,14 @@ class Measured:
     Attributes:
         seconds: of one piece of work, by round.
         peak_rss_mib: of its process.
-        work_mib: how much of that the work took beyond what was resident before it.
+        anonymous_mib: of that, what is no mapped file, at the end.
+        work_mib: how much of the peak the work took beyond what was resident before it.
         peak_cuda_mib: allocated on the GPU; 0 without one.
     """
 
     seconds: list[float] = field(default_factory=list)
     peak_rss_mib: float = 0.0
+    anonymous_mib: float = 0.0
     work_mib: float = 0.0
     peak_cuda_mib: float = 0.0
 
@@ -67,7 +69,8 @@ def take_turns(variants: Mapping[str, tuple[Any, ...]], seconds: float, rounds: 
             found[name].seconds.append(pipe.recv())
     for name, (process, pipe) in workers.items():
         pipe.send(None)
-        found[name].peak_rss_mib, found[name].work_mib, found[name].peak_cuda_mib = pipe.recv()
+        measured = found[name]
+        measured.peak_rss_mib, measured.anonymous_mib, measured.work_mib, measured.peak_cuda_mib = pipe.recv()
         process.join()
     return found
 
@@ -87,8 +90,8 @@ def _worker(pipe: Connection, prepare: Callable[..., Work], arguments: tuple[Any
             done += 1
         pipe.send((time.perf_counter() - start) / done)
     cuda = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0.0
-    peak = _peak_rss_mib()
-    pipe.send((peak, peak - before, cuda))
+    peak = _memory_mib("VmHWM")
+    pipe.send((peak, _memory_mib("RssAnon"), peak - before, cuda))
 
 
 def _forget_peak() -> float:
@@ -98,15 +101,15 @@ def _forget_peak() -> float:
     reset = Path("/proc/self/clear_refs")
     if reset.exists():
         reset.write_text("5")
-    return _peak_rss_mib()
+    return _memory_mib("VmHWM")
 
 
-def _peak_rss_mib() -> float:
+def _memory_mib(name: str) -> float:
     """Of this process alone: `getrusage` knows the peak of the parent too, from before `exec`."""
     status = Path("/proc/self/status")
     if not status.exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    line = next(line for line in status.read_text().splitlines() if line.startswith(name))
     return int(line.split()[1]) / 2**10
 
 

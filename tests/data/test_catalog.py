@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from restore.data.catalog import PHOTOS, find_images
+from restore.data.catalog import BSD68, PHOTOS, find_images
 from restore.errors import UserError
 from restore.images.io import write_image
 
@@ -47,6 +47,25 @@ def test_bsds500_trains_on_train_and_test_and_never_on_val(tmp_path: Path, root:
     assert [path.stem for path in find_images("BSDS500", "train", tmp_path).clean] == ["1", "2"]
     assert [path.stem for path in find_images("BSDS500", "test", tmp_path).clean] == ["3"]
     assert [path.stem for path in find_images("B100", "test", tmp_path).clean] == ["3"]
+
+
+def test_cbsd68_are_the_scenes_of_bsd68_in_bsds500_and_no_others(tmp_path: Path) -> None:
+    val = "BSDS500/images/val"
+    tree(tmp_path, f"{val}/1.jpg", *(f"{val}/{scene}.jpg" for scene in BSD68))
+    found = [path.stem for path in find_images("CBSD68", "test", tmp_path).clean]
+    assert found == [str(scene) for scene in BSD68]
+    (tmp_path / val / "3096.jpg").unlink()
+    with pytest.raises(UserError, match="val: without 3096, which belongs to CBSD68"):
+        find_images("CBSD68", "test", tmp_path)
+    tree(tmp_path, "CBSD68/3096.png")
+    assert [path.stem for path in find_images("CBSD68", "test", tmp_path).clean] == ["3096"]
+
+
+def test_no_training_image_is_a_test_image(reference_data: Path) -> None:
+    trained = {path.stem for path in find_images("BSDS500", "train", reference_data).clean}
+    assert len(trained) == 400
+    for name in ("CBSD68", "B100"):
+        assert not trained & {path.stem for path in find_images(name, "test", reference_data).clean}
 
 
 def test_any_folder_is_a_data_set(tmp_path: Path) -> None:

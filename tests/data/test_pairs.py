@@ -11,7 +11,7 @@ from torch import Tensor
 
 from restore.data.augmentation import augment
 from restore.data.catalog import ImageSet, find_images
-from restore.data.degradation import Bicubic, GaussianNoise
+from restore.data.degradation import Bicubic, DnCNN3Mixture, GaussianNoise, Jpeg
 from restore.data.pairs import PatchBatch, PatchSampler, ScaleSampler, load_pair, make_pair
 from restore.data.random import seeded
 from restore.data.store import StoreSpec, open_store
@@ -22,30 +22,48 @@ from restore.images.resize import imresize
 
 def sampler(folder: Path, cache: Path, scale: int = 1, seed: int = 0, patch_size: int = 8) -> PatchSampler:
     store = open_store(find_images(str(folder), "train", Path()), StoreSpec(3, scale), cache)
-    return PatchSampler(store, patch_size, batch_size=5, seed=seed)
+    return PatchSampler(store, patch_size, batch_size=6, seed=seed)
 
 
-def test_a_batch_is_a_function_of_seed_step_and_rank_alone(image_folder: Path, tmp_path: Path) -> None:
+def test_a_batch_is_a_function_of_seed_and_step_alone(image_folder: Path, tmp_path: Path) -> None:
     make = partial(sampler, image_folder, tmp_path / "cache")
-    first = make().batch(3, rank=1)
-    assert torch.equal(first.clean, make().batch(3, rank=1).clean)
-    others = make().batch(4, rank=1), make().batch(3, rank=0), make(seed=1).batch(3, rank=1)
+    first = make().batch(3)
+    assert torch.equal(first.clean, make().batch(3).clean)
+    others = make().batch(4), make(seed=1).batch(3)
     assert not any(torch.equal(first.clean, other.clean) for other in others)
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 6])
+def test_shares_make_up_the_batch_of_one_process_whatever_their_number(
+    ranks: int, image_folder: Path, tmp_path: Path
+) -> None:
+    store = open_store(find_images(str(image_folder), "train", Path()), StoreSpec(3), tmp_path / "cache")
+    transforms = [albumentations.RandomBrightnessContrast(p=0.5)]
+    draw = PatchSampler(store, patch_size=16, batch_size=6, seed=0, augment=partial(augment, transforms))
+    for degradation in (GaussianNoise((0, 55)), Jpeg((5, 99)), DnCNN3Mixture()):
+        for step in range(4):
+            whole = make_pair(draw.batch(step), degradation, seeded(step))
+            shares = [
+                make_pair(draw.batch(step, rank, ranks), degradation, seeded(step).share(6, rank, ranks))
+                for rank in range(ranks)
+            ]
+            torch.testing.assert_close(torch.cat([share.clean for share in shares]), whole.clean, rtol=0, atol=0)
+            torch.testing.assert_close(torch.cat([share.degraded for share in shares]), whole.degraded)
 
 
 def test_a_batch_has_one_scale_the_same_on_all_ranks_and_each_in_turn(image_folder: Path, tmp_path: Path) -> None:
     def make(seed: int = 0) -> ScaleSampler:
         return ScaleSampler([sampler(image_folder, tmp_path / "cache", scale, seed) for scale in (2, 3)], seed)
 
-    def scales(draw: ScaleSampler, rank: int = 0) -> list[int]:
-        batches = [draw.batch(step, rank) for step in range(40)]
-        assert all(batch.degraded.shape == (5, 3, 8, 8) for batch in batches)
+    def scales(draw: ScaleSampler, rank: int = 0, ranks: int = 1) -> list[int]:
+        batches = [draw.batch(step, rank, ranks) for step in range(40)]
+        assert all(batch.degraded.shape == (6 // ranks, 3, 8, 8) for batch in batches)
         return [batch.clean.shape[-1] // 8 for batch in batches]
 
     drawn = scales(make())
     assert 10 <= drawn.count(2) <= 30
     assert set(drawn) == {2, 3}
-    assert drawn == scales(make(), rank=1)
+    assert drawn == scales(make(), rank=1, ranks=2)
     assert drawn != scales(make(seed=1))
     assert torch.equal(make().batch(7).clean, make().batch(7).clean)
 
@@ -64,7 +82,7 @@ def test_images_smaller_than_a_patch_are_passed_over_and_none_left_is_an_error(
     image_folder: Path, tmp_path: Path
 ) -> None:
     draw = sampler(image_folder, tmp_path / "cache", patch_size=30)
-    assert draw.batch(0).clean.shape == (5, 3, 30, 30)
+    assert draw.batch(0).clean.shape == (6, 3, 30, 30)
     with pytest.raises(UserError, match="no image holds a patch of 34x34"):
         sampler(image_folder, tmp_path / "cache", patch_size=34)
 
@@ -104,7 +122,7 @@ def test_albumentations_transforms_change_patches_the_same_way_each_time(image_f
 def test_a_transform_that_changes_the_size_is_refused() -> None:
     patches = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
     with pytest.raises(UserError, match="only transforms that keep size and type"):
-        augment([albumentations.Resize(4, 4)], patches, seed=0)
+        augment([albumentations.Resize(4, 4)], patches, seeds=[0, 1])
 
 
 def noise_of(images: ImageSet, index: int) -> Tensor:

@@ -1,5 +1,6 @@
 """The patch store against plain slicing of decoded images."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from restore.data.catalog import find_images
-from restore.data.store import StoreSpec, open_store
+from restore.data.store import PatchStore, StoreSpec, open_store
 from restore.errors import UserError
 from restore.images.io import read_image, write_image
 from restore.images.resize import imresize
@@ -113,7 +114,7 @@ def test_a_build_that_was_killed_is_not_mistaken_for_a_store(image_folder: Path,
 def test_processes_that_start_at_once_share_one_store(image_folder: Path, tmp_path: Path) -> None:
     script = (
         "import sys\nfrom pathlib import Path\nfrom restore.data.catalog import find_images\n"
-        "from restore.data.store import StoreSpec, open_store\n"
+        "from restore.data.store import PatchStore, StoreSpec, open_store\n"
         "store = open_store(find_images(sys.argv[1], 'train', Path()), StoreSpec(3), Path(sys.argv[2]))\n"
         "print(int(store.pixels.sum()))\n"
     )
@@ -128,3 +129,43 @@ def test_an_unreadable_image_is_named_and_leaves_no_store(image_folder: Path, tm
     with pytest.raises(UserError, match=r"d\.png: not a readable image"):
         gather_all(image_folder, tmp_path / "cache", StoreSpec(3))
     assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
+
+
+def test_a_store_that_lost_its_end_or_its_index_is_made_anew(image_folder: Path, tmp_path: Path) -> None:
+    images = find_images(str(image_folder), "train", Path())
+    whole = open_store(images, StoreSpec(channels=3), tmp_path / "cache")
+    pixels = whole.pixels.clone()
+    (folder,) = (path for path in (tmp_path / "cache").iterdir() if path.is_dir())
+    for name, content in (("pixels.u8", b"short"), ("index.json", b'{"images": [')):
+        (folder / name).write_bytes(content)
+        again = open_store(images, StoreSpec(channels=3), tmp_path / "cache")
+        assert torch.equal(again.pixels, pixels)
+        assert again.fingerprint == whole.fingerprint
+
+
+def test_the_fingerprint_follows_the_pixels_and_not_the_files_times(image_folder: Path, tmp_path: Path) -> None:
+    def fingerprint() -> str:
+        images = find_images(str(image_folder), "train", Path())
+        return open_store(images, StoreSpec(channels=3), tmp_path / "cache").fingerprint
+
+    before = fingerprint()
+    os.utime(image_folder / "a.png", (0, 0))
+    assert fingerprint() == before
+    pixels = read_image(image_folder / "a.png")
+    pixels[3, 4, 0] ^= 1
+    write_image(image_folder / "a.png", pixels)
+    assert fingerprint() != before
+
+
+def test_a_store_larger_than_memory_is_opened_and_read(tmp_path: Path) -> None:
+    size, width, end = 8, 20, 2**40
+    entry = {"name": "far.png", "height": 10, "width": width, "clean": end - 200, "degraded": end - 200}
+    index = {"channels": 1, "scale": 1, "sizes": [1.0], "images": [entry]}
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    with (tmp_path / "pixels.u8").open("wb") as file:  # a hole of a tebibyte, and one image
+        file.seek(end - 200)
+        file.write(bytes(range(200)))
+    zero = torch.zeros(1, dtype=torch.int64)
+    clean, _ = PatchStore(tmp_path).gather(zero, zero + 1, zero + 2, size)
+    expected = torch.arange(200).view(10, width)[1 : 1 + size, 2 : 2 + size]
+    assert torch.equal(clean[0, 0].long(), expected)

@@ -71,7 +71,7 @@ def make_mixed_folder(folder: Path) -> None:
 
 
 REASONS = {
-    "damaged/bomb.png": "60000 x 20000 (1200 megapixels) are more than --max-megapixels 500",
+    "damaged/bomb.png": "60000 x 20000 (1200 megapixels) are more than the limit of 500",
     "damaged/empty.jpg": "the file is empty",
     "damaged/text.png": "not a readable image (unknown format",
     "damaged/truncated_jpeg.jpg": "truncated",

@@ -1,10 +1,15 @@
 """Reading and writing files of every kind, written here by Pillow or by hand."""
 
+import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from restore.errors import UserError
@@ -17,6 +22,7 @@ from restore.images.io import (
     write_image,
 )
 
+ROOT = Path(__file__).parents[2]
 RANDOM = np.random.default_rng(0)
 RGB = RANDOM.integers(0, 256, (6, 8, 3), np.uint8)
 
@@ -129,3 +135,91 @@ def test_leftovers_of_killed_processes_are_found_by_the_file_they_were_for(tmp_p
         (tmp_path / name).touch()
     remove_leftovers([tmp_path / "a.png", tmp_path / "gone" / "c.png"])
     assert {path.name for path in tmp_path.iterdir()} == names - {".a.png.x0_y1z2q"}
+
+
+def png_claiming(length: int, chunk: bytes, content: bytes) -> bytes:
+    """A PNG file in which the first chunk of this name claims to be so long."""
+    place = content.index(chunk) - 4
+    return content[:place] + struct.pack(">I", length) + content[place + 4 :]
+
+
+MEASURED_READING = """
+import pathlib, resource, sys
+from restore.images.io import read_image
+for number, path in enumerate(sys.argv[1:]):
+    try:
+        read_image(pathlib.Path(path))
+        print("read")
+    except Exception as error:
+        print(error)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = before if number else peak
+print((peak - before) // 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory in KiB")
+def test_a_chunk_that_claims_more_than_its_file_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
+    whole = cv2.imencode(".png", RGB)[1].tobytes()
+    files = {"whole": whole, **{name: png_claiming(2**31 - 1, name.encode(), whole) for name in ("IHDR", "IDAT")}}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    args = [sys.executable, "-c", MEASURED_READING, *(tmp_path / name for name in files)]
+    done = subprocess.run(args, capture_output=True, text=True, check=True, cwd=ROOT)
+    first, *refused, grown_mib = done.stdout.splitlines()
+    assert first == "read"
+    assert refused == [f"{tmp_path / name}: not a readable image (truncated or damaged)" for name in ("IHDR", "IDAT")]
+    assert int(grown_mib) < 20  # OpenCV would take 2 GiB
+
+
+def test_an_image_larger_than_the_limit_is_refused_whatever_its_format(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flat = np.zeros((1000, 1500, 3), np.uint8)
+    for suffix in (".png", ".jpg", ".tiff", ".webp", ".bmp"):
+        path = tmp_path / f"x{suffix}"
+        write_image(path, flat)
+        monkeypatch.setenv("RESTORE_MAX_MEGAPIXELS", "1.4")
+        with pytest.raises(UserError, match=rf"x\{suffix}: 1500 x 1000 .* limit of 1.4 \(RESTORE_MAX_MEGAPIXELS"):
+            read_image(path)
+        monkeypatch.setenv("RESTORE_MAX_MEGAPIXELS", "1.5")
+        assert read_image(path).shape == flat.shape
+
+
+def test_a_file_longer_than_any_image_within_the_limit_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "x.bmp").open("wb") as file:
+        file.truncate(5 * 10**9)  # of zeros that take no place on the disk
+    with pytest.raises(UserError, match=r"x\.bmp: 5000 MB are more than an image of 500 megapixels takes"):
+        read_image(tmp_path / "x.bmp")
+
+
+@pytest.mark.parametrize("value", ["no", "0", "-3", "nan"])
+def test_a_limit_that_is_no_number_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    write_image(tmp_path / "x.png", RGB)
+    monkeypatch.setenv("RESTORE_MAX_MEGAPIXELS", value)
+    with pytest.raises(UserError, match=f"RESTORE_MAX_MEGAPIXELS: expected a number above 0, found {value}"):
+        read_image(tmp_path / "x.png")
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    height=st.integers(1, 70),
+    width=st.integers(1, 70),
+    channels=st.sampled_from([1, 3]),
+    deep=st.booleans(),
+    suffix=st.sampled_from([".png", ".tif", ".bmp", ".webp"]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_whatever_its_shape_an_image_comes_back_as_it_was_written(
+    tmp_path: Path, height: int, width: int, channels: int, deep: bool, suffix: str, seed: int
+) -> None:
+    kind = np.uint16 if deep and suffix in (".png", ".tif") else np.uint8
+    image = np.random.default_rng(seed).integers(0, np.iinfo(kind).max + 1, (height, width, channels), kind)
+    expected = image
+    if suffix == ".webp":  # knows colour only, and is written with losses
+        expected = np.full((height, width, 3), image[0, 0, 0], kind)
+        image = np.full_like(image, image[0, 0, 0])
+    write_image(tmp_path / f"x{suffix}", image)
+    read = read_image(tmp_path / f"x{suffix}")
+    assert read.dtype == kind
+    np.testing.assert_allclose(read.astype(int), expected.astype(int), atol=2 if suffix == ".webp" else 0)

@@ -99,8 +99,7 @@ def test_the_shift_is_that_of_the_middle_layer_after_a_step_of_those_before_it()
     first, middle = network.body[0], network.body[2].conv
     mean_squared(network(degraded), clean).backward()
     before = torch.cat([middle.weight.grad.flatten(), middle.bias.grad])
-    weights = torch.cat([first.weight.detach().flatten()])  # the layer has no bias
-    step = 0.05 * weights.norm() / first.weight.grad.norm()
+    step = 0.05 * first.weight.detach().norm() / first.weight.grad.norm()
     with torch.no_grad():
         first.weight -= step * first.weight.grad
     network.zero_grad()
@@ -111,10 +110,11 @@ def test_the_shift_is_that_of_the_middle_layer_after_a_step_of_those_before_it()
 
 
 def test_the_landscape_of_a_bowl_is_as_smooth_as_it_is_curved() -> None:
-    def bowl(restored: Tensor, clean: Tensor) -> Tensor:
-        return 0.5 * 7 * restored.square().sum()  # gradient 7 x: a step of a tenth of |x| is a tenth of the way down
+    def bowl(restored: Tensor, bottom: Tensor) -> Tensor:
+        return 0.5 * 7 * (restored - bottom).square().sum()
 
-    found = landscape(Constant(), images(), images(), bowl, [0.05, 0.1])
+    # the gradient is 7 x: a step of a tenth of |x| is a tenth of the way down
+    found = landscape(Constant(), images(), torch.zeros(3, dtype=torch.float64), bowl, [0.05, 0.1])
     assert found.smoothness == pytest.approx(7)
     assert found.gradient_change == pytest.approx(0.1)
     assert found.loss_range == pytest.approx(1 - 0.9**2)

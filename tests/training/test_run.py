@@ -16,16 +16,18 @@ import torch
 import yaml
 from pytorch_lightning import Callback, Trainer
 from safetensors.torch import load_file
-from torch import Generator, Tensor
+from torch import Tensor
 
 import restore
 from restore import train
 from restore.data.degradation import Degradation, GaussianNoise
+from restore.data.random import Draws
 from restore.errors import UserError
 from restore.images.io import read_image, write_image
 from restore.inference import tiling
 from restore.models import EDSR, DnCNN
 from restore.training import Optimization, PatchData, fit
+from restore.training.callbacks import BestCheckpoint
 
 TINY = partial(DnCNN, depth=3, features=4)
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
@@ -55,7 +57,7 @@ def test_a_run_folder_holds_all_that_is_needed_to_judge_repeat_and_use_it(photog
     assert (output / "config.yaml").read_text() == "a: 1\n"
     assert "train/loss" in (output / "csv/version_0/metrics.csv").read_text()
     assert list((output / "tensorboard").glob("events*"))
-    assert {path.name for path in (output / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert {path.name for path in (output / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt", "previous.ckpt"}
     assert [path.name for path in sorted((output / "samples").iterdir())] == ["step-0000005.png", "step-0000010.png"]
     assert read_image(output / "samples/step-0000005.png").shape[0] > 3 * 32
 
@@ -145,6 +147,35 @@ def test_a_killed_and_resumed_run_ends_with_the_weights_of_an_undisturbed_one(
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
+def test_a_run_that_was_moved_goes_on_with_its_best_weights(photographs: Path) -> None:
+    optim = Optimization(lr=1e-9, schedule="constant")  # nothing is learnt; later scores differ in digits at most
+    fit(TINY(), data(photographs), optim, photographs / "run", trainer={**QUIET, "max_steps": 5})
+    last = photographs / "moved/checkpoints/last.ckpt"
+    (photographs / "run").rename(photographs / "moved")
+    state = torch.load(last, weights_only=True)
+    (key,) = (key for key in state["callbacks"] if key.startswith("BestCheckpoint"))
+    state["callbacks"][key]["best_model_score"] = torch.tensor(99.0)  # never reached again
+    torch.save(state, last)
+    trainer = {**QUIET, "max_steps": 10}
+    summary = fit(TINY(), data(photographs), optim, photographs / "moved", trainer=trainer, resume="auto")
+    assert (summary["weights"], summary["best_step"], summary["steps"]) == ("best", 5, 10)
+
+
+def test_a_checkpoint_cannot_name_files_to_load_or_delete(tmp_path: Path) -> None:
+    best = BestCheckpoint(tmp_path / "checkpoints" / "best.ckpt")
+    foreign, score = str(tmp_path / "checkpoints/../precious"), torch.tensor(30.0)
+    state = {"dirpath": best.dirpath, "best_model_score": score, "kth_value": score, "best_k_models": {foreign: score}}
+    state |= dict.fromkeys(("best_model_path", "kth_best_model_path", "last_model_path"), foreign)
+    best.load_state_dict(state)
+    assert (best.best_model_path, best.best_model_score) == ("", None)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/best.ckpt").touch()
+    best.load_state_dict(state)
+    own = str(tmp_path / "checkpoints/best.ckpt")
+    assert (best.best_model_path, best.best_model_score) == (own, score)
+    assert foreign not in str(best.state_dict())
+
+
 def test_averaged_weights_average_running_statistics_too(photographs: Path) -> None:
     optim = Optimization(ema_decay=0.5)
     fit(TINY(), data(photographs), optim, photographs / "run", trainer={**QUIET, "max_steps": 5})
@@ -175,7 +206,7 @@ def test_two_processes_train_on_different_shards_to_identical_weights(photograph
     callback = {"class_path": "recorder.Recorder", "init_args": {"folder": str(photographs)}}
     args = (
         f"--model.depth 3 --model.features 4 --data.train {photographs}/train --data.val {photographs}/val "
-        "--data.patch_size 12 --data.batch_size 2 --data.steps_per_epoch 3 --trainer.max_steps 3 "
+        "--data.patch_size 12 --data.batch_size 4 --data.steps_per_epoch 3 --trainer.max_steps 3 "
         "--optim.schedule constant --trainer.accelerator cpu --trainer.devices 2 --trainer.strategy ddp "
         "--trainer.enable_progress_bar false "
         f"--output {photographs}/run"
@@ -210,7 +241,7 @@ class Poison(Degradation):
 
     label = "poison"
 
-    def __call__(self, clean: Tensor, generator: Generator) -> Tensor:
+    def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
         return clean * torch.nan
 
 
@@ -220,7 +251,8 @@ def test_a_diverging_run_stops_by_name_and_keeps_its_last_good_checkpoint(photog
     network = TINY(norm="none")
     torch.nn.init.constant_(network.body[0].weight, 1e30)
     with pytest.raises(
-        UserError, match=r"the loss is not finite at step 0 \(learning rate 0\.001\); none was saved before"
+        UserError,
+        match=r"the loss is not finite at step 0 \(learning rate 0\.001; seed 0, images .*\); none was saved before",
     ):
         fit(network, data(photographs), Optimization(), photographs / "bad", trainer={**QUIET, "max_steps": 5})
 

@@ -11,13 +11,13 @@ from restore.studies.budget import Budget
 from restore.studies.claim import Records, Study, claim
 from restore.studies.curves import final, final_ssim, learning_curves
 from restore.studies.experiment import Experiment, Record
-from restore.studies.figures import Bars, HeatMap
+from restore.studies.figures import HeatMap
 from restore.studies.judgement import Finding, all_of, difference, is_above, ratio
 
 SHORTER = 0.6  # a second, shorter run with batch norm; between the two lies the one of equal time
 RES_SCALES = (1.0, 0.3, 0.1)
 RATES = (3e-4, 1e-3, 3e-3)
-UNSTABLE_DB = 1.0  # below the best run of its width
+UNSTABLE_DB = 1.0  # below the best run of its width and learning rate
 ADDED = 0.05  # dB
 
 
@@ -77,8 +77,8 @@ def residual_scaling(budget: Budget) -> Study:
     solve it.
 
     A narrow and a wide EDSR over residual scale and learning rate. A run is unstable if it diverges, has a spike (a
-    loss three times the median of the 20 steps before), or ends 1 dB below the best of its width and seed. Supported
-    if more of the wide runs are unstable at scale 1 than at 0.1; refuted if fewer.
+    loss three times the median of the 20 steps before), or ends 1 dB below the best of its width, learning
+    rate and seed. Supported if more of the wide runs are unstable at scale 1 than at 0.1; refuted if fewer.
     """
     widths = {"narrow": budget.wide.with_network(features=budget.sr_features), "wide": budget.wide}
     runs: Records = yield {
@@ -88,7 +88,9 @@ def residual_scaling(budget: Budget) -> Study:
         for rate in RATES
     }
     unstable = {
-        (width, scale): _unstable([runs[width, scale, rate] for rate in RATES], _best(runs, width))
+        (width, scale): _unstable(
+            [(runs[width, scale, rate], [runs[width, other, rate] for other in RES_SCALES]) for rate in RATES]
+        )
         for width in widths
         for scale in RES_SCALES
     }
@@ -195,10 +197,7 @@ def frozen_statistics(budget: Budget) -> Study:
         all_of(is_above(gain, 0), is_above(left, -ADDED)),
         gain,
         f"Freezing changes batch norm's final PSNR by {gain}; it then ends {left} from no norm.",
-        [
-            learning_curves("EDSR x2", runs),
-            Bars("Final PSNR", "dB", {name: {"EDSR x2": final(found)} for name, found in runs.items()}),
-        ],
+        [learning_curves("EDSR x2", runs)],
     )
 
 
@@ -219,16 +218,12 @@ def _between(low: float, high: float, share: float) -> float:
     return low + share * (high - low)
 
 
-def _best(runs: Records, width: str) -> list[float]:
-    """Of each seed, the highest final PSNR at this width."""
-    return [
-        max(values) for values in zip(*(final(found) for key, found in runs.items() if key[0] == width), strict=True)
-    ]
+def _unstable(by_rate: Sequence[tuple[Sequence[Record], Sequence[Sequence[Record]]]]) -> list[float]:
+    """Of each seed, how many learning rates are unstable; each is given with all residual scales at that rate."""
+    seeds = range(len(by_rate[0][0]))
+    return [float(sum(_is_unstable(found, rivals, seed) for found, rivals in by_rate)) for seed in seeds]
 
 
-def _unstable(by_rate: Sequence[Sequence[Record]], best: Sequence[float]) -> list[float]:
-    """Of each seed, how many learning rates are unstable."""
-    return [
-        float(sum(found[s].spikes > 0 or found[s].psnr[-1] < top - UNSTABLE_DB for found in by_rate))
-        for s, top in enumerate(best)
-    ]
+def _is_unstable(found: Sequence[Record], rivals: Sequence[Sequence[Record]], seed: int) -> bool:
+    best = max(final(rival)[seed] for rival in rivals)
+    return found[seed].spikes > 0 or final(found)[seed] < best - UNSTABLE_DB

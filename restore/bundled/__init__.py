@@ -1,0 +1,14 @@
+"""The trained networks that come with the package: weights files, each with a card, and which one serves a task."""
+
+from restore.bundled.registry import (
+    FOLDER,
+    MODELS,
+    BundledModel,
+    available,
+    denoiser,
+    find,
+    measure_bundled,
+    upscaler,
+)
+
+__all__ = ["FOLDER", "MODELS", "BundledModel", "available", "denoiser", "find", "measure_bundled", "upscaler"]

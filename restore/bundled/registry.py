@@ -1,0 +1,182 @@
+"""Which networks are bundled, by whose recipe they were trained, on what they are measured, and which one to take."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from restore.benchmark import Show, default_protocol, measure
+from restore.data.catalog import find_images
+from restore.data.degradation import Bicubic, Degradation, GaussianNoise
+from restore.errors import UserError
+from restore.inference import Runner
+from restore.metrics import Row
+from restore.models import Norm
+
+FOLDER = Path(__file__).parent
+SIGMA_MAX = 55.0  # up to which the blind denoisers are trained
+
+
+@dataclass(frozen=True)
+class Test:
+    """A test set under a degradation.
+
+    Attributes:
+        published: PSNR (dB) of the paper's network, or of the same network trained on DIV2K, under the same protocol.
+    """
+
+    set: str
+    degradation: Degradation
+    published: float | None = None
+
+
+@dataclass(frozen=True)
+class BundledModel:
+    """A network that comes with the package once it is trained.
+
+    Attributes:
+        task: in words.
+        network: its class.
+        channels, scale: of the network.
+        recipe: its configuration, by name.
+        paper_recipe: that of the paper.
+        tests: on what it is measured; the last needs no download.
+        norm: which it must have; None for any.
+    """
+
+    name: str
+    task: str
+    network: str
+    channels: int
+    scale: int
+    recipe: str
+    paper_recipe: str
+    tests: tuple[Test, ...]
+    norm: Norm | None = None
+
+    @property
+    def weights(self) -> Path:
+        return FOLDER / f"{self.name}.safetensors"
+
+    @property
+    def card(self) -> Path:
+        return FOLDER / f"{self.name}.md"
+
+
+def _noise(name: str, levels: dict[float, float | None]) -> tuple[Test, ...]:
+    return tuple(Test(name, GaussianNoise(sigma), published) for sigma, published in levels.items())
+
+
+def _enlarging(scale: int, published: float | None) -> tuple[Test, ...]:
+    first = Test("Set5", Bicubic(scale), published)
+    return first, *(Test(name, Bicubic(scale)) for name in ("Set14", "B100", "photos"))
+
+
+_GRAY_25 = (*_noise("BSD68", {25.0: 29.23}), *_noise("Set12", {25.0: 30.44}), *_noise("photos", {25.0: None}))
+_GRAY_BLIND = (
+    *_noise("BSD68", {15.0: 31.61, 25.0: 29.16, 50.0: 26.23}),
+    *_noise("Set12", {15.0: 32.68, 25.0: 30.36, 50.0: 27.21}),
+    *_noise("photos", {25.0: None}),
+)
+_COLOR_BLIND = (*_noise("CBSD68", {15.0: 33.89, 25.0: 31.23, 50.0: 27.92}), *_noise("photos", {25.0: None}))
+
+
+def _dncnn_gray_25(name: str, norm: Norm | None) -> BundledModel:
+    task = "denoise gray images, sigma 25"
+    return BundledModel(name, task, "DnCNN", 1, 1, "dncnn_gray_25_fast", "dncnn_gray_25", _GRAY_25, norm)
+
+
+def _edsr(scale: int, published: float | None, ending: str = "", norm: Norm = "none") -> BundledModel:
+    recipe = f"edsr_baseline_x{scale}"
+    task, tests = f"enlarge {scale} times", _enlarging(scale, published)
+    return BundledModel(
+        f"edsr-baseline-x{scale}{ending}", task, "EDSR", 3, scale, f"{recipe}_fast", recipe, tests, norm
+    )
+
+
+MODELS: dict[str, BundledModel] = {
+    model.name: model
+    for model in (
+        _dncnn_gray_25("dncnn-gray-25", None),
+        BundledModel(
+            "dncnn-gray-blind", "denoise gray images, sigma 0 to 55", "DnCNN", 1, 1, "dncnn_blind_fast", "dncnn_blind",
+            _GRAY_BLIND,
+        ),
+        BundledModel(
+            "dncnn-color-blind", "denoise colour images, sigma 0 to 55", "DnCNN", 3, 1, "cdncnn_blind_fast",
+            "cdncnn_blind", _COLOR_BLIND,
+        ),
+        _edsr(2, 37.99),
+        _edsr(3, None),
+        _edsr(4, 32.09),
+        _dncnn_gray_25("dncnn-gray-25-nobn", "none"),
+        _edsr(2, None, "-bn", "batch"),
+    )
+}  # fmt: skip
+
+
+def available() -> list[BundledModel]:
+    """The models whose weights are in the package, in the order of `MODELS`."""
+    return [model for model in MODELS.values() if model.weights.is_file()]
+
+
+def find(name: str) -> BundledModel:
+    """The bundled model of this name.
+
+    Raises:
+        UserError: no such model, or its weights are not in the package.
+    """
+    if name not in MODELS:
+        raise UserError(f"{name}: no such model; {_bundled()}")
+    if not MODELS[name].weights.is_file():
+        raise UserError(f"{name}: not bundled yet; {_bundled()}")
+    return MODELS[name]
+
+
+def denoiser(sigma: float | None, *, colour: bool) -> BundledModel:
+    """The network for noise of `sigma` (0-255; None: not known) on gray images, or where some are in colour.
+
+    Colour images take the blind colour network. Gray images take the network for sigma 25 where that is it, else the
+    blind gray one, and where the package has none of these the blind colour network, which gray images may pass too.
+
+    Raises:
+        UserError: no bundled network is trained for it.
+    """
+    if sigma is not None and not 0 <= sigma <= SIGMA_MAX:
+        raise UserError(f"--denoise {sigma:g}: the bundled networks are trained for sigma 0 to {SIGMA_MAX:g}")
+    gray = [*(["dncnn-gray-25"] if sigma == 25 else []), "dncnn-gray-blind"]
+    return _first([*([] if colour else gray), "dncnn-color-blind"])
+
+
+def upscaler(scale: int) -> BundledModel:
+    """The network that enlarges images of any kind `scale` times.
+
+    Raises:
+        UserError: none is bundled for that scale.
+    """
+    return _first([f"edsr-baseline-x{scale}"])
+
+
+def measure_bundled(model: BundledModel, runner: Runner, root: Path, show: Show | None = None) -> list[Row]:
+    """The rows of a model's tests, the baseline's before its own.
+
+    Raises:
+        UserError: a test set is missing.
+    """
+    rows = []
+    for test in model.tests:
+        images = find_images(test.set, "test", root)
+        protocol = default_protocol(images, test.degradation, model.channels)
+        models = {"noisy" if model.scale == 1 else "bicubic": None, model.name: runner}
+        rows += measure(models, images, test.degradation, protocol, model.channels, show)
+    return rows
+
+
+def _first(names: list[str]) -> BundledModel:
+    for name in names:
+        if MODELS[name].weights.is_file():
+            return MODELS[name]
+    raise UserError(f"{' or '.join(names)} would do this, not bundled yet; {_bundled()}")
+
+
+def _bundled() -> str:
+    names = ", ".join(model.name for model in available())
+    return f"bundled: {names or 'none'}; --weights takes any weights file"

@@ -1,0 +1,149 @@
+"""Checkpoints to resume from: written whole or not at all, kept in two generations, checked before they are used."""
+
+import io
+import logging
+import os
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+from restore.errors import UserError
+from restore.images.io import write_atomically
+
+LOG = logging.getLogger(__name__)
+
+LAST, PREVIOUS, DAMAGED = "last.ckpt", "previous.ckpt", "damaged.ckpt"
+
+
+class CheckpointFiles(TorchCheckpointIO):
+    """How Lightning writes checkpoints: atomically, and `last.ckpt` only once the one before is `previous.ckpt`."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        path = Path(path)
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        former = path.with_name(f".{PREVIOUS}.next")
+        former.unlink(missing_ok=True)
+        try:
+            if path.name == LAST and path.exists():
+                _link(path, former)
+            write_atomically(path, content.getbuffer())
+            if former.exists():
+                former.replace(path.with_name(PREVIOUS))
+        except UserError as error:
+            former.unlink(missing_ok=True)
+            raise UserError(f"{error}; {last_good(path.parent)}") from error
+
+
+class LastCheckpoint(Checkpoint):
+    """Saves to resume from: every `every_n_steps` steps, at the end of each epoch and of the run, and on SIGTERM.
+
+    At the end of an epoch it saves after the validation, which a resumed run would not make up for.
+    """
+
+    def __init__(self, path: Path, every_n_steps: int) -> None:
+        self._path = path
+        self._every_n_steps = every_n_steps
+        self._saved_at: int | None = None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        epoch_ends = (
+            trainer.fit_loop.epoch_loop.batch_progress.is_last_batch or trainer.global_step == trainer.max_steps
+        )
+        if not epoch_ends and (batch_idx + 1) % self._every_n_steps == 0:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._save(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        ended = isinstance(exception, SIGTERMException) and trainer.global_step != self._saved_at
+        if ended and trainer.training:  # amid a validation the state is incomplete
+            self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        trainer.save_checkpoint(self._path)
+        self._saved_at = trainer.global_step
+
+
+def newest_whole(folder: Path) -> Path | None:
+    """The newest checkpoint of a run's folder that is not damaged, None where there is none at all.
+
+    A damaged one is named in the log and renamed, so that it takes nobody's place.
+
+    Raises:
+        UserError: there are checkpoints, but all are damaged.
+    """
+    errors = []
+    for path in (folder / LAST, folder / PREVIOUS):
+        if not path.exists():
+            continue
+        try:
+            read_checkpoint(path)
+        except UserError as error:
+            errors.append(str(error))
+            continue
+        for message in errors:
+            rank_zero_only(LOG.warning)(f"{message}; resuming from {path} instead, the damaged file is now {DAMAGED}")
+            rank_zero_only((folder / LAST).replace)(folder / DAMAGED)
+        return path
+    if errors:
+        raise UserError(f"no whole checkpoint is left: {'; '.join(errors)}")
+    return None
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds, once its own checksums agree.
+
+    Raises:
+        UserError: no checkpoint of a training run, or damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        state = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damage makes the readers fail in every way
+        raise UserError(f"{path}: not a checkpoint, or damaged ({str(error).partition('. ')[0]})") from error
+    if damaged:
+        raise UserError(f"{path}: damaged ({damaged} does not match its checksum)")
+    if not isinstance(state, dict) or not state.keys() >= {"state_dict", "global_step", "pytorch-lightning_version"}:
+        raise UserError(f"{path}: not a checkpoint of a training run")
+    return state
+
+
+def check_fits(path: Path, state: dict[str, Any], module: LightningModule) -> None:
+    """Raises UserError where a checkpoint is of another network."""
+    expected = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    found = {name: tensor.shape for name, tensor in state["state_dict"].items()}
+    if different := sorted(name for name in expected | found if expected.get(name) != found.get(name)):
+        raise UserError(
+            f"{path}: of another network than the one to train: {len(different)} tensors differ, the first is "
+            f"{different[0]} ({_shape(found, different[0])} in the file, {_shape(expected, different[0])} expected)"
+        )
+
+
+def last_good(folder: Path) -> str:
+    """What to tell of the checkpoints that are left when a run has to stop."""
+    kept = next((folder / name for name in (LAST, PREVIOUS) if (folder / name).exists()), None)
+    return f"the last good checkpoint is {kept}" if kept else "none was saved before"
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        shutil.copyfile(source, target)
+
+
+def _shape(shapes: dict[str, torch.Size], name: str) -> str:
+    return "x".join(map(str, shapes[name])) or "one number" if name in shapes else "none"

@@ -1,0 +1,270 @@
+"""Bundled models: what is in the package, how it gets there, and which one serves a task."""
+
+import json
+import re
+import runpy
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file
+
+from restore import bundled, evaluate, infer, train
+from restore.bundled import card, making, registry
+from restore.checkpoint import Weights, load_weights, save_weights
+from restore.errors import UserError
+from restore.images.io import read_image, write_image
+from restore.images.picture import is_in_colour, read_picture
+from restore.models import EDSR, DnCNN
+
+ROOT = Path(__file__).parents[1]
+THERE = bundled.available()  # where there is none, the tests of each are skipped
+NAMES = [model.name for model in THERE]
+
+each_bundled = pytest.mark.parametrize("model", THERE, ids=NAMES)
+
+
+@each_bundled
+def test_a_bundled_file_is_small_and_its_card_says_what_it_says(model: bundled.BundledModel) -> None:
+    weights = load_weights(model.weights)
+    assert model.weights.stat().st_size < 4e6
+    assert model.card.read_text() == card.card(model, weights)
+    assert (ROOT / "configs" / f"{model.recipe}.yaml").is_file()
+    measured = {(row["set"], row["degradation"]) for row in weights.results if row["model"] == model.name}
+    assert measured == {(test.set, test.degradation.label) for test in model.tests}
+    assert b"/work/" not in model.weights.read_bytes()
+
+
+def check_recorded(model: bundled.BundledModel, root: Path, *sets: str) -> None:
+    tests = tuple(test for test in model.tests if test.set in sets)
+    weights = load_weights(model.weights)
+    rows = bundled.measure_bundled(replace(model, tests=tests), weights.network, root)
+    recorded = {(row["model"], row["set"], row["degradation"]): row["psnr"] for row in weights.results}
+    assert rows
+    for row in rows:
+        assert row.psnr == pytest.approx(recorded[row.model, row.set, row.degradation], abs=0.02)
+
+
+@each_bundled
+def test_a_bundled_model_scores_as_recorded_on_photographs(model: bundled.BundledModel) -> None:
+    check_recorded(model, Path(), "photos")
+
+
+@each_bundled
+def test_a_bundled_model_scores_as_recorded_on_small_reference_sets(
+    model: bundled.BundledModel, reference_data: Path
+) -> None:
+    if not {test.set for test in model.tests} & {"Set12", "Set5"}:
+        pytest.skip(f"{model.name} is measured on neither Set12 nor Set5")
+    check_recorded(model, reference_data, "Set12", "Set5")
+
+
+def test_every_recipe_that_a_model_names_is_shipped() -> None:
+    recipes = {path.stem for path in (ROOT / "configs").glob("*.yaml")}
+    assert {name for model in bundled.MODELS.values() for name in (model.recipe, model.paper_recipe)} <= recipes
+
+
+def test_a_wheel_holds_the_models_and_their_cards(tmp_path: Path) -> None:
+    code = "import setuptools; setuptools.setup()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "-q", "egg_info", "--egg-base", tmp_path, "build_py", "--build-lib", tmp_path],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    built = {path.name for path in (tmp_path / "restore/bundled").iterdir()}
+    assert {"registry.py", *(f"{name}{ending}" for name in NAMES for ending in (".safetensors", ".md"))} <= built
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of three steps, with a network like that of `dncnn-gray-25` but smaller."""
+    output = tmp_path_factory.mktemp("runs") / "small"
+    args = (
+        f"--config {ROOT}/configs/dncnn_gray_25_fast.yaml --data.train photos --data.val photos --output {output} "
+        "--model.depth 3 --model.features 4 --model.norm batch --data.batch_size 2 --data.patch_size 16 "
+        "--data.steps_per_epoch 2 --data.sizes [1.0] --trainer.max_steps 4 --trainer.accelerator cpu "
+        f"--trainer.enable_progress_bar false --data.root {output.parent}"
+    ).split()
+    before, sys.argv = sys.argv, ["restore/train.py", *args]
+    try:
+        assert train.main() == 0
+    finally:
+        sys.argv = before
+    return output
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> bundled.BundledModel:
+    """`dncnn-gray-25`, measured on photographs alone."""
+    full = bundled.MODELS["dncnn-gray-25"]
+    monkeypatch.setitem(bundled.MODELS, full.name, replace(full, tests=full.tests[-1:]))
+    return bundled.MODELS[full.name]
+
+
+def test_a_run_folder_becomes_a_file_in_half_precision_with_a_card(
+    run: Path, model: bundled.BundledModel, tmp_path: Path
+) -> None:
+    rows = making.make(run, model, Path(), tmp_path)
+    file = tmp_path / "dncnn-gray-25.safetensors"
+    exact, kept = load_file(run / "weights.safetensors"), load_file(file)
+    for name, tensor in exact.items():
+        stored = tensor if "running" in name or "num_batches" in name else tensor.astype(np.float16)
+        assert kept[name].dtype == stored.dtype
+        assert np.array_equal(kept[name], stored)
+
+    text = (tmp_path / "dncnn-gray-25.md").read_text()
+    with safe_open(file, "pt") as opened:
+        header = opened.metadata()["restore"]
+    for place in (str(run.parent), str(ROOT)):
+        assert place not in text + header
+    assert "python -m restore.train --config configs/dncnn_gray_25_fast.yaml" in text
+    assert "--data.root DATA" in text
+    assert "--output runs/dncnn_gray_25_fast" in text
+
+    weights = load_weights(file)
+    assert text == card.card(model, weights)
+    assert [point["step"] for point in weights.training["validation"]["curve"]] == [2, 4]
+    assert [row.model for row in rows] == ["noisy", "dncnn-gray-25"]
+    assert f"**{rows[1].psnr:.2f}**" in text
+    assert evaluate.main(["--weights", str(file), "--data", "photos", "--json", str(tmp_path / "s.json")]) == 0
+    again = json.loads((tmp_path / "s.json").read_text())["rows"]
+    assert [row["psnr"] for row in again] == pytest.approx([row["psnr"] for row in weights.results], abs=1e-6)
+
+
+@pytest.mark.parametrize(("name", "complaint"), [
+    ("dncnn-color-blind", "its channels is 1, that of dncnn-color-blind 3"),
+    ("edsr-baseline-x2", "its network is DnCNN, that of edsr-baseline-x2 EDSR"),
+    ("dncnn-gray-25-nobn", "its norm is batch, that of dncnn-gray-25-nobn none"),
+])  # fmt: skip
+def test_another_network_is_refused(run: Path, name: str, complaint: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=complaint):
+        making.make(run, bundled.MODELS[name], Path(), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder in place of the package's."""
+    (tmp_path / "models").mkdir()
+    monkeypatch.setattr(registry, "FOLDER", tmp_path / "models")
+    return tmp_path / "models"
+
+
+@pytest.mark.parametrize(("there", "sigma", "colour", "chosen"), [
+    ("gray-25 gray-blind color-blind", 25, False, "gray-25"),
+    ("gray-25 gray-blind color-blind", 26, False, "gray-blind"),
+    ("gray-25 gray-blind color-blind", None, False, "gray-blind"),
+    ("gray-25 gray-blind color-blind", 25, True, "color-blind"),
+    ("gray-25 color-blind", None, False, "color-blind"),
+    ("gray-blind color-blind", 25, False, "gray-blind"),
+    ("gray-25 gray-blind", 25, True, None),
+    ("gray-25", 30, False, None),
+])  # fmt: skip
+def test_the_denoiser_follows_from_level_and_colour(
+    folder: Path, there: str, sigma: float | None, colour: bool, chosen: str | None
+) -> None:
+    for name in there.split():
+        (folder / f"dncnn-{name}.safetensors").touch()
+    if chosen is None:
+        with pytest.raises(UserError, match=r"not bundled yet; bundled: dncnn-gray-25"):
+            bundled.denoiser(sigma, colour=colour)
+    else:
+        assert bundled.denoiser(sigma, colour=colour).name == f"dncnn-{chosen}"
+
+
+@pytest.fixture
+def small_models(folder: Path) -> Path:
+    noise = {"class_path": "GaussianNoise", "init_args": {"sigma": 25.0}}
+    save_weights(folder / "dncnn-gray-25.safetensors", Weights(DnCNN(depth=2, features=4), noise))
+    blind = {"class_path": "GaussianNoise", "init_args": {"sigma": [0.0, 55.0]}}
+    save_weights(folder / "dncnn-color-blind.safetensors", Weights(DnCNN(3, depth=2, features=4), blind))
+    save_weights(folder / "edsr-baseline-x2.safetensors", Weights(EDSR(features=4, blocks=1)))
+    return folder
+
+
+@pytest.mark.parametrize(("task", "channels", "name", "size"), [
+    ("--denoise", 3, "dncnn-color-blind", (20, 22)),
+    ("--denoise 25", 1, "dncnn-gray-25", (20, 22)),
+    ("--upscale 2", 1, "edsr-baseline-x2", (40, 44)),
+    ("--model edsr-baseline-x2", 3, "edsr-baseline-x2", (40, 44)),
+])  # fmt: skip
+@pytest.mark.usefixtures("small_models")
+def test_one_line_restores_one_photograph(
+    task: str, channels: int, name: str, size: tuple[int, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_image(tmp_path / "photo.png", np.random.default_rng(0).integers(0, 256, (20, 22, channels), np.uint8))
+    paths = ["--input", str(tmp_path / "photo.png"), "--output", str(tmp_path / "out"), "--backend", "torch"]
+    assert infer.main([*task.split(), *paths]) == 0
+    assert read_image(tmp_path / "out/photo.png").shape == (*size, channels)
+    assert f"{name}: network run by torch" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("small_models")
+@pytest.mark.parametrize(("task", "complaint"), [
+    ("--model dncnn", "dncnn: no such model; bundled: dncnn-gray-25, dncnn-color-blind, edsr-baseline-x2; --weights"),
+    ("--model edsr-baseline-x4", "edsr-baseline-x4: not bundled yet"),
+    ("--upscale 3", "edsr-baseline-x3 would do this, not bundled yet"),
+    ("--denoise 80", "--denoise 80: the bundled networks are trained for sigma 0 to 55"),
+    ("--denoise strong", "expected a noise level of 0 or more"),
+    ("--denoise --upscale 2", "not allowed with argument"),
+    ("", "one of the arguments --weights --model --denoise --upscale is required"),
+])  # fmt: skip
+def test_what_cannot_be_done_is_said(task: str, complaint: str, image_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=complaint):
+        infer.main([*task.split(), "--input", str(image_folder), "--output", str(tmp_path / "out")])
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
+def test_colour_is_told_by_the_header_as_by_the_pixels(mode: str, tmp_path: Path) -> None:
+    from PIL import Image
+
+    path = tmp_path / ("x.tif" if mode == "CMYK" else "x.png")
+    Image.new(mode, (8, 8)).save(path)
+    assert is_in_colour(path) == (read_picture(path).pixels.shape[2] == 3)
+
+
+@pytest.mark.usefixtures("small_models")
+def test_the_table_in_a_file_is_made_anew(tmp_path: Path, run: Path, model: bundled.BundledModel, folder: Path) -> None:
+    for name in ("dncnn-color-blind", "edsr-baseline-x2"):
+        (folder / f"{name}.safetensors").unlink()
+    (_, row) = making.make(run, model, Path(), folder)
+    page = tmp_path / "README.md"
+    page.write_text(f"# Title\n\n{card.MARKERS[0]}\nold\n{card.MARKERS[1]}\n\nrest\n")
+    assert evaluate.main(["--all-bundled", str(page)]) == 0
+    lines = page.read_text().splitlines()
+    assert (lines[0], lines[-1]) == ("# Title", "rest")
+    assert "old" not in lines
+    (line,) = (line for line in lines if line.startswith("| `dncnn-gray-25` | CPU | photos | `denoise-gray` "))
+    assert f"| **{row.psnr:.2f}** |" in line
+
+    with pytest.raises(UserError, match="--all-bundled goes without --csv"):
+        evaluate.main(["--all-bundled", "--csv", "x.csv"])
+    page.write_text("# Title\n")
+    with pytest.raises(UserError, match="expected the lines"):
+        evaluate.main(["--all-bundled", str(page)])
+
+
+def test_the_page_shows_every_model_there_with_its_share_of_the_papers_patches(
+    run: Path, model: bundled.BundledModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    making.make(run, model, Path(), tmp_path)
+    page = tmp_path / "models.md"
+    monkeypatch.setattr(sys, "argv", ["models_page.py", "--page", str(page), "--folder", str(tmp_path)])
+    assert runpy.run_path(str(ROOT / "scripts/models_page.py"))["main"]() == 0
+    text = page.read_text()
+    assert "| `dncnn-gray-25` | 8 | 10,240,000 | 0.00% |" in text  # 4 steps of 2; 50 epochs of 1600 steps of 128
+    assert len(re.findall("^## dncnn", text, re.MULTILINE)) == 1
+    shown = re.findall(r"!\[.*\]\((.*)\)", text)
+    assert [Path(path).name for path in shown] == ["steps.png", "minutes.png", "dncnn-gray-25.jpg"]
+    assert all(read_image(tmp_path / path).shape[1] > 256 for path in shown)
+
+
+@pytest.mark.usefixtures("small_models")
+def test_a_bundled_model_is_measured_by_name(tmp_path: Path, image_folder: Path) -> None:
+    scores = tmp_path / "scores.json"
+    assert evaluate.main(["--model", "edsr-baseline-x2", "--data", str(image_folder), "--json", str(scores)]) == 0
+    assert [row["model"] for row in json.loads(scores.read_text())["rows"]] == ["bicubic", "edsr-baseline-x2"]
