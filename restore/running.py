@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser, precision: Precision) -> None
         "--precision",
         choices=PRECISIONS,
         default=precision,
-        help="auto: bf16 where it is faster and costs next to nothing; int8 is made once, takes a minute and says what "
+        help="auto: bf16 where it is faster and costs at most 0.02 dB; int8 is made once, takes a minute and says what "
         "it costs (default: %(default)s)",
     )
     parser.add_argument(
