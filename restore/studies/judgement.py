@@ -1,5 +1,6 @@
 """From numbers to a verdict: effects over seeds, their confidence intervals, and what they say of a claim."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ class Effect:
 
     Attributes:
         values: one for each seed.
-        unit: such as `dB`, or `x` for ratios.
+        unit: such as `dB`, or `x` for ratios, which are averaged by their logarithms.
         stochastic: whether another seed could give another value; otherwise one value is certain.
     """
 
@@ -29,7 +30,7 @@ class Effect:
 
     @property
     def mean(self) -> float:
-        return statistics.fmean(self.values)
+        return statistics.geometric_mean(self.values) if self.unit == "x" else statistics.fmean(self.values)
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -38,8 +39,11 @@ class Effect:
             return self.mean, self.mean
         if len(self.values) < 2:
             return None
-        half = float(t.ppf((1 + CONFIDENCE) / 2, len(self.values) - 1))
-        half *= statistics.stdev(self.values) / len(self.values) ** 0.5
+        times = float(t.ppf((1 + CONFIDENCE) / 2, len(self.values) - 1)) / len(self.values) ** 0.5
+        if self.unit == "x":
+            factor = math.exp(times * statistics.stdev(map(math.log, self.values)))
+            return self.mean / factor, self.mean * factor
+        half = times * statistics.stdev(self.values)
         return self.mean - half, self.mean + half
 
     def __str__(self) -> str:

@@ -1,5 +1,6 @@
 """Effects, intervals and verdicts."""
 
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -10,6 +11,13 @@ def test_the_interval_is_that_of_scipys_one_sample_t_test() -> None:
     values = (0.3, 0.5, 0.1, 0.45)
     expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert Effect(values, "dB").interval == pytest.approx((expected.low, expected.high))
+
+
+def test_the_interval_of_ratios_is_that_of_their_logarithms() -> None:
+    ratios = (0.25, 0.5, 2.0)
+    expected = stats.ttest_1samp(np.log(ratios), 0).confidence_interval(0.95)
+    assert Effect(ratios, "x").interval == pytest.approx((np.exp(expected.low), np.exp(expected.high)))
+    assert Effect(ratios, "x").mean == pytest.approx(0.25 ** (1 / 3))
 
 
 def test_one_seed_never_gives_a_verdict() -> None:

@@ -55,7 +55,7 @@ def faster_and_better_denoising(budget: Budget) -> Study:
         all_of(is_above(steps, SOONER), is_above(seconds, SOONER), is_above(gain, 0)),
         steps,
         f"To the same PSNR, no norm takes {steps} the steps and {seconds} the seconds of batch norm; batch norm ends "
-        f"{gain} from no norm; after {LONGER} times the steps, {later}. A step with batch norm takes "
+        f"{gain} relative to no norm; after {LONGER} times the steps, {later}. A step with batch norm takes "
         f"{step_times} the time.",
         [
             learning_curves(f"Denoising, {name}", {names[n, r]: runs[name, n, r] for n, r in names})
@@ -101,7 +101,7 @@ def one_decibel(budget: Budget) -> Study:
         is_above(gain, 0.5),
         gain,
         f"With what suits each best (batch norm: {best['batch']}; no norm: {best['none']}), batch norm ends {gain} "
-        f"from no norm.",
+        f"relative to no norm.",
         [learning_curves("Denoising, each at its best", {f"norm: {n}, {best[n]}": found[n] for n in TWINS})],
         [
             {"setting": name, **{f"norm: {norm} (dB)": mean_final(runs[norm, name]) for norm in TWINS}}

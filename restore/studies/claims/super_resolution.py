@@ -157,7 +157,7 @@ def weight_norm_replaces_batch_norm(budget: Budget) -> Study:
     return Finding(
         all_of(*(is_above(effect, 0) for effect in effects.values())),
         effects["batch"],
-        f"In WDSR-B, weight norm ends {effects['batch']} from batch norm and {effects['none']} from no norm.",
+        f"In WDSR-B, weight norm ends {effects['batch']} relative to batch norm and {effects['none']} to no norm.",
         [
             learning_curves("EDSR x2 with every norm", {norm: runs["EDSR", norm] for norm in NORMS}),
             learning_curves(
@@ -196,7 +196,7 @@ def frozen_statistics(budget: Budget) -> Study:
     return Finding(
         all_of(is_above(gain, 0), is_above(left, -ADDED)),
         gain,
-        f"Freezing changes batch norm's final PSNR by {gain}; it then ends {left} from no norm.",
+        f"Freezing changes batch norm's final PSNR by {gain}; it then ends {left} relative to no norm.",
         [learning_curves("EDSR x2", runs)],
     )
 
