@@ -72,7 +72,7 @@ def ledger(findings: Mapping[str, Finding]) -> list[dict[str, str]]:
 
 def _settings(archive: Archive) -> dict[str, object]:
     budget, bench = archive.budget, archive.bench
-    first: dict[str, Any] = next((it["provenance"] for it in archive.results.values() if _is_record(it)), {})
+    first: dict[str, Any] = next((it["provenance"] for it in _records(archive)), {})
     return {
         "budget": budget.name,
         "seeds": archive.seeds,
@@ -87,17 +87,16 @@ def _settings(archive: Archive) -> dict[str, object]:
         "wide EDSR": f"{budget.wide_features} features, {budget.wide_batch} patches of "
         f"{budget.wide_patch}x{budget.wide_patch}, {budget.wide_steps} steps",
         "versions": first.get("packages", {}),
-        "commit": str(first.get("commit")),
+        "commits": ", ".join(sorted({str(it["provenance"]["commit"]) for it in _records(archive)})),
     }
 
 
-def _is_record(result: Any) -> bool:
-    return isinstance(result, dict) and "provenance" in result
+def _records(archive: Archive) -> list[dict[str, Any]]:
+    return [it for it in archive.results.values() if isinstance(it, dict) and "provenance" in it]
 
 
 def _device(archive: Archive) -> str:
-    devices = {it["provenance"]["device"] for it in archive.results.values() if _is_record(it)}
-    return ", ".join(sorted(devices)) or archive.bench.device
+    return ", ".join(sorted({it["provenance"]["device"] for it in _records(archive)})) or archive.bench.device
 
 
 def _command(archive: Archive, name: str) -> str:
