@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.utilities import rank_zero_only
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -66,6 +67,7 @@ def as_rank(rank: int, ranks: int, port: int, work: Callable[[], None]) -> None:
     """What torchrun does before it starts a process."""
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks), LOCAL_WORLD_SIZE=str(ranks))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), TORCHELASTIC_RUN_ID="test")
+    rank_zero_only.rank = rank  # which Lightning reads from the environment when it is imported: before the fork
     torch.set_num_threads(1)
     work()
 

@@ -13,6 +13,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import WeightAveraging
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
@@ -110,8 +111,8 @@ class BadSteps(Callback):
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         if getattr(trainer.precision_plugin, "scaler", None) is None:  # which skips what overflows in float16 itself
             norm = get_total_norm([p.grad for p in pl_module.parameters() if p.grad is not None])
-            if trainer.world_size > 1:  # of a sharded network, each has a part
-                norm = trainer.strategy.reduce(norm, reduce_op="mean")
+            if isinstance(norm, DTensor):  # of a sharded network, each process has a part
+                norm = norm.full_tensor()
             first = torch.where(norm.isfinite(), math.inf, float(_batch_number(trainer)))
             self._state["bad_gradient"] = torch.minimum(self._state["bad_gradient"], first)
         if self._look_first:

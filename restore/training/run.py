@@ -172,6 +172,9 @@ def fit(
     with _ending_well(output), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)  # Lightning 2.6's own
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # it does on resuming
+        warnings.filterwarnings(
+            "ignore", "You're using the WeightAveraging callback with a model that"
+        )  # not with FSDP
         lightning = _lightning(trainer, output, callbacks, data.steps_per_epoch)
         device = lightning.strategy.root_device
         _check_processes(lightning, data.batch_size, bool(trainer.get("sync_batchnorm")))
