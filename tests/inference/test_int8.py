@@ -12,7 +12,7 @@ from restore.inference import Calibration, int8
 from restore.inference.fidelity import Change
 from restore.models import DnCNN
 
-pytest.importorskip("openvino")
+pytest.importorskip("restore.inference.openvino_runner")  # before OpenVINO itself, whose telemetry it turns off
 pytest.importorskip("nncf")
 
 
