@@ -1,5 +1,6 @@
-"""What a study shows: curves with bands over seeds, heat maps, bars; drawn for print and for colour-blind readers."""
+"""What a study shows: curves with bands over seeds, heat maps, bars, crops; for print and for colour-blind readers."""
 
+import base64
 import io
 import math
 import statistics
@@ -9,6 +10,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Picture
+from matplotlib.image import imread
 
 from restore.report import COLOURS, HATCHES, MARKERS
 
@@ -74,13 +76,46 @@ class Bars:
     y_from: float | None = None
 
 
-Figure = Curves | HeatMap | Bars
+@dataclass(frozen=True)
+class Crops:
+    """The same part of an image, before and after, side by side at one size.
+
+    Attributes:
+        title: what is seen.
+        pictures: by caption, PNG files in base 64.
+    """
+
+    title: str
+    pictures: Mapping[str, str]
+
+
+Figure = Curves | HeatMap | Bars | Crops
 
 
 def draw(figure: Figure) -> bytes:
     """The figure as PNG."""
     picture = Picture(figsize=(7, 4), dpi=100, layout="constrained")
-    axes = picture.add_subplot()
+    if isinstance(figure, Crops):
+        _draw_crops(picture, figure)
+    else:
+        _draw_plot(picture.add_subplot(), figure)
+    png = io.BytesIO()
+    picture.savefig(png, format="png")
+    return png.getvalue()
+
+
+def _draw_crops(picture: Picture, figure: Crops) -> None:
+    picture.set_figheight(7 / len(figure.pictures) + 0.8)  # square places, and the lines of text
+    picture.suptitle(figure.title, x=0.01, ha="left", fontsize=11)
+    axes: Any = picture.subplots(1, len(figure.pictures), squeeze=False)[0]
+    for place, (caption, png) in zip(axes, figure.pictures.items(), strict=True):
+        place.imshow(imread(io.BytesIO(base64.b64decode(png))), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        place.set_xlabel(caption, fontsize=8)
+        place.set_xticks([])
+        place.set_yticks([])
+
+
+def _draw_plot(axes: Axes, figure: Curves | HeatMap | Bars) -> None:
     axes.set_title(figure.title, loc="left", fontsize=11)
     match figure:
         case Curves():
@@ -89,9 +124,6 @@ def draw(figure: Figure) -> bytes:
             _draw_heat_map(axes, figure)
         case Bars():
             _draw_bars(axes, figure)
-    png = io.BytesIO()
-    picture.savefig(png, format="png")
-    return png.getvalue()
 
 
 def _draw_curves(axes: Axes, figure: Curves) -> None:

@@ -1,11 +1,12 @@
 """What is measured of trained networks: (network in eval mode, its experiment, data, seed) -> JSON."""
 
-from collections.abc import Callable
+import base64
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import cv2
 import skimage
 import torch
 from torch import Tensor
@@ -17,10 +18,11 @@ from restore.data.random import seeded
 from restore.data.store import StoreSpec, default_cache, open_store
 from restore.images.color import with_channels
 from restore.images.io import read_image, to_uint8
-from restore.images.tensors import to_tensor
+from restore.images.tensors import quantise, to_image, to_tensor
 from restore.models import RestorationNetwork
 from restore.models.fold import fold
-from restore.studies.experiment import Bench, Experiment, scores
+from restore.studies.experiment import Bench, Experiment, mean_psnr, scores
+from restore.studies.figures import Crops
 from restore.studies.probes import equivariance_error, recalibrate, scale_invariance
 
 CONTRASTS = (0.25, 0.5, 1.0, 1.5, 2.0)
@@ -29,6 +31,7 @@ SIGMAS = (15.0, 25.0, 50.0)
 RECALIBRATION_BATCHES = 32
 OTHER_DOMAINS = {"text": ("page.png",), "microscopy": ("cell.png",)}  # of scikit-image, never trained on
 WEIGHT_FACTOR = 10.0
+SAMPLE = 48  # height and width of what a reader is shown of a test crop
 
 
 def contrast(network: RestorationNetwork, experiment: Experiment, bench: Bench, _: int) -> dict[str, Any]:
@@ -95,9 +98,35 @@ def folding(network: RestorationNetwork, experiment: Experiment, bench: Bench, _
     return {"largest difference": (plain - merged).abs().max().item()}
 
 
+def sample(network: RestorationNetwork, experiment: Experiment, bench: Bench, _: int) -> dict[str, Any]:
+    """The middle of one test crop before, after and clean, as PNG in base 64, and the PSNR (dB) of after.
+
+    Of the test crops, the one whose middle varies most, where there is something to see.
+    """
+    crops = bench.test_crops(experiment.degradation, network.channels)
+    middles = _middle(crops.clean, SAMPLE)
+    most = int(middles.flatten(1).std(1).argmax())
+    clean, degraded = middles[most, None], crops.degraded[most, None]
+    with torch.no_grad():
+        restored = _middle(network(degraded), SAMPLE)
+    degraded = _middle(degraded, SAMPLE // network.scale)
+    pictures = {name: _png(images) for name, images in (("before", degraded), ("after", restored), ("clean", clean))}
+    return pictures | {"psnr": mean_psnr(restored, clean)}
+
+
+def before_and_after(title: str, before: str, samples: Mapping[str, Sequence[Any]]) -> list[Crops]:
+    """What `sample` saw of the first seed: before, after by each network, clean. Nothing if every network diverged."""
+    seen = {name: found[0] for name, found in samples.items() if found[0] is not None}
+    if not seen:
+        return []
+    after = {f"{name}\n{one['psnr']:.2f} dB": one["after"] for name, one in seen.items()}
+    shared = next(iter(seen.values()))
+    return [Crops(title, {before: shared["before"], **after, "clean": shared["clean"]})]
+
+
 Measure = Callable[[RestorationNetwork, Experiment, Bench, int], Any]
 MEASUREMENTS: dict[str, Measure] = {
-    measure.__name__: measure for measure in (contrast, denoising, invariance, recalibrated, folding)
+    measure.__name__: measure for measure in (contrast, denoising, invariance, recalibrated, folding, sample)
 }
 
 
@@ -121,15 +150,22 @@ def _always(pair: Pair, _: int) -> Pair:
 
 def _photographs(files: tuple[str, ...], experiment: Experiment, channels: int) -> Pair:
     """Centres, 128x128, of scikit-image's pictures."""
-    folder, size = Path(skimage.__file__).parent / "data", 128
-    clean = []
-    for file in files:
-        image = with_channels(to_uint8(read_image(folder / file)), channels)
-        top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
-        clean.append(to_tensor(np.ascontiguousarray(image[top : top + size, left : left + size])))
+    folder = Path(skimage.__file__).parent / "data"
+    clean = [_middle(to_tensor(with_channels(to_uint8(read_image(folder / file)), channels)), 128) for file in files]
     images = torch.cat(clean)
     return Pair(_again(experiment.degradation, images), images)
 
 
 def _again(degradation: Degradation, clean: Tensor) -> Tensor:
     return degradation(clean, seeded(0))
+
+
+def _middle(images: Tensor, size: int) -> Tensor:
+    size = min(size, *images.shape[-2:])
+    top, left = ((length - size) // 2 for length in images.shape[-2:])
+    return images[..., top : top + size, left : left + size]
+
+
+def _png(images: Tensor) -> str:
+    pixels = to_image(quantise(images))
+    return base64.b64encode(cv2.imencode(".png", pixels[:, :, ::-1])[1].tobytes()).decode()

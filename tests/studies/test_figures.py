@@ -1,5 +1,6 @@
 """Figures as PNG."""
 
+import base64
 import io
 import math
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from restore.studies.figures import Bars, Curves, Figure, HeatMap, draw
+from restore.studies.figures import Bars, Crops, Curves, Figure, HeatMap, draw
 
 CURVES = Curves(
     "t", "x", "y", {"a": [(1, [1.0, 2.0]), (2, [2.0, 3.0])], "b": [(1, [0.5]), (2, [math.nan])]}, log_x=True
@@ -22,6 +23,19 @@ def test_a_figure_is_a_picture_with_something_in_it(figure: Figure) -> None:
     assert picture.format == "PNG"
     assert picture.size == (700, 400)
     assert np.asarray(picture.convert("L")).std() > 5
+
+
+def test_crops_are_shown_side_by_side_in_their_own_colours() -> None:
+    def png(colour: tuple[int, int, int]) -> str:
+        file = io.BytesIO()
+        Pillow.new("RGB", (8, 8), colour).save(file, "PNG")
+        return base64.b64encode(file.getvalue()).decode()
+
+    red, blue = (200, 10, 10), (10, 10, 200)
+    picture = Pillow.open(io.BytesIO(draw(Crops("t", {"before": png(red), "after": png(blue)}))))
+    width, middle = picture.width, picture.height // 2
+    pixels = picture.convert("RGB")
+    assert [pixels.getpixel((width // 4, middle)), pixels.getpixel((3 * width // 4, middle))] == [red, blue]
 
 
 def test_the_same_figure_gives_the_same_bytes() -> None:

@@ -13,6 +13,7 @@ from restore.studies.curves import best_of, final, learning_curves, mean_final, 
 from restore.studies.experiment import Experiment
 from restore.studies.figures import Bars, Curves
 from restore.studies.judgement import Finding, all_of, difference, is_above, ratio
+from restore.studies.measurements import before_and_after
 
 SGD_RATE = 1e-4
 SOONER = 1.5
@@ -33,12 +34,14 @@ def faster_and_better_denoising(budget: Budget) -> Study:
     """
     base = budget.denoising
     optimisers = {"Adam": base, "SGD": base.with_optim(optimizer="sgd", lr=SGD_RATE)}
-    runs: Records = yield {
+    trained = {
         (name, norm, residual): experiment.with_network(norm=norm, residual=residual)
         for name, experiment in optimisers.items()
         for norm in TWINS
         for residual in (True, False)
     } | {("longer", norm): replace(base.with_network(norm=norm), steps=LONGER * base.steps) for norm in TWINS}
+    samples = {("sample", norm): Measurement(trained["Adam", norm, True], "sample") for norm in TWINS}
+    runs = yield {**trained, **samples}
     later = difference(final(runs["longer", "batch"]), final(runs["longer", "none"]), "dB")
     with_norm, without = runs["Adam", "batch", True], runs["Adam", "none", True]
     targets = [min(a, b) - 0.1 for a, b in zip(final(with_norm), final(without), strict=True)]
@@ -58,10 +61,17 @@ def faster_and_better_denoising(budget: Budget) -> Study:
         f"{gain} relative to no norm; after {LONGER} times the steps, {later}. A step with batch norm takes "
         f"{step_times} the time.",
         [
-            learning_curves(f"Denoising, {name}", {names[n, r]: runs[name, n, r] for n, r in names})
-            for name in optimisers
-        ]
-        + [learning_curves(f"Denoising, {LONGER} times the steps", {f"norm: {n}": runs["longer", n] for n in TWINS})],
+            *(
+                learning_curves(f"Denoising, {name}", {names[n, r]: runs[name, n, r] for n, r in names})
+                for name in optimisers
+            ),
+            learning_curves(f"Denoising, {LONGER} times the steps", {f"norm: {n}": runs["longer", n] for n in TWINS}),
+            *before_and_after(
+                "Part of a test image, Adam, residual, seed 0",
+                "noisy",
+                {f"norm: {n}": runs["sample", n] for n in TWINS},
+            ),
+        ],
         [
             {
                 "optimiser": name,

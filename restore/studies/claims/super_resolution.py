@@ -8,11 +8,12 @@ from functools import cache
 from restore.models import NORMS, NetworkSpec, build
 from restore.profiling import Step, forecast, largest
 from restore.studies.budget import Budget
-from restore.studies.claim import Records, Study, claim
+from restore.studies.claim import Measurement, Records, Study, claim
 from restore.studies.curves import final, final_ssim, learning_curves
 from restore.studies.experiment import Experiment, Record
 from restore.studies.figures import HeatMap
 from restore.studies.judgement import Finding, all_of, difference, is_above, ratio
+from restore.studies.measurements import before_and_after
 
 SHORTER = 0.6  # a second, shorter run with batch norm; between the two lies the one of equal time
 RES_SCALES = (1.0, 0.3, 0.1)
@@ -32,13 +33,15 @@ def better_without(budget: Budget) -> Study:
     """
     with_norm = budget.super_resolution.with_network(norm="batch")
     features = _features_of_equal_memory(budget)
-    runs: Records = yield {
+    trained = {
         "batch": with_norm,
         "none": budget.super_resolution,
         "shorter": replace(with_norm, steps=round(SHORTER * with_norm.steps)),
         "larger": budget.super_resolution.with_network(features=features),
     }
-    psnr = {name: final(found) for name, found in runs.items()}
+    samples = {("sample", name): Measurement(trained[name], "sample") for name in ("batch", "none", "larger")}
+    runs = yield {**trained, **samples}
+    psnr = {name: final(runs[name]) for name in trained}
     time = ratio([run.step_s for run in runs["none"]], [run.step_s for run in runs["batch"]])
     at_equal_time = [
         _between(short, full, (share - SHORTER) / (1 - SHORTER))
@@ -65,7 +68,16 @@ def better_without(budget: Budget) -> Study:
                     f"no norm, {features} features": runs["larger"],
                     "batch norm, shorter": runs["shorter"],
                 },
-            )
+            ),
+            *before_and_after(
+                "Part of a test image, seed 0",
+                "low resolution",
+                {
+                    "batch norm": runs["sample", "batch"],
+                    "no norm": runs["sample", "none"],
+                    f"no norm, {features} features": runs["sample", "larger"],
+                },
+            ),
         ],
         [{"compared at equal": name, "none less batch": str(effect)} for name, effect in effects.items()],
     )
