@@ -1,4 +1,4 @@
-"""One network on the fastest engine at hand: folded in torch, or on OpenVINO; in fp32, bf16 or int8.
+"""One network on the fastest engine at hand: folded and composed, in torch or on OpenVINO; in fp32, bf16 or int8.
 
 All compute what the plain network computes in float32: fp32 to 1e-5 (on the scale of the pixels' [0, 1]), bf16 and int8
 to a change in PSNR that is measured and told.
@@ -19,6 +19,7 @@ from restore.inference.fidelity import psnr_change
 from restore.inference.int8 import Calibration, quantised
 from restore.inference.runner import Floating, Runner
 from restore.models import RestorationNetwork
+from restore.models.compose import compose
 from restore.models.fold import fold
 
 Backend = Literal["auto", "torch", "openvino"]
@@ -44,7 +45,7 @@ class TorchRunner:
     """A folded network in channels_last memory order.
 
     Args:
-        network: folded.
+        network: folded and composed; it is moved.
         precision: bf16 runs convolutions in bfloat16 and the rest in float32 (autocast).
         device: where it runs.
     """
@@ -96,27 +97,26 @@ def accelerate(
         backend = "openvino" if device.type == "cpu" and (precision == "int8" or _has_openvino()) else "torch"
     if backend == "openvino":
         _check_openvino(device)
+    lean = compose(fold(network))
     if precision == "int8":
         if backend != "openvino":
             raise UserError(f"int8 runs on OpenVINO on a CPU, not on {backend} on {device}")
-        return quantised(
-            fold(network).cpu().float(), degradation, calibration or Calibration(), bf16=gains_from_bf16(device)
-        )
+        return quantised(lean.cpu().float(), degradation, calibration or Calibration(), bf16=gains_from_bf16(device))
 
-    build = _openvino(network) if backend == "openvino" else partial(_torch, network, device)
+    build = _openvino(lean) if backend == "openvino" else partial(_torch, lean, device)
     if precision != "auto":
         return build(precision)
     return _in_bf16_if_harmless(build, degradation) if gains_from_bf16(device) else build("fp32")
 
 
 def _torch(network: RestorationNetwork, device: torch.device, precision: Floating) -> Engine:
-    return TorchRunner(fold(network), precision, device)
+    return TorchRunner(network, precision, device)
 
 
 def _openvino(network: RestorationNetwork) -> Callable[[Floating], Engine]:
     from restore.inference.openvino_runner import OpenVinoRunner, convert
 
-    model = convert(fold(network).cpu().float())
+    model = convert(network.cpu().float())
 
     def build(precision: Floating) -> Engine:
         if not gains_from_bf16(OpenVinoRunner.device):

@@ -44,6 +44,7 @@ PATCHES = 64
 PATCH_SIZE = 96
 MEASURED_SIZE = 256  # of the degraded photographs
 LARGEST_LOSS_DB = 0.005  # that bf16 may cost more than fp32 in what is not quantised
+PRECISE_AT_THE_END = 2  # convolutions
 RT_INFO = "restore"
 
 
@@ -169,14 +170,19 @@ def _quantise(model: "Model", patches: list[NDArray[np.float32]]) -> "Model":
 
 
 def _kept_precise(model: "Model") -> list[str]:
-    """The first and the last convolution, and the sums and differences of maps: residual connections."""
-    convolutions = [op for op in model.get_ordered_ops() if op.get_type_name() == "Convolution"]
+    """The first convolution, the last ones, and the sums and differences of maps: residual connections."""
+    ops = model.get_ordered_ops()
+    convolutions = [op for op in ops if op.get_type_name() == "Convolution"]
+    to_result: dict[str, int] = {}  # convolutions on the shortest way, the operation itself included
+    for op in reversed(ops):
+        behind = [user.get_node().get_friendly_name() for value in op.outputs() for user in value.get_target_inputs()]
+        shortest = min((to_result[name] for name in behind), default=0)
+        to_result[op.get_friendly_name()] = shortest + (op.get_type_name() == "Convolution")
+    last = [op for op in convolutions if to_result[op.get_friendly_name()] <= PRECISE_AT_THE_END]
     joins = [
-        op
-        for op in model.get_ordered_ops()
-        if op.get_type_name() in ("Add", "Subtract") and not any(map(_is_constant, op.input_values()))
+        op for op in ops if op.get_type_name() in ("Add", "Subtract") and not any(map(_is_constant, op.input_values()))
     ]
-    return [op.get_friendly_name() for op in (convolutions[0], convolutions[-1], *joins)]
+    return [op.get_friendly_name() for op in (convolutions[0], *last, *joins)]
 
 
 def _is_constant(value: "Output") -> bool:

@@ -1,0 +1,87 @@
+"""Upsampler and last convolution as one convolution on the small grid: the same linear map for far less work.
+
+EDSR's end is linear: a convolution to scale^2 times the features, a pixel shuffle, a convolution to the channels. One
+5x5 convolution to scale^2 times the *channels* and one shuffle compute the same, but for the outermost pixels, where
+the convolutions of the original see zeros behind the border at each size between.
+"""
+
+import copy
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from restore.models.blocks import Upsampler
+from restore.models.network import RestorationNetwork
+
+AnyNetwork = TypeVar("AnyNetwork", bound=RestorationNetwork)
+
+RADIUS = 2  # of the 3x3 convolutions together, in pixels of the small grid: 1 + 1/2 + 1/4 + 1/8, rounded up
+BORDER = 1  # so wide is the border that sees zeros between: 1/2 + 1/4 + 1/8, rounded up
+
+
+class ComposedUpsampling(nn.Module):
+    """Upsampler and last convolution in one: (N, features, H, W) -> (N, channels, scale*H, scale*W).
+
+    The border of the image is computed as before, from strips.
+
+    Args:
+        upsample: without activations.
+        tail: the 3x3 convolution behind it.
+    """
+
+    def __init__(self, upsample: Upsampler, tail: nn.Conv2d) -> None:
+        super().__init__()
+        self.plain = nn.Sequential(*copy.deepcopy(upsample), copy.deepcopy(tail))
+        weight, bias, self._scale = _impulse_response(self.plain)
+        self.conv = nn.Conv2d(weight.shape[1], weight.shape[0], 2 * RADIUS + 1, padding=RADIUS, dtype=tail.weight.dtype)
+        self.conv.load_state_dict({"weight": weight, "bias": bias})
+        self.shuffle = nn.PixelShuffle(self._scale)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, features, H, W) -> (N, channels, scale*H, scale*W)."""
+        strip, border = BORDER + RADIUS, BORDER * self._scale
+        inside = self.shuffle(self.conv(features))[..., border:-border, border:-border]
+        top = self.plain(features[..., :strip, :])[..., :border, :]
+        bottom = self.plain(features[..., -strip:, :])[..., -border:, :]
+        left = self.plain(features[..., :strip])[..., border:-border, :border]
+        right = self.plain(features[..., -strip:])[..., border:-border, -border:]
+        # of an image of one pixel left and right are the same, and so are top and bottom
+        between = torch.cat([left, inside, right], -1)[..., : self._scale * features.shape[-1]]
+        return torch.cat([top, between, bottom], -2)[..., : self._scale * features.shape[-2], :]
+
+
+def compose(network: AnyNetwork) -> AnyNetwork:
+    """A copy whose upsamplers and last convolution are composed where they are linear; for inference alone."""
+    composed = copy.deepcopy(network).eval()
+    upsample, tail = getattr(composed, "upsample", None), getattr(composed, "tail", None)
+    if not isinstance(tail, nn.Conv2d) or tail.kernel_size != (3, 3):
+        return composed
+    branches = list(upsample) if isinstance(upsample, nn.ModuleList) else [upsample]
+    ends = [ComposedUpsampling(it, tail) for it in branches if isinstance(it, Upsampler) and _is_linear(it)]
+    if not ends or len(ends) < len(branches):
+        return composed
+    composed.upsample = nn.ModuleList(ends) if isinstance(upsample, nn.ModuleList) else ends[0]
+    composed.tail = nn.Identity()
+    return composed
+
+
+def _is_linear(upsample: Upsampler) -> bool:
+    return all(isinstance(layer, nn.Conv2d | nn.PixelShuffle) for layer in upsample)
+
+
+@torch.no_grad()
+def _impulse_response(plain: nn.Sequential) -> tuple[Tensor, Tensor, int]:
+    """Weight and bias of the 5x5 convolution which, shuffled, does what `plain` does far from the border; the scale."""
+    exact = copy.deepcopy(plain).double()
+    features = next(layer.in_channels for layer in exact if isinstance(layer, nn.Conv2d))
+    centre, size = 2 * RADIUS, 4 * RADIUS + 1
+    impulses = torch.zeros(features + 1, features, size, size, dtype=torch.float64)
+    impulses[range(features), range(features), centre, centre] = 1
+    responses: Tensor = exact(impulses)
+    scale = responses.shape[-1] // size
+    *by_feature, at_rest = F.pixel_unshuffle(responses, scale)
+    window = slice(centre - RADIUS, centre + RADIUS + 1)
+    weight = torch.stack([(response - at_rest)[:, window, window].flip(1, 2) for response in by_feature], 1)
+    return weight, at_rest[:, centre, centre], scale
