@@ -1,8 +1,8 @@
 """8-bit networks: quantised after training by NNCF, kept beside their weights together with what that costs.
 
 Weights are quantised per output channel, activations per tensor, over the range they take on degraded patches, after
-channels were made alike (`equalise.py`). The first and the last convolution, which see and make pixels, and residual
-connections keep a higher precision.
+channels were made alike (`equalise.py`). The first and the last two convolutions, which see and make pixels, and
+residual connections keep a higher precision.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-FORMAT = 3  # of the recipe: another number, and every network is quantised anew
+FORMAT = 4  # of the recipe: another number, and every network is quantised anew
 PATCHES = 64
 PATCH_SIZE = 96
 MEASURED_SIZE = 256  # of the degraded photographs
