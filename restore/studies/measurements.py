@@ -23,7 +23,7 @@ from restore.models import RestorationNetwork
 from restore.models.fold import fold
 from restore.studies.experiment import Bench, Experiment, mean_psnr, scores
 from restore.studies.figures import Crops
-from restore.studies.probes import equivariance_error, recalibrate, scale_invariance
+from restore.studies.probes import dead_features, equivariance_error, recalibrate, scale_invariance
 
 CONTRASTS = (0.25, 0.5, 1.0, 1.5, 2.0)
 SHIFT = 0.2
@@ -48,6 +48,11 @@ def contrast(network: RestorationNetwork, experiment: Experiment, bench: Bench, 
         result["psnr"][str(factor)] = (-10 * error.log10()).mean().item()  # not quantised: 2 x is beyond 8 bits
     result["shift_error"] = equivariance_error(network, crops.degraded, 1.0, SHIFT)
     return result
+
+
+def dead(network: RestorationNetwork, experiment: Experiment, bench: Bench, _: int) -> float:
+    """The share of features that are dead on the test crops, in percent."""
+    return 100 * dead_features(network, bench.test_crops(experiment.degradation, network.channels).degraded)
 
 
 def denoising(network: RestorationNetwork, _: Experiment, bench: Bench, __: int) -> dict[str, float]:
@@ -126,7 +131,7 @@ def before_and_after(title: str, before: str, samples: Mapping[str, Sequence[Any
 
 Measure = Callable[[RestorationNetwork, Experiment, Bench, int], Any]
 MEASUREMENTS: dict[str, Measure] = {
-    measure.__name__: measure for measure in (contrast, denoising, invariance, recalibrated, folding, sample)
+    measure.__name__: measure for measure in (contrast, dead, denoising, invariance, recalibrated, folding, sample)
 }
 
 

@@ -73,6 +73,27 @@ def preactivation_percentiles(
     return {percent: ordered[place].item() for percent, place in zip(percents, places, strict=True)}
 
 
+@torch.no_grad()
+def dead_features(network: RestorationNetwork, images: Tensor) -> float:
+    """The share of the features behind ReLUs that are zero at every pixel of every image: "dead" (Lu et al. 2020,
+    arXiv:1903.06733), as they learn no more.
+
+    Args:
+        network: in eval mode.
+        images: (N, C, H, W), enough to show what a feature is for.
+    """
+    alive: list[Tensor] = []
+    hooks = [
+        module.register_forward_hook(lambda _, __, output: alive.append((output > 0).any(3).any(2).any(0)))
+        for module in network.modules()
+        if isinstance(module, nn.ReLU)
+    ]
+    network(images)
+    for hook in hooks:
+        hook.remove()
+    return 1 - torch.cat(alive).float().mean().item()
+
+
 class Shift(NamedTuple):
     """Change of a layer's gradient by the update of the layers before it.
 

@@ -11,6 +11,7 @@ from restore.models import EDSR, NORMS, DnCNN, Norm, RestorationNetwork
 from restore.studies.probes import (
     conv_norms,
     covariate_shift,
+    dead_features,
     effective_learning_rates,
     equivariance_error,
     landscape,
@@ -160,3 +161,15 @@ def test_a_network_without_a_norm_of_its_own_choice_is_refused() -> None:
     for probe in (conv_norms, middle_layer):
         with pytest.raises(ValueError, match="Constant has no layer"):
             probe(Constant())
+
+
+def test_dead_features_are_those_that_no_pixel_activates() -> None:
+    network = DnCNN(depth=4, features=8, norm="none", bias=True).double().eval()
+    first, *others = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    with torch.no_grad():
+        for convolution in (first, *others):
+            convolution.weight.abs_()
+        assert dead_features(network, images()) == 0
+        assert first.bias is not None
+        first.bias[:6] = -100.0
+    assert dead_features(network, images()) == pytest.approx(6 / 24)
