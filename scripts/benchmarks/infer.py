@@ -136,7 +136,7 @@ def _image(network: Runner, size: tuple[int, int]) -> torch.Tensor:
 
 
 def _flops(network: RestorationNetwork, size: tuple[int, int]) -> int:
-    """Of one image, by the convolutions."""
+    """Of one image, by the convolutions of the plain network; ours may need fewer."""
     with FlopCounterMode(display=False) as counter, torch.device("meta"):
         network.to("meta")(torch.empty(1, network.channels, *size))
     return int(counter.get_total_flops())
