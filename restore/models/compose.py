@@ -34,7 +34,7 @@ class ComposedUpsampling(nn.Module):
     def __init__(self, upsample: Upsampler, tail: nn.Conv2d) -> None:
         super().__init__()
         self.plain = nn.Sequential(*copy.deepcopy(upsample), copy.deepcopy(tail))
-        weight, bias, self._scale = _impulse_response(self.plain)
+        weight, bias, self._scale = _composed(self.plain)
         self.conv = nn.Conv2d(weight.shape[1], weight.shape[0], 2 * RADIUS + 1, padding=RADIUS, dtype=tail.weight.dtype)
         self.conv.load_state_dict({"weight": weight, "bias": bias})
         self.shuffle = nn.PixelShuffle(self._scale)
@@ -71,17 +71,20 @@ def _is_linear(upsample: Upsampler) -> bool:
     return all(isinstance(layer, nn.Conv2d | nn.PixelShuffle) for layer in upsample)
 
 
-@torch.no_grad()
-def _impulse_response(plain: nn.Sequential) -> tuple[Tensor, Tensor, int]:
-    """Weight and bias of the 5x5 convolution which, shuffled, does what `plain` does far from the border; the scale."""
+@torch.enable_grad()
+def _composed(plain: nn.Sequential) -> tuple[Tensor, Tensor, int]:
+    """Weight and bias of the 5x5 convolution which, shuffled, does what `plain` does far from the border; the scale.
+
+    The weights of a linear map are its gradient: here of each output at one pixel of the small grid, in float64.
+    """
     exact = copy.deepcopy(plain).double()
     features = next(layer.in_channels for layer in exact if isinstance(layer, nn.Conv2d))
-    centre, size = 2 * RADIUS, 4 * RADIUS + 1
-    impulses = torch.zeros(features + 1, features, size, size, dtype=torch.float64)
-    impulses[range(features), range(features), centre, centre] = 1
-    responses: Tensor = exact(impulses)
-    scale = responses.shape[-1] // size
-    *by_feature, at_rest = F.pixel_unshuffle(responses, scale)
-    window = slice(centre - RADIUS, centre + RADIUS + 1)
-    weight = torch.stack([(response - at_rest)[:, window, window].flip(1, 2) for response in by_feature], 1)
-    return weight, at_rest[:, centre, centre], scale
+    size = 2 * RADIUS + 1
+    image = torch.zeros(1, features, size, size, dtype=torch.float64)
+    restored: Tensor = exact(image)
+    scale = restored.shape[-1] // size
+    outputs = restored.shape[1] * scale**2
+    images = image.repeat(outputs, 1, 1, 1).requires_grad_()
+    centre = F.pixel_unshuffle(exact(images), scale)[:, :, RADIUS, RADIUS]
+    (weight,) = torch.autograd.grad(centre.diagonal().sum(), images)
+    return weight, centre[0].detach(), scale
