@@ -141,7 +141,7 @@ def check_fits(path: Path, state: dict[str, Any], module: LightningModule) -> No
 def last_good(folder: Path) -> str:
     """What to tell of the checkpoints that are left when a run has to stop."""
     kept = next((folder / name for name in (LAST, PREVIOUS) if (folder / name).exists()), None)
-    return f"the last good checkpoint is {kept}" if kept else "none was saved before"
+    return f"the last good checkpoint is {kept}" if kept else "there is no checkpoint"
 
 
 def _link(source: Path, target: Path) -> None:

@@ -95,7 +95,7 @@ def _lock(folder: Path) -> Iterator[None]:
         yield
     finally:
         (folder / LOCK).unlink(missing_ok=True)
-        if made and not any(folder.iterdir()):
+        if made and folder.exists() and not any(folder.iterdir()):
             folder.rmdir()
         lock.release()
 
@@ -291,7 +291,8 @@ def _ending_well(output: Path) -> Iterator[None]:
         rank_zero_only(LOG.info)(f"stopped by SIGTERM; {good}; --resume auto continues")
         raise SystemExit(STOPPED) from None
     except OSError as error:
-        if error.errno not in FULL:
+        inside = error.filename is not None and Path(error.filename).is_relative_to(output.absolute())
+        if error.errno not in FULL and not (inside and error.errno == errno.ENOENT):  # someone deleted the folder
             raise
         raise UserError(f"{error.filename or output}: {error.strerror}; {last_good(output / 'checkpoints')}") from error
 

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 import torch
 import yaml
 from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.loggers import CSVLogger
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -252,7 +254,7 @@ def test_a_diverging_run_stops_by_name_and_keeps_its_last_good_checkpoint(photog
     torch.nn.init.constant_(network.body[0].weight, 1e30)
     with pytest.raises(
         UserError,
-        match=r"the loss is not finite at step 0 \(learning rate 0\.001; seed 0, images .*\); none was saved before",
+        match=r"the loss is not finite at step 0 \(learning rate 0\.001; seed 0, images .*\); there is no checkpoint",
     ):
         fit(network, data(photographs), Optimization(), photographs / "bad", trainer={**QUIET, "max_steps": 5})
 
@@ -268,6 +270,20 @@ def test_a_diverging_run_stops_by_name_and_keeps_its_last_good_checkpoint(photog
             resume="auto",
         )
     assert (output / "checkpoints/last.ckpt").read_bytes() == good
+
+
+class Deletes(Callback):
+    """Deletes the folder of the run."""
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        shutil.rmtree(trainer.default_root_dir, ignore_errors=True)
+
+
+def test_a_run_whose_folder_is_deleted_ends_with_the_name_of_what_is_missing(photographs: Path) -> None:
+    output = photographs / "run"
+    trainer = {**QUIET, "max_steps": 10, "callbacks": [Deletes()], "logger": CSVLogger(output, "csv")}
+    with pytest.raises(UserError, match=r"run/csv.*: No such file or directory; there is no checkpoint"):
+        fit(TINY(), data(photographs), Optimization(), output, trainer=trainer)
 
 
 def test_a_folder_that_holds_a_run_is_not_trained_into_again(photographs: Path) -> None:
