@@ -137,7 +137,7 @@ def _write_pictures(
 
 def _measure_all(args: argparse.Namespace, show: Show, ranks: Ranks) -> list[Row]:
     tasks: dict[tuple[Degradation, int], dict[str, Runner | None]] = {}
-    files = {name: bundled.find(name).weights for name in args.model}
+    files = {model.name: model.weights for model in map(bundled.find, args.model)}
     files |= {name: Path(name) for name in args.weights if name not in BASELINES}
     for name, path in files.items():
         weights = load_any(path)

@@ -28,7 +28,7 @@ EXAMPLES = f"""examples:
   python -m restore.infer --denoise --input photo.jpg --output out/
   python -m restore.infer --denoise 25 --input scans/ --output clean/
   python -m restore.infer --upscale 2 --input photo.jpg --output large/
-  python -m restore.infer --model dncnn-color-blind --input photos/ --output clean/
+  python -m restore.infer --model dncnn-color --input photos/ --output clean/
   python -m restore.infer --weights runs/quickstart/weights.safetensors --input photos/ --output restored/
   python -m restore.infer --weights edsr.safetensors --input a.png b.jpg --output enlarged/ --device cuda
   python -m restore.infer --weights edsr.safetensors --input scans/ --output large/ --format png --compare sheets/
@@ -73,7 +73,7 @@ def _parser() -> command.ArgumentParser:
     parser = command.ArgumentParser("restore.infer", "Restore images with a trained network.", EXAMPLES)
     network = parser.add_mutually_exclusive_group(required=True)
     network.add_argument("--weights", type=Path, help="a weights file")
-    network.add_argument("--model", metavar="NAME", help="a bundled model")
+    network.add_argument("--model", metavar="NAME", help="a bundled model, by name or the name's beginning")
     network.add_argument(
         "--denoise",
         type=_sigma,

@@ -191,6 +191,7 @@ def small_models(folder: Path) -> Path:
     ("--denoise 25", 1, "dncnn-gray-25", (20, 22)),
     ("--upscale 2", 1, "edsr-baseline-x2", (40, 44)),
     ("--model edsr-baseline-x2", 3, "edsr-baseline-x2", (40, 44)),
+    ("--model dncnn-color", 3, "dncnn-color-blind", (20, 22)),
 ])  # fmt: skip
 @pytest.mark.usefixtures("small_models")
 def test_one_line_restores_one_photograph(
@@ -205,7 +206,8 @@ def test_one_line_restores_one_photograph(
 
 @pytest.mark.usefixtures("small_models")
 @pytest.mark.parametrize(("task", "complaint"), [
-    ("--model dncnn", "dncnn: no such model; bundled: dncnn-gray-25, dncnn-color-blind, edsr-baseline-x2; --weights"),
+    ("--model bm3d", "bm3d: no such model; bundled: dncnn-gray-25, dncnn-color-blind, edsr-baseline-x2; --weights"),
+    ("--model dncnn-gray", "dncnn-gray: several models begin so: dncnn-gray-25, dncnn-gray-blind, dncnn-gray-25-nobn"),
     ("--model edsr-baseline-x4", "edsr-baseline-x4: not bundled yet"),
     ("--upscale 3", "edsr-baseline-x3 would do this, not bundled yet"),
     ("--denoise 80", "--denoise 80: the bundled networks are trained for sigma 0 to 55"),

@@ -119,16 +119,20 @@ def available() -> list[BundledModel]:
 
 
 def find(name: str) -> BundledModel:
-    """The bundled model of this name.
+    """The bundled model of this name, or the only one whose name begins so.
 
     Raises:
-        UserError: no such model, or its weights are not in the package.
+        UserError: no such model, several, or its weights are not in the package.
     """
-    if name not in MODELS:
+    names = [name] if name in MODELS else [each for each in MODELS if each.startswith(name)]
+    if not names:
         raise UserError(f"{name}: no such model; {_bundled()}")
-    if not MODELS[name].weights.is_file():
-        raise UserError(f"{name}: not bundled yet; {_bundled()}")
-    return MODELS[name]
+    if len(names) > 1:
+        raise UserError(f"{name}: several models begin so: {', '.join(names)}")
+    model = MODELS[names[0]]
+    if not model.weights.is_file():
+        raise UserError(f"{model.name}: not bundled yet; {_bundled()}")
+    return model
 
 
 def denoiser(sigma: float | None, *, colour: bool) -> BundledModel:
