@@ -1,7 +1,8 @@
 """Batches of patches: ours from the memory-mapped store against decoding a PNG for each patch.
 
 The reference opens, decodes and crops one file for each patch, as today's projects do. With --simulate there is no
-reference: the stores are holes in sparse files, of which the index alone is real, so any number fits on a disk.
+reference: the stores are holes in sparse files, of which the index alone is real, so any number fits on a disk. They
+are timed on one batch again and again, whose pages are in memory, and on new batches, whose pages the system must find.
 """
 
 import argparse
@@ -74,23 +75,28 @@ def _simulated(folder: Path, args: argparse.Namespace) -> list[dict[str, str]]:
         start = time.perf_counter()
         PatchSampler(PatchStore(store), args.patch, args.batch, seed=0).batch(0)
         opened[count] = time.perf_counter() - start
-    variants = {str(count): (gather_from, store, args.batch, args.patch) for count, store in stores.items()}
+    variants = {
+        f"{count} {pages}": (gather_from, store, args.batch, args.patch, pages == "new")
+        for count, store in stores.items()
+        for pages in ("same", "new")
+    }
     found = take_turns(variants, args.seconds)
-    first = found[str(args.simulate[0])]
+    first = found[f"{args.simulate[0]} same"]
     table = []
     for count, store in stores.items():
         pixels = (store / "pixels.u8").stat()
-        measured = found[str(count)]
-        ratio, low, high = first.ratio(measured)
+        same, new = found[f"{count} same"], found[f"{count} new"]
+        ratio, low, high = first.ratio(same)
         table.append({
             "images": f"{count:,}",
             "size, GB": f"{pixels.st_size / 1e9:.1f}",
             "on disk, MB": f"{512 * pixels.st_blocks / 1e6:.1f}",
             "opened, s": f"{opened[count]:.2f}",
-            "ms/batch": f"{1e3 * measured.median:.3f}",
+            "ms/batch, in memory": f"{1e3 * same.median:.3f}",
             "x first": f"{ratio:.2f} ({low:.2f} to {high:.2f})",
-            "memory, MiB": f"{measured.anonymous_mib:.0f}",
-            "with mapped pages, MiB": f"{measured.peak_rss_mib:.0f}",
+            "ms/batch, new pages": f"{1e3 * new.median:.1f}",
+            "memory, MiB": f"{new.anonymous_mib:.0f}",
+            "with mapped pages, MiB": f"{new.peak_rss_mib:.0f}",
         })  # fmt: skip
     return table
 
@@ -144,12 +150,12 @@ def gather(files: list[Path], cache: Path, batch: int, patch: int) -> Callable[[
     return _batches(open_store(ImageSet("benchmark", tuple(files), {}), StoreSpec(channels=3), cache), batch, patch)
 
 
-def gather_from(store: Path, batch: int, patch: int) -> Callable[[], None]:
-    """A batch of ours from a store that is there."""
-    return _batches(PatchStore(store), batch, patch)
+def gather_from(store: Path, batch: int, patch: int, new: bool) -> Callable[[], None]:
+    """A batch of ours from a store that is there: always the same, whose pages are in memory then, or a new one."""
+    return _batches(PatchStore(store), batch, patch, new)
 
 
-def _batches(store: PatchStore, batch: int, patch: int) -> Callable[[], None]:
+def _batches(store: PatchStore, batch: int, patch: int, new: bool = True) -> Callable[[], None]:
     sampler = PatchSampler(store, patch, batch, seed=0)
     step = iter(range(10**9))
-    return lambda: sampler.batch(next(step)) and None
+    return lambda: sampler.batch(next(step) if new else 0) and None
