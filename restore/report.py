@@ -139,7 +139,7 @@ def plot_lines(path: Path, lines: Mapping[str, Sequence[tuple[float, float]]], x
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)
     _write_figure(path, figure)
 
 

@@ -1,8 +1,10 @@
 """Write docs/results/models.md and its pictures from the bundled models: python scripts/models_page.py [--page FILE.md]
 
-Figures are those in the weights files. Pictures are made here, of photographs that need no download.
+Figures are those in the weights files. Pictures are made here, of photographs that need no download. What the paper's
+recipe made of a network, as a run folder given by --beside shows, is kept beside the pictures.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from restore import bundled, command
 from restore.benchmark import Outcome, default_protocol, measure
 from restore.bundled import BundledModel
 from restore.bundled.card import results_table, tier
+from restore.bundled.making import account
 from restore.checkpoint import Weights, load_weights
 from restore.data.catalog import find_images
 from restore.data.pairs import ImagePair
@@ -36,12 +39,17 @@ def main() -> int:
     parser.prog = "python scripts/models_page.py"
     parser.add_argument("--page", type=Path, default=Path("docs/results/models.md"), help="default: %(default)s")
     parser.add_argument("--folder", type=Path, default=bundled.FOLDER, help="of the models (default: the package's)")
+    parser.add_argument(
+        "--beside", nargs=2, metavar=("MODEL", "RUN"), help="a run folder of the recipe that a model's paper gives"
+    )
     args = parser.parse_args()
     found = {model: args.folder / model.weights.name for model in bundled.MODELS.values()}
     models = {model: load_weights(path) for model, path in found.items() if path.is_file()}
     if not models:
         raise UserError(f"{args.folder}: no bundled model is there")
     pictures = args.page.with_suffix("")
+    if args.beside:
+        _keep_papers(bundled.find(args.beside[0]), Path(args.beside[1]), pictures)
     table = results_table([(model, tier(weights), weights.results) for model, weights in models.items()])
     parts = [TITLE, table, _training(models, pictures)]
     for model, weights in models.items():
@@ -70,11 +78,47 @@ def _training(models: dict[BundledModel, Weights], pictures: Path) -> str:
         )
         by_steps[model.name] = _gains(validation, "step")
         by_minutes[model.name] = _gains(validation, "minutes")
+    beside = []
+    for model in models:
+        if (kept := _papers_file(model, pictures)).is_file():
+            papers = json.loads(kept.read_text())
+            by_steps[f"{model.name}, the paper's recipe"] = _gains(papers["validation"], "step")
+            by_minutes[f"{model.name}, the paper's recipe"] = _gains(papers["validation"], "minutes")
+            beside.append(_beside(model, models[model].training, papers))
     plot_lines(pictures / "steps.png", by_steps, "steps", "PSNR gained over the input, dB")
     plot_lines(pictures / "minutes.png", by_minutes, "minutes of training", "PSNR gained over the input, dB")
     curves = "".join(f"![PSNR by {name}]({pictures.name}/{name}.png)\n" for name in ("steps", "minutes"))
-    how = "Minutes are at the run's mean rate, validation left out. Patches are counted, whatever their size."
-    return "\n".join([*lines, "", how, "", curves])
+    how = (
+        "Minutes are at the run's mean rate, validation left out; of a machine that others share, so steps and patches "
+        "compare better. Patches are counted, whatever their size."
+    )
+    return "\n".join([*lines, "", how, "", curves, *beside])
+
+
+def _keep_papers(model: BundledModel, run: Path, pictures: Path) -> None:
+    papers = account(run, load_weights(run / "weights.safetensors"), model.paper_recipe)
+    write_atomically(_papers_file(model, pictures), json.dumps(papers, indent=1) + "\n")
+
+
+def _papers_file(model: BundledModel, pictures: Path) -> Path:
+    return pictures / f"{model.paper_recipe}.json"
+
+
+def _beside(model: BundledModel, ours: dict[str, Any], papers: dict[str, Any]) -> str:
+    """The beginning of the paper's recipe beside as many patches of ours."""
+    last, origin, curve = papers["validation"]["curve"][-1], papers["provenance"], ours["validation"]["curve"]
+    patches = last["step"] * papers["batch_size"]
+    by_patches = {point["step"] * ours["batch_size"]: point["psnr"] for point in curve}
+    until = max((number for number in by_patches if number <= patches), default=min(by_patches))
+    sentences = (
+        f"`{model.name}` by the paper's recipe: {last['psnr']:.2f} dB on {papers['validation']['set']} after "
+        f"{patches:,} patches ({last['step']:,} steps) at {papers['images_per_s']:.0f} a second.",
+        f"Ours has {by_patches[until]:.2f} dB after {until:,} at {ours['images_per_s']:.0f} a second, "
+        f"{curve[-1]['psnr']:.2f} dB at its end.",
+        f"One run each: `{origin['command']}` ({origin['device']}, {origin['threads']} threads, {papers['precision']}, "
+        f"seed {papers['seed']}, commit `{origin['commit']}`).",
+    )
+    return " ".join(sentences) + "\n"
 
 
 def _gains(validation: dict[str, Any], along: str) -> list[tuple[float, float]]:

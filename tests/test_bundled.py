@@ -255,14 +255,29 @@ def test_the_page_shows_every_model_there_with_its_share_of_the_papers_patches(
 ) -> None:
     making.make(run, model, Path(), tmp_path)
     page = tmp_path / "models.md"
-    monkeypatch.setattr(sys, "argv", ["models_page.py", "--page", str(page), "--folder", str(tmp_path)])
-    assert runpy.run_path(str(ROOT / "scripts/models_page.py"))["main"]() == 0
-    text = page.read_text()
+    places = ["models_page.py", "--page", str(page), "--folder", str(tmp_path)]
+
+    def write(*beside: str) -> str:
+        monkeypatch.setattr(sys, "argv", [*places, *beside])
+        assert runpy.run_path(str(ROOT / "scripts/models_page.py"))["main"]() == 0
+        return page.read_text()
+
+    text = write()
+    assert "by the paper's recipe:" not in text
     assert "| `dncnn-gray-25` | 8 | 10,240,000 | 0.00% |" in text  # 4 steps of 2; 50 epochs of 1600 steps of 128
     assert len(re.findall("^## dncnn", text, re.MULTILINE)) == 1
     shown = re.findall(r"!\[.*\]\((.*)\)", text)
     assert [Path(path).name for path in shown] == ["steps.png", "minutes.png", "dncnn-gray-25.jpg"]
     assert all(read_image(tmp_path / path).shape[1] > 256 for path in shown)
+
+    monkeypatch.setattr(registry, "FOLDER", tmp_path)
+    curve = load_weights(tmp_path / "dncnn-gray-25.safetensors").training["validation"]["curve"]
+    beside = write("--beside", "dncnn-gray-25", str(run))
+    assert f"by the paper's recipe: {curve[-1]['psnr']:.2f} dB on photos after 8 patches (4 steps) at " in beside
+    assert f"Ours has {curve[-1]['psnr']:.2f} dB after 8 at " in beside
+    assert "--output runs/dncnn_gray_25 " in beside
+    assert write() == beside  # kept beside the pictures
+    assert str(run.parent) not in beside + (tmp_path / "models/dncnn_gray_25.json").read_text()
 
 
 @pytest.mark.usefixtures("small_models")

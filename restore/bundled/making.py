@@ -38,8 +38,7 @@ def make(run: Path, model: BundledModel, root: Path, folder: Path) -> list[Row]:
     """
     trained = load_weights(run / "weights.safetensors")
     _check_network(model, trained, run)
-    training = portable(trained.training, model) | {"validation": _validation(run, trained)}
-    rounded = _rounded(replace(trained, training=training))
+    rounded = _rounded(replace(trained, training=account(run, trained, model.recipe)))
     _check_loss(model, trained, rounded)
     rows = measure_bundled(model, tiled(rounded.network), root)
     done = replace(rounded, results=[row.summary for row in rows])
@@ -48,18 +47,28 @@ def make(run: Path, model: BundledModel, root: Path, folder: Path) -> list[Row]:
     return rows
 
 
-def portable(training: dict[str, Any], model: BundledModel) -> dict[str, Any]:
-    """The account of a training without the paths of the machine that it ran on, the command as one types it."""
-    origin = training["provenance"]
-    start = training["weights_at_start"]
-    command = _command(origin["command"], model)
-    shortened = {"provenance": {**origin, "command": command}, "weights_at_start": start and _short(start)}
-    return {**training, **shortened, "train": {**training["train"], "set": Path(training["train"]["set"]).name}}
+def account(run: Path, weights: Weights, recipe: str) -> dict[str, Any]:
+    """How the weights of a run folder were trained by a recipe, with the curve of their validation.
+
+    Without the paths of the machine that it ran on, the command as one types it.
+
+    Raises:
+        UserError: no validation is logged.
+    """
+    training = weights.training
+    origin, start = training["provenance"], training["weights_at_start"]
+    return {
+        **training,
+        "provenance": {**origin, "command": _command(origin["command"], recipe)},
+        "weights_at_start": start and _short(start),
+        "train": {**training["train"], "set": Path(training["train"]["set"]).name},
+        "validation": _validation(run, weights),
+    }
 
 
-def _command(arguments: Sequence[str], model: BundledModel) -> str:
+def _command(arguments: Sequence[str], recipe: str) -> str:
     """The training's command line: the data's root is called DATA, other paths keep their last two parts."""
-    words, places = ["python", "-m", "restore.train"], {"--data.root": "DATA", "--output": f"runs/{model.recipe}"}
+    words, places = ["python", "-m", "restore.train"], {"--data.root": "DATA", "--output": f"runs/{recipe}"}
     split = [word for argument in arguments[1:] for word in _split(argument)]
     for before, word in zip(["", *split], split, strict=False):
         words.append(places.get(before, _short(word)))
