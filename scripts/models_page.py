@@ -32,10 +32,14 @@ Trained by this project's recipes; `python scripts/bundle.py` measured them and 
 `python scripts/models_page.py` wrote this page. Published are the papers' networks, for EDSR-baseline the same network
 trained on DIV2K.
 """
+EXAMPLES = """examples:
+  python scripts/models_page.py
+  python scripts/models_page.py --beside dncnn-gray-25 runs/dncnn_gray_25
+"""
 
 
 def main() -> int:
-    parser = command.ArgumentParser("", "Write the page of the bundled models.", "")
+    parser = command.ArgumentParser("", "Write the page of the bundled models.", EXAMPLES)
     parser.prog = "python scripts/models_page.py"
     parser.add_argument("--page", type=Path, default=Path("docs/results/models.md"), help="default: %(default)s")
     parser.add_argument("--folder", type=Path, default=bundled.FOLDER, help="of the models (default: the package's)")
@@ -49,7 +53,8 @@ def main() -> int:
         raise UserError(f"{args.folder}: no bundled model is there")
     pictures = args.page.with_suffix("")
     if args.beside:
-        _keep_papers(bundled.find(args.beside[0]), Path(args.beside[1]), pictures)
+        model = bundled.find(args.beside[0])
+        _keep_papers(model, models[model], Path(args.beside[1]), pictures)
     table = results_table([(model, tier(weights), weights.results) for model, weights in models.items()])
     parts = [TITLE, table, _training(models, pictures)]
     for model, weights in models.items():
@@ -95,8 +100,11 @@ def _training(models: dict[BundledModel, Weights], pictures: Path) -> str:
     return "\n".join([*lines, "", how, "", curves, *beside])
 
 
-def _keep_papers(model: BundledModel, run: Path, pictures: Path) -> None:
-    papers = account(run, load_weights(run / "weights.safetensors"), model.paper_recipe)
+def _keep_papers(model: BundledModel, ours: Weights, run: Path, pictures: Path) -> None:
+    papers = account(run, load_weights(run / "weights.safetensors"), model, model.paper_recipe)
+    theirs, own = (f"{of['validation']['set']}, {of['validation']['degradation']}" for of in (papers, ours.training))
+    if theirs != own:
+        raise UserError(f"{run}: was validated on {theirs}, {model.name} on {own}")
     write_atomically(_papers_file(model, pictures), json.dumps(papers, indent=1) + "\n")
 
 

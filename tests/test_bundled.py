@@ -3,6 +3,7 @@
 import json
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -250,6 +251,15 @@ def test_the_table_in_a_file_is_made_anew(tmp_path: Path, run: Path, model: bund
         evaluate.main(["--all-bundled", str(page)])
 
 
+def on_another_set(run: Path, copy: Path) -> Path:
+    """A copy of a run folder that says it was validated on Set12."""
+    shutil.copytree(run / "csv", copy / "csv")
+    weights = load_weights(run / "weights.safetensors")
+    results = [row | {"set": "Set12"} for row in weights.results]
+    save_weights(copy / "weights.safetensors", replace(weights, results=results))
+    return copy
+
+
 def test_the_page_shows_every_model_there_with_its_share_of_the_papers_patches(
     run: Path, model: bundled.BundledModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,6 +281,13 @@ def test_the_page_shows_every_model_there_with_its_share_of_the_papers_patches(
     assert all(read_image(tmp_path / path).shape[1] > 256 for path in shown)
 
     monkeypatch.setattr(registry, "FOLDER", tmp_path)
+    (tmp_path / "dncnn-color-blind.safetensors").symlink_to(tmp_path / "dncnn-gray-25.safetensors")
+    with pytest.raises(UserError, match="its channels is 1, that of dncnn-color-blind 3"):
+        write("--beside", "dncnn-color-blind", str(run))
+    (tmp_path / "dncnn-color-blind.safetensors").unlink()
+    with pytest.raises(UserError, match=r"was validated on Set12, .*, dncnn-gray-25 on photos"):
+        write("--beside", "dncnn-gray-25", str(on_another_set(run, tmp_path / "other")))
+    assert not list(tmp_path.glob("models/*.json"))
     curve = load_weights(tmp_path / "dncnn-gray-25.safetensors").training["validation"]["curve"]
     beside = write("--beside", "dncnn-gray-25", str(run))
     assert f"by the paper's recipe: {curve[-1]['psnr']:.2f} dB on photos after 8 patches (4 steps) at " in beside

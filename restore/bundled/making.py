@@ -37,8 +37,7 @@ def make(run: Path, model: BundledModel, root: Path, folder: Path) -> list[Row]:
         UserError: the run's network is another, its parts are missing, or float16 costs more than 0.001 dB.
     """
     trained = load_weights(run / "weights.safetensors")
-    _check_network(model, trained, run)
-    rounded = _rounded(replace(trained, training=account(run, trained, model.recipe)))
+    rounded = _rounded(replace(trained, training=account(run, trained, model, model.recipe)))
     _check_loss(model, trained, rounded)
     rows = measure_bundled(model, tiled(rounded.network), root)
     done = replace(rounded, results=[row.summary for row in rows])
@@ -47,14 +46,15 @@ def make(run: Path, model: BundledModel, root: Path, folder: Path) -> list[Row]:
     return rows
 
 
-def account(run: Path, weights: Weights, recipe: str) -> dict[str, Any]:
-    """How the weights of a run folder were trained by a recipe, with the curve of their validation.
+def account(run: Path, weights: Weights, model: BundledModel, recipe: str) -> dict[str, Any]:
+    """How the weights of a run folder were trained by a recipe for `model`'s network, with their validation's curve.
 
     Without the paths of the machine that it ran on, the command as one types it.
 
     Raises:
-        UserError: no validation is logged.
+        UserError: it is another network, or no validation is logged.
     """
+    _check_network(model, weights, run)
     training = weights.training
     origin, start = training["provenance"], training["weights_at_start"]
     return {
