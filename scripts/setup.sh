@@ -22,8 +22,8 @@ if [ -z "$python" ]; then
   exit 1
 fi
 
-[ -x .venv/bin/python ] || "$python" -m venv .venv
+[ -x .venv/bin/python ] || "$python" -m venv --upgrade-deps .venv
 echo "Installing $requirements into .venv (once; a few minutes)"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r "$requirements"
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+.venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps --editable . # -q shows the warnings of setuptools
 touch "$stamp"

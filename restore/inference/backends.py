@@ -57,7 +57,7 @@ class TorchRunner:
         self.description = f"torch, {precision}"
         self._in_bf16 = precision == "bf16"
         self._network = network.to(device, torch.float32)
-        self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+        self._network.to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def __call__(self, degraded: Tensor) -> Tensor:

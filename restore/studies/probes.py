@@ -246,7 +246,7 @@ def kept_buffers(network: nn.Module) -> Iterator[None]:
 
 def _copy(network: RestorationNetwork) -> RestorationNetwork:
     """One whose parameters can be flattened, whatever the memory format."""
-    return copy.deepcopy(network).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload, no-any-return]
+    return copy.deepcopy(network).to(memory_format=torch.contiguous_format)
 
 
 def _gradients(

@@ -119,7 +119,7 @@ class RestorationModule(LightningModule):
     ) -> None:
         super().__init__()
         self._format = torch.channels_last if hardware.channels_last else torch.contiguous_format
-        self.network = network.to(memory_format=self._format)  # type: ignore[call-overload]
+        self.network = network.to(memory_format=self._format)
         views = {scale: network.at(scale) for scale in network.all_scales}
         self._restore: dict[int, Callable[[Tensor], Tensor]] = {
             scale: torch.compile(view.forward) if hardware.compile else view.__call__  # not submodules once more
