@@ -40,8 +40,8 @@ An image is finished, and kept by the next run, when its result is there, was ma
 ({LOG_NAME} in the output folder knows) and is no older than its input.
 
 bundled models: {", ".join(bundled.MODELS)}
---denoise takes dncnn-color-blind where any image is in colour; else dncnn-gray-25 for 25, dncnn-gray-blind for other
-and unknown levels, and dncnn-color-blind where neither is in the package. --upscale takes edsr-baseline-x2, -x3 or -x4.
+--denoise takes dncnn-color-blind where any image is in colour; else dncnn-gray-25 for 25, dncnn-gray-blind for others
+and unknown ones. --upscale takes edsr-baseline-x2, -x3 or -x4.
 """
 
 

@@ -138,16 +138,16 @@ def find(name: str) -> BundledModel:
 def denoiser(sigma: float | None, *, colour: bool) -> BundledModel:
     """The network for noise of `sigma` (0-255; None: not known) on gray images, or where some are in colour.
 
-    Colour images take the blind colour network. Gray images take the network for sigma 25 where that is it, else the
-    blind gray one, and where the package has none of these the blind colour network, which gray images may pass too.
+    Gray images with sigma 25 have a network of their own; all others take the blind ones.
 
     Raises:
         UserError: no bundled network is trained for it.
     """
     if sigma is not None and not 0 <= sigma <= SIGMA_MAX:
         raise UserError(f"--denoise {sigma:g}: the bundled networks are trained for sigma 0 to {SIGMA_MAX:g}")
-    gray = [*(["dncnn-gray-25"] if sigma == 25 else []), "dncnn-gray-blind"]
-    return _first([*([] if colour else gray), "dncnn-color-blind"])
+    if colour:
+        return find("dncnn-color-blind")
+    return find("dncnn-gray-25" if sigma == 25 else "dncnn-gray-blind")
 
 
 def upscaler(scale: int) -> BundledModel:
@@ -156,7 +156,7 @@ def upscaler(scale: int) -> BundledModel:
     Raises:
         UserError: none is bundled for that scale.
     """
-    return _first([f"edsr-baseline-x{scale}"])
+    return find(f"edsr-baseline-x{scale}")
 
 
 def measure_bundled(model: BundledModel, runner: Runner, root: Path, show: Show | None = None) -> list[Row]:
@@ -172,13 +172,6 @@ def measure_bundled(model: BundledModel, runner: Runner, root: Path, show: Show 
         models = {"noisy" if model.scale == 1 else "bicubic": None, model.name: runner}
         rows += measure(models, images, test.degradation, protocol, model.channels, show)
     return rows
-
-
-def _first(names: list[str]) -> BundledModel:
-    for name in names:
-        if MODELS[name].weights.is_file():
-            return MODELS[name]
-    raise UserError(f"{' or '.join(names)} would do this, not bundled yet; {_bundled()}")
 
 
 def _bundled() -> str:

@@ -7,6 +7,7 @@ one way of reading them; when a file changes, its size or time differs and the s
 import hashlib
 import json
 import logging
+import mmap
 import os
 import shutil
 import warnings
@@ -16,7 +17,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from filelock import FileLock
 from torch import Tensor
@@ -80,13 +80,16 @@ class PatchStore:
         self.images = [StoredImage(**entry) for entry in index["images"]]
         path = folder / "pixels.u8"
         self._file = path, file_state(path)
-        self.pixels = _mapped(path)
+        mapping = _mapped(path)
+        self.pixels = _tensor(mapping)
+        self._announced = mapping if _exceeds_memory(mapping) else None
         self._place = torch.tensor([[image.width, image.clean, image.degraded] for image in self.images])
 
     def to(self, device: torch.device) -> None:
         """Move the pixels to a device, where patches are then cut."""
         self.pixels = self.pixels.to(device)
         self._place = self._place.to(device)
+        self._announced = None
 
     def is_altered(self) -> bool:
         """Whether the file below the mapped pixels was written to; one that was deleted stays as it was."""
@@ -112,6 +115,8 @@ class PatchStore:
 
     def _cut(self, start: Tensor, width: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
         channels = self.spec.channels
+        if self._announced is not None:
+            _announce(self._announced, start + top * width * channels, size * width * channels)
         row = top[:, None] + torch.arange(size, device=top.device)
         rows = start[:, None] + (row * width[:, None] + left[:, None]) * channels
         length = size * channels
@@ -119,12 +124,33 @@ class PatchStore:
         return windows[rows].view(-1, size, size, channels).permute(0, 3, 1, 2)
 
 
-def _mapped(path: Path) -> Tensor:
-    """A file's bytes as a tensor for reading only: of a mapping to be written to (torch.from_file), Linux would have to
-    be able to hold all pages in memory."""
+def _mapped(path: Path) -> mmap.mmap:
+    """A file's bytes for reading only: of a mapping to be written to (torch.from_file), Linux would have to be able to
+    hold all pages in memory."""
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _tensor(mapping: mmap.mmap) -> Tensor:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        return torch.from_numpy(np.memmap(path, np.uint8, "r"))
+        warnings.filterwarnings("ignore", "The given buffer is not writable")
+        return torch.frombuffer(mapping, dtype=torch.uint8)
+
+
+def _exceeds_memory(mapping: mmap.mmap) -> bool:
+    """Whether the machine cannot keep all pages; where this cannot be told or acted upon, it can."""
+    return hasattr(mmap, "MADV_WILLNEED") and len(mapping) > os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE
+
+
+def _announce(mapping: mmap.mmap, first: Tensor, length: Tensor) -> None:
+    """Have the system read these ranges of bytes, each in one piece, instead of megabytes around every page it lacks.
+
+    Args:
+        first, length: (N,) int64.
+    """
+    for start, count in zip(first.tolist(), length.tolist(), strict=True):
+        before = start % mmap.PAGESIZE
+        mapping.madvise(mmap.MADV_WILLNEED, start - before, before + count)
 
 
 def open_store(images: ImageSet, spec: StoreSpec, cache: Path) -> PatchStore:
