@@ -1,6 +1,7 @@
 """The patch store against plain slicing of decoded images."""
 
 import json
+import mmap
 import os
 import subprocess
 import sys
@@ -169,3 +170,25 @@ def test_a_store_larger_than_memory_is_opened_and_read(tmp_path: Path) -> None:
     clean, _ = PatchStore(tmp_path).gather(zero, zero + 1, zero + 2, size)
     expected = torch.arange(200).view(10, width)[1 : 1 + size, 2 : 2 + size]
     assert torch.equal(clean[0, 0].long(), expected)
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_WILLNEED"), reason="the system takes no advice")
+@pytest.mark.parametrize("end", [2**20, 2**40])
+def test_the_rows_of_patches_are_announced_where_memory_cannot_hold_the_store(
+    end: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    announced: list[tuple[list[int], list[int]]] = []
+
+    def announce(_: object, first: torch.Tensor, length: torch.Tensor) -> None:
+        announced.append((first.tolist(), length.tolist()))
+
+    monkeypatch.setattr("restore.data.store._announce", announce)
+    entry = {"name": "hole.png", "height": 10, "width": 20, "clean": end - 600, "degraded": end - 600}
+    index = {"channels": 3, "scale": 1, "sizes": [1.0], "images": [entry]}
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    with (tmp_path / "pixels.u8").open("wb") as file:
+        file.truncate(end)
+    zero = torch.zeros(2, dtype=torch.int64)
+    PatchStore(tmp_path).gather(zero, torch.tensor([0, 2]), zero + 5, 8)
+    rows = ([end - 600, end - 600 + 2 * 20 * 3], [8 * 20 * 3] * 2)
+    assert announced == ([rows] if end == 2**40 else [])
