@@ -77,7 +77,7 @@ def load_weights(path: Path) -> Weights:
         header = json.loads(metadata["restore"])
         if header["format"] != FORMAT:
             raise UserError(f"{path}: weights format {header['format']}, this version reads {FORMAT}")
-        spec = NetworkSpec(header["network"]["name"], dict(header["network"]["arguments"]))
+        spec = _upgraded(NetworkSpec(header["network"]["name"], dict(header["network"]["arguments"])))
         _check_extent(spec, tensors)
         weights = Weights(build(spec), dict(header["degradation"]), dict(header["training"]), list(header["results"]))
     except UserError:
@@ -90,6 +90,15 @@ def load_weights(path: Path) -> Weights:
         raise UserError(f"{path}: tensors do not fit {header['network']}: {error}") from error
     weights.network.eval()
     return weights
+
+
+def _upgraded(spec: NetworkSpec) -> NetworkSpec:
+    """The specification of a file written before `init` was an argument: DnCNN's then said the same in a number."""
+    arguments = dict(spec.arguments)
+    scale = arguments.pop("last_init_scale", 1.0)
+    if spec.name == "DnCNN" and "init" not in arguments:
+        arguments["init"] = "he" if scale == 1 else "small_last"
+    return NetworkSpec(spec.name, arguments)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 import restore
 from restore.checkpoint import Weights, load_weights, save_weights
 from restore.errors import UserError
-from restore.models import NORMS, SRResNet
+from restore.models import NORMS, DnCNN, SRResNet
 from restore.models.norm import Norm
 
 
@@ -41,6 +41,21 @@ def edited(path: Path, change: dict[str, object]) -> Path:
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + raw[8 + length :])
     return path
+
+
+@pytest.mark.parametrize(("scale", "init"), [(1.0, "he"), (0.1, "small_last"), (None, "he")])
+def test_files_from_before_init_had_a_name_load_and_say_what_they_began_with(
+    tmp_path: Path, scale: float | None, init: str
+) -> None:
+    path = tmp_path / "w.safetensors"
+    network = DnCNN(depth=3, features=4)
+    save_weights(path, Weights(network))
+    before = {name: value for name, value in network.spec.arguments.items() if name != "init"}
+    before |= {} if scale is None else {"last_init_scale": scale}
+    loaded = load_weights(edited(path, {"network": {"name": "DnCNN", "arguments": before}})).network
+    assert loaded.spec.arguments["init"] == init
+    x = torch.rand(1, 1, 8, 8)
+    assert torch.equal(loaded(x), network.eval()(x))
 
 
 @pytest.mark.parametrize(("change", "complaint"), [

@@ -7,16 +7,14 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from restore.models.init import DnCNNInit, initialize
 from restore.models.network import RestorationNetwork, check_channels
-from restore.models.norm import ConvNorm, Norm, conv, initialise
+from restore.models.norm import ConvNorm, Norm, conv
 from restore.models.recompute import Recompute, sequential
 
 
 class DnCNN(RestorationNetwork):
     """conv-ReLU, (depth - 2) x (conv-norm-ReLU), conv; 3x3 throughout, receptive field (2 depth + 1)^2.
-
-    Convolution weights start from He's normal distribution, as published. With batch norm the noise that is first
-    predicted is then several times too large (`restore.study`, claim 7), which `last_init_scale` 0.1 spares.
 
     Args:
         channels: 1 (gray) or 3 (RGB).
@@ -30,7 +28,7 @@ class DnCNN(RestorationNetwork):
         bn_eps: added to the variance.
         recompute: `norm` computes norms and activations again in backward instead of keeping them (`recompute.py`);
             nothing to do for `none` and `weight`.
-        last_init_scale: factor on the initial weights of the last convolution; the paper's is 1.
+        init: initial weights, as in the authors' training code or another word of `init.py`.
     """
 
     scale = 1
@@ -46,7 +44,7 @@ class DnCNN(RestorationNetwork):
         bn_momentum: float = 0.1,
         bn_eps: float = 1e-5,
         recompute: Recompute = "none",
-        last_init_scale: float = 1.0,
+        init: DnCNNInit = "released",
     ) -> None:
         super().__init__()
         check_channels(channels)
@@ -61,16 +59,14 @@ class DnCNN(RestorationNetwork):
         self.bn_momentum = bn_momentum
         self.bn_eps = bn_eps
         self.recompute = recompute
-        self.last_init_scale = last_init_scale
+        self.init = init
 
         conv_norm = partial(ConvNorm, norm=norm, bn_momentum=bn_momentum, bn_eps=bn_eps, bias=bias)
-        last = conv(features, channels, bias=bias)
         layers: list[nn.Module] = [conv(channels, features, bias=bias), nn.ReLU(inplace=True)]
         for _ in range(depth - 2):
             layers += [conv_norm(features, features), nn.ReLU(inplace=True)]
-        self.body = sequential(norm, recompute)(*layers, last)
-        initialise(self, partial(nn.init.kaiming_normal_, nonlinearity="relu"))
-        last.weight.data *= last_init_scale
+        self.body = sequential(norm, recompute)(*layers, conv(features, channels, bias=bias))
+        initialize(self, init)
 
     def forward(self, degraded: Tensor) -> Tensor:
         """(N, channels, H, W) degraded -> (N, channels, H, W) restored, both in [0, 1], unclamped."""

@@ -4,15 +4,15 @@ Lim, Son, Kim, Nah, Lee: Enhanced Deep Residual Networks for Single Image Super-
 CVPR Workshops 2017, arXiv:1707.02921.
 """
 
-import math
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from restore.models.blocks import ResidualBlock, Scale, Upsampler
+from restore.models.init import ResidualInit, initialize
 from restore.models.network import RestorationNetwork, check_channels
-from restore.models.norm import ConvNorm, Norm, conv, initialise
+from restore.models.norm import ConvNorm, Norm, conv
 from restore.models.recompute import Recompute, sequential
 
 DIV2K_MEAN = torch.tensor([0.4488, 0.4371, 0.4040])
@@ -34,6 +34,7 @@ class EDSR(RestorationNetwork):
         recompute: `norm` computes norms and activations again in backward instead of keeping them (`recompute.py`);
             nothing to do for `none` and `weight`.
         rgb_range: the network works on pixels times this, as the published one does (0 to 255).
+        init: initial weights, `torch` or `zero` (see `init.py`).
     """
 
     mean: Tensor
@@ -50,6 +51,7 @@ class EDSR(RestorationNetwork):
         bn_eps: float = 1e-5,
         recompute: Recompute = "none",
         rgb_range: float = 255.0,
+        init: ResidualInit = "torch",
     ) -> None:
         super().__init__()
         check_channels(channels)
@@ -62,6 +64,7 @@ class EDSR(RestorationNetwork):
         self.bn_momentum = bn_momentum
         self.bn_eps = bn_eps
         self.recompute = recompute
+        self.init = init
         self.rgb_range = rgb_range
 
         conv_norm = partial(ConvNorm, norm=norm, bn_momentum=bn_momentum, bn_eps=bn_eps)
@@ -75,7 +78,7 @@ class EDSR(RestorationNetwork):
         self.upsample = Upsampler(scale, features)
         self.tail = conv(features, channels)
         self.register_buffer("mean", mean_colour(channels), persistent=False)
-        initialise(self, partial(nn.init.kaiming_uniform_, a=math.sqrt(5)))
+        initialize(self, init)
 
     def forward(self, degraded: Tensor) -> Tensor:
         """(N, channels, H, W) low resolution -> (N, channels, scale*H, scale*W), both in [0, 1], unclamped."""

@@ -5,7 +5,6 @@ CVPR Workshops 2017, arXiv:1707.02921, section 3.4.
 """
 
 import copy
-import math
 from functools import partial
 from typing import Self
 
@@ -13,8 +12,9 @@ from torch import Tensor, nn
 
 from restore.models.blocks import ResidualBlock, Scale, Upsampler
 from restore.models.edsr import mean_colour
+from restore.models.init import ResidualInit, initialize
 from restore.models.network import RestorationNetwork, check_channels
-from restore.models.norm import ConvNorm, Norm, conv, initialise
+from restore.models.norm import ConvNorm, Norm, conv
 from restore.models.recompute import Recompute, sequential
 
 
@@ -33,6 +33,7 @@ class MDSR(RestorationNetwork):
         recompute: `norm` computes norms and activations again in backward instead of keeping them (`recompute.py`);
             nothing to do for `none` and `weight`.
         rgb_range: the network works on pixels times this, as the published one does (0 to 255).
+        init: initial weights, `torch` or `zero` (see `init.py`).
     """
 
     mean: Tensor
@@ -49,6 +50,7 @@ class MDSR(RestorationNetwork):
         bn_eps: float = 1e-5,
         recompute: Recompute = "none",
         rgb_range: float = 255.0,
+        init: ResidualInit = "torch",
     ) -> None:
         super().__init__()
         check_channels(channels)
@@ -63,6 +65,7 @@ class MDSR(RestorationNetwork):
         self.bn_momentum = bn_momentum
         self.bn_eps = bn_eps
         self.recompute = recompute
+        self.init = init
         self.rgb_range = rgb_range
 
         conv_norm = partial(ConvNorm, norm=norm, bn_momentum=bn_momentum, bn_eps=bn_eps)
@@ -79,7 +82,7 @@ class MDSR(RestorationNetwork):
         self.upsample = nn.ModuleList(Upsampler(scale, features) for scale in scales)
         self.tail = conv(features, channels)
         self.register_buffer("mean", mean_colour(channels), persistent=False)
-        initialise(self, partial(nn.init.kaiming_uniform_, a=math.sqrt(5)))
+        initialize(self, init)
 
     @property
     def all_scales(self) -> tuple[int, ...]:

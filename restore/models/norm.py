@@ -4,8 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Literal, assert_never, get_args
 
-from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 Norm = Literal["batch", "none", "group", "instance", "layer", "weight"]
@@ -22,7 +21,7 @@ def normalises_output(norm: Norm) -> bool:
 def conv(
     in_features: int, out_features: int, kernel: int = 3, *, bias: bool = True, weight_normed: bool = False
 ) -> nn.Conv2d:
-    """A zero-padded, size-preserving convolution whose parameters `initialise` fills.
+    """A zero-padded, size-preserving convolution whose parameters `initialize` fills.
 
     Args:
         in_features: channels of the input.
@@ -103,22 +102,3 @@ class ConvNorm(nn.Sequential):
                 self.add_module("norm", nn.GroupNorm(1, out_features))
             case _:
                 assert_never(norm)
-
-
-def initialise(network: nn.Module, draw: Callable[[Tensor], Tensor]) -> None:
-    """Fill every convolution of `network`: weights by `draw` (in module order), biases with zero.
-
-    Args:
-        network: built from `conv` and `ConvNorm`.
-        draw: fills a weight of shape (out, in, k, k) in place and returns it, e.g. `nn.init.kaiming_normal_`.
-    """
-    for module in network.modules():
-        if not isinstance(module, nn.Conv2d):
-            continue
-        weight = draw(module.weight.detach().clone())
-        if parametrize.is_parametrized(module, "weight"):
-            module.weight = weight  # the parametrisation splits it into g and v
-        else:
-            module.weight.data.copy_(weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

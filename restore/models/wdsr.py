@@ -4,7 +4,6 @@ Yu, Fan, Yang, Xu, Wang, Wang, Huang: Wide Activation for Efficient and Accurate
 2018, arXiv:1808.08718.
 """
 
-import math
 from collections.abc import Callable
 from functools import partial
 
@@ -12,8 +11,9 @@ from torch import Tensor, nn
 
 from restore.models.blocks import Residual, Scale
 from restore.models.edsr import mean_colour
+from restore.models.init import ResidualInit, initialize
 from restore.models.network import RestorationNetwork, check_channels
-from restore.models.norm import ConvNorm, Norm, conv, initialise
+from restore.models.norm import ConvNorm, Norm, conv
 from restore.models.recompute import Recompute, sequential
 
 CONTRAST = 2.0  # the published networks work on (pixel - mean) / 127.5
@@ -35,6 +35,7 @@ class _WDSR(RestorationNetwork):
         bn_momentum: float,
         bn_eps: float,
         recompute: Recompute,
+        init: ResidualInit,
         residual: Callable[[partial[ConvNorm]], nn.Sequential],
     ) -> None:
         super().__init__()
@@ -48,6 +49,7 @@ class _WDSR(RestorationNetwork):
         self.bn_momentum = bn_momentum
         self.bn_eps = bn_eps
         self.recompute = recompute
+        self.init = init
 
         conv_norm = partial(ConvNorm, norm=norm, bn_momentum=bn_momentum, bn_eps=bn_eps)
         outer = partial(conv, weight_normed=norm == "weight")
@@ -57,7 +59,7 @@ class _WDSR(RestorationNetwork):
         self.tail = outer(features, scale**2 * channels)
         self.enlarge = nn.PixelShuffle(scale)
         self.register_buffer("mean", mean_colour(channels), persistent=False)
-        initialise(self, partial(nn.init.kaiming_uniform_, a=math.sqrt(5)))
+        initialize(self, init)
 
     def forward(self, degraded: Tensor) -> Tensor:
         """(N, channels, H, W) low resolution -> (N, channels, scale*H, scale*W), both in [0, 1], unclamped."""
@@ -82,6 +84,7 @@ class WDSRA(_WDSR):
         bn_eps: added to the variance.
         recompute: `norm` computes norms and activations again in backward instead of keeping them (`recompute.py`);
             nothing to do for `none` and `weight`.
+        init: initial weights, `torch` or `zero` (see `init.py`).
     """
 
     def __init__(
@@ -96,12 +99,15 @@ class WDSRA(_WDSR):
         bn_momentum: float = 0.1,
         bn_eps: float = 1e-5,
         recompute: Recompute = "none",
+        init: ResidualInit = "torch",
     ) -> None:
         def residual(conv_norm: partial[ConvNorm]) -> nn.Sequential:
             wide = expansion * features
             return nn.Sequential(conv_norm(features, wide), nn.ReLU(inplace=True), conv_norm(wide, features))
 
-        super().__init__(channels, features, blocks, scale, res_scale, norm, bn_momentum, bn_eps, recompute, residual)
+        super().__init__(
+            channels, features, blocks, scale, res_scale, norm, bn_momentum, bn_eps, recompute, init, residual
+        )
         self.expansion = expansion
 
 
@@ -122,6 +128,7 @@ class WDSRB(_WDSR):
         bn_eps: added to the variance.
         recompute: `norm` computes norms and activations again in backward instead of keeping them (`recompute.py`);
             nothing to do for `none` and `weight`.
+        init: initial weights, `torch` or `zero` (see `init.py`).
     """
 
     def __init__(
@@ -137,6 +144,7 @@ class WDSRB(_WDSR):
         bn_momentum: float = 0.1,
         bn_eps: float = 1e-5,
         recompute: Recompute = "none",
+        init: ResidualInit = "torch",
     ) -> None:
         def residual(conv_norm: partial[ConvNorm]) -> nn.Sequential:
             wide, narrow = expansion * features, int(low_rank * features)
@@ -147,6 +155,8 @@ class WDSRB(_WDSR):
                 conv_norm(narrow, features),
             )
 
-        super().__init__(channels, features, blocks, scale, res_scale, norm, bn_momentum, bn_eps, recompute, residual)
+        super().__init__(
+            channels, features, blocks, scale, res_scale, norm, bn_momentum, bn_eps, recompute, init, residual
+        )
         self.expansion = expansion
         self.low_rank = low_rank

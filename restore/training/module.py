@@ -1,6 +1,6 @@
 """What is optimised and how: a network, a loss and a schedule as a Lightning module."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, assert_never
 
@@ -45,7 +45,7 @@ class Optimization:
         betas: of Adam.
         eps: of Adam.
         momentum: of SGD.
-        weight_decay: L2 penalty on all parameters.
+        weight_decay: L2 penalty on the weights of convolutions; norms and biases have none (see `parameter_groups`).
         schedule: `constant`; `step`: times `gamma` every `step_size` steps; `exponential` and `cosine`: from `lr` to
             `final_lr` over the run; `onecycle`: up to `lr` and down to nothing (Smith & Topin 2018).
         step_size, gamma: of `step`.
@@ -75,18 +75,20 @@ class Optimization:
         if self.schedule == "exponential" and not self.final_lr > 0:
             raise UserError("optim.final_lr must be positive for the exponential schedule")
 
-    def build(
-        self, parameters: Iterator[nn.Parameter], steps: int, *, fused: bool = True
-    ) -> tuple[Optimizer, LRScheduler]:
-        """The optimiser, in one kernel where `fused`, and its schedule in steps, for a run of `steps` steps."""
-        optimizer: Optimizer
+    def optimizer_of(self, network: nn.Module, *, fused: bool = True) -> Optimizer:
+        """The optimizer of a network's parameters, in one kernel if `fused`; see `parameter_groups`."""
+        parameters = parameter_groups(network)
         match self.optimizer:
             case "adam":
-                optimizer = Adam(parameters, self.lr, self.betas, self.eps, self.weight_decay, fused=fused)
+                return Adam(parameters, self.lr, self.betas, self.eps, self.weight_decay, fused=fused)
             case "sgd":
-                optimizer = SGD(parameters, self.lr, self.momentum, weight_decay=self.weight_decay, fused=fused)
+                return SGD(parameters, self.lr, self.momentum, weight_decay=self.weight_decay, fused=fused)
             case _:
                 assert_never(self.optimizer)
+
+    def build(self, network: nn.Module, steps: int, *, fused: bool = True) -> tuple[Optimizer, LRScheduler]:
+        """The optimizer and its schedule in steps, for a run of `steps` steps."""
+        optimizer = self.optimizer_of(network, fused=fused)
         schedule: LRScheduler
         match self.schedule:
             case "constant":
@@ -102,6 +104,17 @@ class Optimization:
             case _:
                 assert_never(self.schedule)
         return optimizer, schedule
+
+
+def parameter_groups(network: nn.Module) -> list[dict[str, Any]]:
+    """The parameters of a network for an optimizer: weights of convolutions, and all others without weight decay.
+
+    The others are gains and shifts of norms, biases, and slopes of PReLU, as in DnCNN's released training code.
+    """
+    weights = [parameter for parameter in network.parameters() if parameter.dim() > 1]
+    others = [parameter for parameter in network.parameters() if parameter.dim() <= 1]
+    groups: list[dict[str, Any]] = [{"params": weights}, {"params": others, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
 
 
 class RestorationModule(LightningModule):
@@ -186,5 +199,5 @@ class RestorationModule(LightningModule):
     def configure_optimizers(self) -> Any:
         steps = int(self.trainer.estimated_stepping_batches)
         fused = self.trainer.gradient_clip_val is None  # Lightning cannot clip before a fused step in mixed precision
-        optimizer, schedule = self.optim.build(self.network.parameters(), steps, fused=fused)
+        optimizer, schedule = self.optim.build(self.network, steps, fused=fused)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -114,7 +114,7 @@ def bare(step: Step, device: str) -> Callable[[], None]:
     """Our step in a loop of its own: what is left of it when Lightning is taken away."""
     keep_pages()
     network = build(step.network).to(device, memory_format=torch.channels_last)
-    optimizer, schedule = Optimization(loss=step.loss, lr=1e-4).build(network.parameters(), steps=10**6)
+    optimizer, schedule = Optimization(loss=step.loss, lr=1e-4).build(network, steps=10**6)
     images = find_images("photos", "train", Path())
     store = open_store(images, StoreSpec(network.channels, network.scale), default_cache())
     sampler = PatchSampler(store, step.patch, step.batch, seed=0)

@@ -9,15 +9,14 @@ from torch import nn
 from restore.data.pairs import Pair
 from restore.errors import UserError
 from restore.metrics import PROTOCOLS
-from restore.models import MDSR
+from restore.models import MDSR, DnCNN
 from restore.training import Optimization
 from restore.training.module import RestorationModule
 
 
 def rates(optim: Optimization, steps: int) -> list[float]:
     """The learning rate of each of `steps` steps."""
-    parameter = nn.Parameter(torch.zeros(1))
-    optimizer, schedule = optim.build(iter([parameter]), steps)
+    optimizer, schedule = optim.build(nn.Linear(1, 1), steps)
     found = []
     for _ in range(steps):
         found.append(optimizer.param_groups[0]["lr"])
@@ -44,6 +43,22 @@ def test_other_schedules_start_and_end_where_they_say(schedule: str, first: floa
     assert found[0] == pytest.approx(first)
     assert found[-1] == pytest.approx(last, abs=1e-3)
     assert max(found) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_weight_decay_shrinks_weights_of_convolutions_but_no_norm_and_no_bias(optimizer: str) -> None:
+    network = DnCNN(depth=4, features=4, bias=True)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.fill_(1.0)
+    made, _ = Optimization(optimizer=optimizer, lr=0.1, weight_decay=0.5).build(network, 1)
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    made.step()
+    for name, parameter in network.named_parameters():
+        decays = parameter.dim() == 4
+        assert bool((parameter < 1).all()) == decays, name
+        assert bool((parameter == 1).all()) == (not decays), name
 
 
 @pytest.mark.parametrize(("settings", "complaint"), [
