@@ -74,24 +74,30 @@ def preactivation_percentiles(
 
 
 @torch.no_grad()
-def dead_features(network: RestorationNetwork, images: Tensor) -> float:
-    """The share of the features behind ReLUs that are zero at every pixel of every image: "dead" (Lu et al. 2020,
-    arXiv:1903.06733), as they learn no more.
+def dead_features(network: RestorationNetwork, images: Sequence[Tensor]) -> float | None:
+    """The share of the features after ReLUs that are zero at every pixel of every image: "dead" (Lu et al. 2020,
+    arXiv:1903.06733), as they learn no more. None for a network without ReLUs.
 
     Args:
         network: in eval mode.
-        images: (N, C, H, W), enough to show what a feature is for.
+        images: each (1, C, H, W), of any sizes; enough to show what a feature is for.
     """
+    layers = [module for module in network.modules() if isinstance(module, nn.ReLU)]
+    if not layers:
+        return None
     alive: list[Tensor] = []
     hooks = [
-        module.register_forward_hook(lambda _, __, output: alive.append((output > 0).any(3).any(2).any(0)))
-        for module in network.modules()
-        if isinstance(module, nn.ReLU)
+        layer.register_forward_hook(lambda _, __, output: alive.append((output > 0).any(3).any(2).any(0)))
+        for layer in layers
     ]
-    network(images)
+    of_images = []
+    for image in images:
+        alive.clear()
+        network(image.expand(-1, network.channels, -1, -1))
+        of_images.append(torch.cat(alive))
     for hook in hooks:
         hook.remove()
-    return 1 - torch.cat(alive).float().mean().item()
+    return 1 - torch.stack(of_images).any(0).float().mean().item()
 
 
 class Shift(NamedTuple):
