@@ -1,6 +1,6 @@
 """How large and how long the experiments are: the only thing that a budget changes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from restore.data.degradation import Bicubic, Degradation, GaussianNoise
@@ -12,6 +12,7 @@ from restore.training import Optimization
 
 BudgetName = Literal["smoke", "small", "mid", "full", "gpu"]
 SIGMA = 25.0
+WIDE_PRECISION: Floating = "bf16"  # it takes half of the time on processors that have it
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,9 @@ class Budget:
         patch, sr_patch: height and width of the network's input in training.
         batch, sr_batch: patches a step.
         lengths: steps before the decay, ascending: of most experiments, and of those that ask what time changes.
+        tuning_lengths: of the search for settings, ascending; none: no search, the first candidate is taken.
         precision: of training and restoring.
+        first_seed: of the runs that judge. Those of `small` and `mid` were never used before the criteria were stated.
         images, crop: of test images, see `StudyData`.
         conclusive: whether runs of this length say anything about training.
     """
@@ -47,7 +50,9 @@ class Budget:
     batch: int
     sr_batch: int
     lengths: tuple[int, ...]
+    tuning_lengths: tuple[int, ...]
     precision: Floating
+    first_seed: int = 0
     images: int | None = None
     crop: int | None = None
     conclusive: bool = True
@@ -60,6 +65,12 @@ class Budget:
     def edsr(self, **arguments: Any) -> Experiment:
         """EDSR x2, L1, Adam: what most experiments in super-resolution start from."""
         return self._super_resolution("EDSR", self.sr_features, arguments)
+
+    def wide(self, **arguments: Any) -> Experiment:
+        """A wide EDSR on small batches and patches, for shorter: where residual scaling is said to be needed."""
+        base = self.edsr(features=self.wide_features, **arguments)
+        length, patch, batch = 2 * base.length // 5, 3 * base.patch_size // 4, max(1, base.batch_size // 4)
+        return replace(base, length=length, patch_size=patch, batch_size=batch, precision=WIDE_PRECISION)
 
     def srresnet(self, **arguments: Any) -> Experiment:
         """SRResNet x2, as large."""
@@ -91,24 +102,28 @@ BUDGETS: dict[BudgetName, Budget] = {
     for budget in (
         Budget(
             "smoke", seeds=1, depth=4, features=8, blocks=2, sr_features=8, wdsr_features=8, wide_features=16,
-            patch=16, sr_patch=12, batch=4, sr_batch=2, lengths=(5, 10), precision="fp32", images=1, crop=32,
-            conclusive=False,
+            patch=16, sr_patch=12, batch=4, sr_batch=2, lengths=(5, 10), tuning_lengths=(), precision="fp32",
+            images=1, crop=32, conclusive=False,
         ),
         Budget(
-            "small", seeds=5, depth=10, features=16, blocks=8, sr_features=16, wdsr_features=16, wide_features=96,
-            patch=24, sr_patch=16, batch=16, sr_batch=16, lengths=(750, 3000), precision="fp32",
+            "small", seeds=5, depth=10, features=16, blocks=8, sr_features=16, wdsr_features=16, wide_features=64,
+            patch=24, sr_patch=16, batch=16, sr_batch=16, lengths=(750, 3000), tuning_lengths=(750,), precision="fp32",
+            first_seed=10,
         ),
         Budget(
             "mid", seeds=5, depth=12, features=32, blocks=8, sr_features=32, wdsr_features=24, wide_features=128,
-            patch=32, sr_patch=24, batch=16, sr_batch=16, lengths=(750, 3000), precision="bf16",
+            patch=32, sr_patch=24, batch=16, sr_batch=16, lengths=(750, 3000), tuning_lengths=(375, 750),
+            precision="bf16", first_seed=10,
         ),
         Budget(
             "full", seeds=3, depth=17, features=64, blocks=16, sr_features=64, wdsr_features=32, wide_features=256,
-            patch=40, sr_patch=48, batch=32, sr_batch=16, lengths=(750, 1500, 3000, 6000, 12_000), precision="bf16",
+            patch=40, sr_patch=48, batch=32, sr_batch=16, lengths=(750, 1500, 3000, 6000, 12_000),
+            tuning_lengths=(375, 1500), precision="bf16",
         ),
         Budget(
             "gpu", seeds=3, depth=17, features=64, blocks=16, sr_features=64, wdsr_features=32, wide_features=256,
-            patch=40, sr_patch=48, batch=128, sr_batch=16, lengths=(12_000, 67_000), precision="bf16",
+            patch=40, sr_patch=48, batch=128, sr_batch=16, lengths=(12_000, 67_000),
+            tuning_lengths=(1500, 12_000), precision="bf16",
         ),
     )
 }  # fmt: skip

@@ -14,7 +14,6 @@ from restore.studies.requests import Requests, Results
 from restore.studies.tuning import Tuned, tune
 
 FULL = BUDGETS["full"]
-TUNING_LENGTHS = (375, 1500)
 TUNING_RATES = (1e-3, 3e-3, 1e-2)
 SUPER_RESOLUTION_RATES = (3e-4, 1e-3, 3e-3)
 # Initial weights that each arm chooses from. `he` (gain 1) with batch norm is far behind at every rate at 10x16, and
@@ -84,13 +83,13 @@ def campaign(found: Contrast) -> Generator[Requests, Results, None]:
     for size in SIZES:
         found.stage = f"search of settings, DnCNN {size.name}"
         denoising |= (candidates := denoising_candidates(size))
-        found.tuned |= yield from tune(candidates, TUNING_RATES, TUNING_LENGTHS)
+        found.tuned |= yield from tune(candidates, TUNING_RATES, FULL.tuning_lengths)
     first, later = FULL.lengths[:2], FULL.lengths[2:]
     for length in first:
         yield from _round(found, denoising, length)
     super_resolution = super_resolution_candidates()
     found.stage = "search of settings, super-resolution"
-    found.tuned |= yield from tune(super_resolution, SUPER_RESOLUTION_RATES, TUNING_LENGTHS)
+    found.tuned |= yield from tune(super_resolution, SUPER_RESOLUTION_RATES, FULL.tuning_lengths)
     for length in first:
         yield from _round(found, super_resolution, length)
     for length in later:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 from restore.data.degradation import Degradation
@@ -82,8 +82,11 @@ class Experiment:
 
     @property
     def description(self) -> dict[str, Any]:
-        """All of it, as JSON."""
-        return asdict(self) | {"degradation": self.degradation.description}
+        """All that is not a default, as JSON: so a new setting whose default changes nothing leaves keys as "
+        "they are."""
+        network = {"name": self.network.name, "arguments": self.network.arguments}
+        own = {"network": network, "degradation": self.degradation.description, "optim": _chosen(self.optim)}
+        return own | {name: it for name, it in _chosen(self).items() if name not in own}
 
     def key(self, data: StudyData, seed: int) -> str:
         """Names the run: equal for equal outcomes."""
@@ -93,6 +96,11 @@ class Experiment:
         """Names the steps before the decay: equal for runs that share them."""
         shared = {name: it for name, it in self.description.items() if name not in ("length", "freeze_in_decay")}
         return _digest(shared, data, seed)
+
+
+def _chosen(settings: Any) -> dict[str, Any]:
+    """The fields of a dataclass that differ from their defaults, or have none."""
+    return {one.name: it for one in fields(settings) if (it := getattr(settings, one.name)) != one.default}
 
 
 def _digest(description: dict[str, Any], data: StudyData, seed: int) -> str:

@@ -23,6 +23,7 @@ from restore.studies.data import StudyData, scores
 from restore.studies.experiment import Experiment
 from restore.studies.figures import Crops
 from restore.studies.probes import equivariance_error, recalibrate, scale_invariance
+from restore.studies.probes_over_time import worst_block
 
 CONTRASTS = (0.25, 0.5, 0.75, 1.0, 1.25)
 SIGMAS = (5.0, 10.0, 15.0, 25.0, 35.0, 50.0, 75.0)
@@ -103,6 +104,11 @@ def recalibrated(network: RestorationNetwork, experiment: Experiment, data: Stud
     return result
 
 
+def blocks(network: RestorationNetwork, experiment: Experiment, data: StudyData, _: int) -> list[float]:
+    """PSNR (dB) of the worst 16x16 block of each image of the deciding test set."""
+    return _short([worst_block(network, pair) for pair in _deciding(data, experiment.degradation, network.channels)])
+
+
 def folding(network: RestorationNetwork, experiment: Experiment, data: StudyData, _: int) -> dict[str, float]:
     """Largest difference that folding batch norm into the convolutions makes, in [0, 1], in float64."""
     degraded = _deciding(data, experiment.degradation, network.channels)[0].degraded.double()
@@ -143,7 +149,7 @@ def before_and_after(title: str, before: str, samples: Mapping[str, Sequence[Any
 
 Measure = Callable[[RestorationNetwork, Experiment, StudyData, int], Any]
 MEASUREMENTS: dict[str, Measure] = {
-    measure.__name__: measure for measure in (contrast, denoising, invariance, recalibrated, folding, sample)
+    measure.__name__: measure for measure in (contrast, denoising, invariance, recalibrated, blocks, folding, sample)
 }
 
 

@@ -112,16 +112,16 @@ class Shift(NamedTuple):
     cosine: float
 
 
-def covariate_shift(network: RestorationNetwork, degraded: Tensor, clean: Tensor, loss: Loss, update: float) -> Shift:
+def covariate_shift(network: RestorationNetwork, degraded: Tensor, clean: Tensor, loss: Loss, rate: float) -> Shift:
     """Internal covariate shift as Santurkar et al. 2018 define it (definition 2.1), of the middle layer.
 
-    G is the gradient of its weights, G' the same after all layers before it took a step down their gradients.
+    G is the gradient of its weights, G' the same after all layers before it took a step of gradient descent.
 
     Args:
         network: in training mode.
         degraded, clean: a batch.
         loss: of the batch.
-        update: length of that step, relative to the norm of those layers' weights.
+        rate: learning rate of that step.
     """
     probe = _copy(network)
     layer = middle_layer(probe)
@@ -133,8 +133,7 @@ def covariate_shift(network: RestorationNetwork, degraded: Tensor, clean: Tensor
     own = [parameter for name, parameter in layer.named_parameters() if not name.startswith("norm")]
     gradient, upstream = _gradients(probe, degraded, clean, loss, own, before)
     with torch.no_grad():
-        length = update * parameters_to_vector(before).norm() / upstream.norm().clamp_min(1e-30)
-        vector_to_parameters(parameters_to_vector(before) - length * upstream, before)
+        vector_to_parameters(parameters_to_vector(before) - rate * upstream, before)
     after, _ = _gradients(probe, degraded, clean, loss, own, before)
     cosine = nn.functional.cosine_similarity(gradient, after, 0)
     return Shift(((gradient - after).norm() / gradient.norm()).item(), cosine.item())

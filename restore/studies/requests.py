@@ -61,13 +61,6 @@ class Task:
         return f"{run}-{self.request.by}" if isinstance(self.request, Measurement) else run
 
 
-def tasks_of(request: Request, seeds: int) -> list[Task]:
-    """One task for each seed."""
-    if isinstance(request, Trial):
-        return [Task(request, TUNING_SEED)]
-    return [Task(request, seed) for seed in range(seeds)]
-
-
 class Archive:
     """All results of a folder of studies, and the settings they were made with.
 
@@ -93,18 +86,23 @@ class Archive:
         self.results = results or {}
         self.criteria = criteria or {}
 
+    def tasks(self, request: Request) -> list[Task]:
+        """One task for each seed."""
+        if isinstance(request, Trial):
+            return [Task(request, TUNING_SEED)]
+        first = self.budget.first_seed
+        return [Task(request, seed) for seed in range(first, first + self.seeds)]
+
     def missing(self, requests: Requests) -> list[Task]:
         """What is not on record, trained networks before their measurements."""
-        asked = [task for request in requests.values() for task in tasks_of(request, self.seeds)]
+        asked = [task for request in requests.values() for task in self.tasks(request)]
         trained = [Task(task.experiment, task.seed) for task in asked if isinstance(task.request, Measurement)]
         tasks = {task.key(self.data): task for task in [*trained, *asked]}
         return [task for key, task in tasks.items() if key not in self.results]
 
     def answer(self, requests: Requests) -> Results:
         """The results of requests that are all on record."""
-        return {
-            name: [self._result(task) for task in tasks_of(request, self.seeds)] for name, request in requests.items()
-        }
+        return {name: [self._result(task) for task in self.tasks(request)] for name, request in requests.items()}
 
     def _result(self, task: Task) -> Any:
         result = self.results[task.key(self.data)]

@@ -149,9 +149,9 @@ def perform(task: Task, data: StudyData, folder: Path, device: torch.device, int
     result: Any
     if isinstance(request, Measurement):
         path_of_weights = folder / "runs" / f"{request.of.key(data, task.seed)}.safetensors"
-        if not path_of_weights.exists():  # records from another machine come without weights
-            if train(request.of, data, task.seed, folder, device=device, interrupted=interrupted) is None:
-                return False
+        at_hand = path_of_weights.exists()  # records from another machine come without weights
+        if not at_hand and not train(request.of, data, task.seed, folder, device=device, interrupted=interrupted):
+            return False
         weights = load_weights(path_of_weights)
         finite = bool(weights.training["finite"])
         result = MEASUREMENTS[request.by](weights.network, request.of, data, task.seed) if finite else None

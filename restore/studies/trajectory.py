@@ -25,10 +25,9 @@ from restore.losses import LOSSES
 from restore.models import RestorationNetwork, build
 from restore.studies.data import StudyData
 from restore.studies.experiment import Experiment
-from restore.studies.probes_over_time import PROBES
+from restore.studies.probes_over_time import PROBES, Run
 
 SAVE_EVERY_S = 120.0
-PROBE_EVERY = 75  # steps
 LOSS_STRETCH = 25  # steps whose mean loss is kept
 SPIKE = 3.0  # a loss so many times the median ...
 BEFORE_SPIKE = 20  # ... of so many steps before it
@@ -96,7 +95,8 @@ class Trajectory:
         self._optimizer = experiment.optim.optimizer_of(self.network)
         self._full_rates = [group["lr"] for group in self._optimizer.param_groups]
         self._loss = LOSSES[experiment.optim.loss]
-        self._probes = {name: PROBES[name](self.network, experiment.optim, data) for name in experiment.probes}
+        run = Run(self.network, experiment.optim, experiment.degradation, data, self.pair)
+        self._probes = {name: (PROBES[name].make(run), PROBES[name].every) for name in experiment.probes}
 
     def advance(self, until: int, path: Path, interrupted: Callable[[], bool]) -> bool:
         """Train until a step is done, or the loss is not finite, or `interrupted` says so.
@@ -152,9 +152,10 @@ class Trajectory:
         self.log.add(self.step, value, self._now() - begun)
         if not loss.isfinite():
             self.log.failed_at = self.step
-        elif self.step % PROBE_EVERY == 0 and self.step <= experiment.length:
-            for name, probe in self._probes.items():
-                self.log.probed[name].append({"step": self.step, **probe(pair)})
+        elif self.step <= experiment.length:
+            for name, (probe, every) in self._probes.items():
+                if self.step % every == 0:
+                    self.log.probed[name].append({"step": self.step, **probe(pair)})
 
     def _now(self) -> float:
         if self._device.type == "cpu":

@@ -1,0 +1,7 @@
+from dataclasses import dataclass
+from restore.models import NetworkSpec
+
+
+def variant_of(spec: NetworkSpec) -> NetworkSpec:
+    """The same DnCNN as one that has more options."""
+    return NetworkSpec("DnCNNVariant", spec.arguments)
