@@ -102,7 +102,7 @@ BUDGETS: dict[BudgetName, Budget] = {
     for budget in (
         Budget(
             "smoke", seeds=1, depth=4, features=8, blocks=2, sr_features=8, wdsr_features=8, wide_features=16,
-            patch=16, sr_patch=12, batch=4, sr_batch=2, lengths=(5, 10), tuning_lengths=(), precision="fp32",
+            patch=16, sr_patch=12, batch=4, sr_batch=2, lengths=(75, 150), tuning_lengths=(), precision="fp32",
             images=1, crop=32, conclusive=False,
         ),
         Budget(

@@ -1,4 +1,3 @@
-from dataclasses import dataclass
 from restore.models import NetworkSpec
 
 
