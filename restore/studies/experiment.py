@@ -52,7 +52,7 @@ class Experiment:
     @property
     def steps(self) -> int:
         """Of the whole run."""
-        return self.length + round(DECAY_SHARE * self.length)
+        return steps_of(self.length)
 
     def rate_factor(self, step: int) -> float:
         """What the learning rate is multiplied by at a step, which counts from 0.
@@ -96,6 +96,11 @@ class Experiment:
         """Names the steps before the decay: equal for runs that share them."""
         shared = {name: it for name, it in self.description.items() if name not in ("length", "freeze_in_decay")}
         return _digest(shared, data, seed)
+
+
+def steps_of(length: int) -> int:
+    """Steps of a whole run, the decay included."""
+    return length + round(DECAY_SHARE * length)
 
 
 def _chosen(settings: Any) -> dict[str, Any]:
@@ -148,4 +153,10 @@ class Record:
 
     @property
     def length(self) -> int:
+        """Steps before the decay."""
         return int(self.experiment["length"])
+
+    @property
+    def steps(self) -> int:
+        """Of the whole run."""
+        return steps_of(self.length)
