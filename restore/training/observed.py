@@ -13,8 +13,9 @@ from restore.benchmark import default_protocol
 from restore.data.pairs import Pair
 from restore.hardware import Hardware, keep_pages
 from restore.models import RestorationNetwork
+from restore.optim import Optimization
 from restore.training.datamodule import PatchData
-from restore.training.module import Optimization, RestorationModule
+from restore.training.module import RestorationModule
 
 Observer = Callable[[int, Tensor, Pair], bool]
 

@@ -30,6 +30,7 @@ from restore.hardware import Hardware, gains_from_bf16, keep_pages
 from restore.images.io import write_atomically
 from restore.inference import tiled
 from restore.models import RestorationNetwork
+from restore.optim import Optimization
 from restore.provenance import provenance
 from restore.training.bad_steps import BadSteps, Faults
 from restore.training.callbacks import BestCheckpoint, DataWatch, ProgressBar, SampleSheet, Throughput
@@ -44,7 +45,7 @@ from restore.training.checkpoints import (
 )
 from restore.training.datamodule import PatchData
 from restore.training.memory_log import MemoryLog
-from restore.training.module import Optimization, RestorationModule
+from restore.training.module import RestorationModule
 from restore.training.warm_start import start_from
 
 LOG = logging.getLogger(__name__)
