@@ -73,13 +73,14 @@ class Registry(Generic[Kind]):
         return {name: cls for name, cls in self._known.items() if ":" not in name and not name.startswith("_")}
 
     def find(self, name: str) -> type[Kind]:
-        """The class of that name, imported if the user allows it.
+        """The class of that name, or of the path `package.module.Class`, imported if the user allows it.
 
         Raises:
             UserError: there is none, or its package is not allowed.
         """
-        if name not in self._known and ":" in name:
-            load(name)
+        if name not in self._known and (":" in name or "." in name):
+            found = load(name)
+            name = self.name_of(found) if isinstance(found, type) else name
         if name not in self._known:
             raise UserError(f"unknown {self._kind} {name!r}; known: {', '.join(self.built_in())}")
         return self._known[name]

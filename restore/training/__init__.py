@@ -2,7 +2,7 @@
 
 from restore.optim import Optimization
 from restore.training.bad_steps import Faults
-from restore.training.datamodule import PatchData
+from restore.training.patch_data import PatchData
 from restore.training.run import fit
 
 __all__ = ["Faults", "Optimization", "PatchData", "fit"]

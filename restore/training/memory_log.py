@@ -9,7 +9,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from restore.hardware import free_memory
 from restore.optim import state_tensors
 from restore.profiling import Precision, Step, forecast, largest
-from restore.training.datamodule import PatchData
+from restore.training.datamodule import TrainingData
+from restore.training.lightning_internals import is_last_batch
 from restore.training.module import RestorationModule
 
 LOG = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class MemoryLog(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+        if not is_last_batch(trainer):
             return
         parameters = list(pl_module.parameters())
         held = {
@@ -59,7 +60,7 @@ class MemoryLog(Callback):
 def _step_of(trainer: Trainer, module: LightningModule) -> Step:
     assert isinstance(module, RestorationModule)
     data = trainer.datamodule  # type: ignore[attr-defined]
-    assert isinstance(data, PatchData)
+    assert isinstance(data, TrainingData)
     precisions: dict[str, Precision] = {"bf16-mixed": "bf16-mixed", "16-mixed": "fp16-mixed"}
     return Step(
         module.network.spec,

@@ -1,7 +1,6 @@
 """A training run without a run folder: nothing is written, an observer sees every step."""
 
 import logging
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -14,8 +13,9 @@ from restore.data.pairs import Pair
 from restore.hardware import Hardware, keep_pages
 from restore.models import RestorationNetwork
 from restore.optim import Optimization
-from restore.training.datamodule import PatchData
+from restore.training.lightning_internals import known_warnings
 from restore.training.module import RestorationModule
+from restore.training.patch_data import PatchData
 
 Observer = Callable[[int, Tensor, Pair], bool]
 
@@ -34,7 +34,7 @@ def fit_observed(
 
     Args:
         network: with its initial weights.
-        data: prepared for `network`; its validation images are not used.
+        data: training patches; validation images are not used.
         optim: loss, optimiser, schedule.
         steps: of the whole run.
         observer: is called after each step with the number of steps done, the step's loss and its pair, and says
@@ -43,15 +43,15 @@ def fit_observed(
         precision: Lightning's word for it.
     """
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    hardware = Hardware().resolved(device, data.store_bytes, network.norm)
+    prepared = data.prepare(network)
+    hardware = Hardware().resolved(device, prepared.store_bytes, network.norm)
     if hardware.keep_pages:
         keep_pages()
-    data.store_on_device = bool(hardware.store_on_device)
-    assert data.degradation is not None
-    protocol = default_protocol(data.val_images, data.degradation, network.channels)
+    if hardware.store_on_device:
+        prepared.move_stores(device)
+    protocol = default_protocol(prepared.val_images, prepared.degradation, network.channels)
     module = RestorationModule(network, optim, protocol, hardware)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)  # Lightning 2.6's own
+    with known_warnings():
         trainer = Trainer(
             accelerator=device.type,
             devices=1 if device.index is None else [device.index],
@@ -64,7 +64,7 @@ def fit_observed(
             enable_model_summary=False,
             limit_val_batches=0,
         )
-        trainer.fit(module, datamodule=data)
+        trainer.fit(module, datamodule=prepared)
 
 
 class _Seen(Callback):
