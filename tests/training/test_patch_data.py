@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from restore.benchmark import default_protocol
 from restore.data.degradation import Bicubic, Degradation, GaussianNoise
 from restore.data.pairs import Pair, load_pair
 from restore.data.random import Draws
@@ -17,7 +18,8 @@ from restore.images.io import read_image, write_image
 from restore.images.tensors import to_tensor
 from restore.models import EDSR, MDSR, DnCNN
 from restore.training import Optimization, PatchData, fit
-from restore.training.observed import fit_observed
+from restore.training.lightning_internals import known_warnings
+from restore.training.module import RestorationModule
 
 
 @dataclass(frozen=True)
@@ -44,16 +46,25 @@ class Wrong(Degradation):
         return clean
 
 
+class Recorder(Callback):
+    """Keeps the first batch and ends the run."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Pair, batch_idx: int) -> int:
+        self.pair = batch
+        return -1
+
+
 def first_pair(network: EDSR | DnCNN, data: PatchData) -> Pair:
     """The first batch that a training step is given."""
-    seen: list[Pair] = []
-
-    def note(*of_step: Any) -> bool:
-        seen.append(of_step[2])
-        return False
-
-    fit_observed(network, data, Optimization(loss="l1"), 1, note, device=torch.device("cpu"))
-    return seen[0]
+    prepared, recorder = data.prepare(network), Recorder()
+    protocol = default_protocol(prepared.val_images, prepared.degradation, network.channels)
+    with known_warnings():
+        trainer = Trainer(
+            accelerator="cpu", max_steps=1, callbacks=[recorder], logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0,
+        )  # fmt: skip
+        trainer.fit(RestorationModule(network, Optimization(loss="l1"), protocol), datamodule=prepared)
+    return recorder.pair
 
 
 def settings(folder: Path, **more: object) -> PatchData:
