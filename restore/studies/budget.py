@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 from restore.data.degradation import Bicubic, Degradation, GaussianNoise
 from restore.inference.runner import Floating
-from restore.losses import LossName
 from restore.models import NetworkSpec
 from restore.studies.experiment import Experiment
 from restore.training import Optimization
@@ -84,7 +83,7 @@ class Budget:
         size = {"blocks": self.blocks, "features": features, "scale": 2}
         return self._experiment(NetworkSpec(name, size | arguments), Bicubic(2), "l1")
 
-    def _experiment(self, network: NetworkSpec, degradation: Degradation, loss: LossName) -> Experiment:
+    def _experiment(self, network: NetworkSpec, degradation: Degradation, loss: str) -> Experiment:
         enlarges = degradation.scale > 1
         return Experiment(
             network=network,
