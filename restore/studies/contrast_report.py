@@ -218,7 +218,7 @@ def _markdown(archive: Archive, found: Contrast, rows: Sequence[Mapping[str, Any
         {
             "arm": " ".join(arm),
             "init": str(one.best.network.arguments.get("init", "torch")),
-            "learning rate": f"{one.best.optim.lr:g}",
+            "learning rate": f"{one.best.rate:g}",
         }
         for arm, one in found.tuned.items()
     ]

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, Self
 
 from restore.data.degradation import Degradation
@@ -72,6 +72,15 @@ class Experiment:
         """The experiment with other settings of the optimization."""
         return replace(self, optim=replace(self.optim, **settings))
 
+    @property
+    def rate(self) -> float:
+        """The learning rate that a search varies: with Muon, of its convolutions; Adam's, for the rest, stays."""
+        return self.optim.muon_lr if self.optim.optimizer == "muon" else self.optim.lr
+
+    def with_rate(self, rate: float) -> Self:
+        """The experiment with another `rate`."""
+        return self.with_optim(**{"muon_lr" if self.optim.optimizer == "muon" else "lr": rate})
+
     def of_length(self, length: int) -> Self:
         """The experiment with another length."""
         return replace(self, length=length)
@@ -105,7 +114,12 @@ def steps_of(length: int) -> int:
 
 def _chosen(settings: Any) -> dict[str, Any]:
     """The fields of a dataclass that differ from their defaults, or have none."""
-    return {one.name: it for one in fields(settings) if (it := getattr(settings, one.name)) != one.default}
+    found = {}
+    for one in fields(settings):
+        default = one.default if one.default_factory is MISSING else one.default_factory()
+        if (value := getattr(settings, one.name)) != default:
+            found[one.name] = value
+    return found
 
 
 def _digest(description: dict[str, Any], data: StudyData, seed: int) -> str:
