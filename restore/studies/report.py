@@ -27,12 +27,13 @@ MARKS = {
     "void": "∅ void",
 }
 METHOD = (
-    "Runs are paired by seed. Intervals are 95 %: of images and seeds drawn again together (two-way bootstrap), widened "
-    "for few seeds as Student's are; of ratios and other quantities without images Student's. `equal`: the 90 % interval "
-    "lies within the margin that was stated before (two one-sided tests). `undecided` also if Holm's correction over all "
-    "comparisons of this report leaves a p-value above 5 %. `void`: an arm was never trained. A claim is supported if all "
-    "of its parts are. An earlier version of this report changed the criteria of claims 3, 7, 11, 12 and 13 after it had "
-    "seen data. All claims are tested anew, under criteria stated before and with seeds that were never used."
+    "Runs are paired by seed. Intervals are 95 %: of images and seeds drawn again together (two-way bootstrap), "
+    "widened for few seeds as Student's are; of ratios and other quantities without images Student's. `equal`: "
+    "the 90 % interval lies within the margin that was stated before (two one-sided tests). `undecided` also if "
+    "Holm's correction over all comparisons of this report leaves a p-value above 5 %. `void`: an arm was never "
+    "trained. A claim is supported if all of its parts are. An earlier version of this report changed the "
+    "criteria of claims 3, 7, 11, 12 and 13 after it had seen data. All claims are tested anew, under criteria "
+    "stated before and with seeds that were never used."
 )
 
 
