@@ -29,7 +29,7 @@ from restore.errors import UserError
 from restore.hardware import Hardware, gains_from_bf16, keep_pages
 from restore.images.io import write_atomically
 from restore.inference import tiled
-from restore.models import RestorationNetwork
+from restore.models import Norm, RestorationNetwork
 from restore.provenance import provenance
 from restore.training.bad_steps import BadSteps, Faults
 from restore.training.callbacks import BestCheckpoint, DataWatch, ProgressBar, SampleSheet, Throughput
@@ -177,7 +177,7 @@ def fit(
         )  # not with FSDP
         lightning = _lightning(trainer, output, callbacks, data.steps_per_epoch)
         device = lightning.strategy.root_device
-        _check_processes(lightning, data.batch_size, bool(trainer.get("sync_batchnorm")))
+        _check_processes(lightning, data.batch_size, network.norm if trainer.get("sync_batchnorm") else None)
         hardware = (hardware or Hardware()).resolved(device, data.store_bytes, network.norm)
         rank_zero_only(LOG.info)(f"Training on {hardware.describe(device, str(lightning.precision))}")
         module = RestorationModule(network, optim, protocol, hardware)
@@ -260,8 +260,8 @@ def _lightning(settings: Mapping[str, Any], output: Path, ours: list[Callback], 
         raise UserError(f"trainer: {error}") from error
 
 
-def _check_processes(trainer: Trainer, batch_size: int, sync_batchnorm: bool) -> None:
-    """Raises UserError where the processes cannot share a batch equally or synchronise batch norm."""
+def _check_processes(trainer: Trainer, batch_size: int, synchronised: Norm | None) -> None:
+    """Raises UserError where the processes cannot share a batch equally or synchronise the network's norm."""
     ranks = trainer.world_size
     if batch_size % ranks:
         fitting = [size for size in (batch_size // ranks * ranks, -(-batch_size // ranks) * ranks) if size]
@@ -269,7 +269,11 @@ def _check_processes(trainer: Trainer, batch_size: int, sync_batchnorm: bool) ->
             f"data.batch_size is for all processes together: {ranks} cannot share {batch_size} patches equally, "
             f"but {' or '.join(map(str, fitting))}"
         )
-    if sync_batchnorm and ranks > 1 and trainer.strategy.root_device.type == "cpu":
+    if synchronised == "adadm" and ranks > 1:
+        raise UserError(
+            "trainer.sync_batchnorm: PyTorch would replace the norm adadm by plain batch norm; leave it out"
+        )
+    if synchronised and ranks > 1 and trainer.strategy.root_device.type == "cpu":
         raise UserError(
             "trainer.sync_batchnorm: PyTorch has it on GPUs only; CPU processes have statistics of their own"
         )

@@ -45,9 +45,11 @@ def test_other_schedules_start_and_end_where_they_say(schedule: str, first: floa
     assert max(found) == pytest.approx(1, abs=1e-3)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_weight_decay_shrinks_weights_of_convolutions_but_no_norm_and_no_bias(optimizer: str) -> None:
-    network = DnCNN(depth=4, features=4, bias=True)
+@pytest.mark.parametrize(
+    ("optimizer", "norm"), [("adam", "batch"), ("sgd", "batch"), ("adam", "adadm"), ("sgd", "iln")]
+)
+def test_weight_decay_shrinks_weights_of_convolutions_but_no_norm_and_no_bias(optimizer: str, norm: str) -> None:
+    network = DnCNN(depth=4, features=4, norm=norm, bias=True)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.fill_(1.0)
