@@ -26,11 +26,9 @@ MARKS = {
     "void": "∅ void",
 }
 METHOD = (
-    "Runs are paired by seed. Intervals are 95 %: of images and seeds drawn again together (two-way "
-    "bootstrap), widened for "
-    "few seeds as Student's are; of counts and ratios Student's. `equal`: the 90 % interval lies within the "
-    "margin that was "
-    "stated before (two one-sided tests). `undecided` also where Holm's correction over all comparisons of this report "
+    "Runs are paired by seed. Intervals are 95 %: over images and seeds together (two-way bootstrap, of seeds by "
+    "Student's distribution); of counts and ratios Student's. `equal`: the 90 % interval lies within the margin that "
+    "was stated before (two one-sided tests). `undecided` also where Holm's correction over all comparisons of this report "
     "leaves a p-value above 5 %. `void`: an arm was never trained. A claim is supported if all of its parts are."
 )
 
