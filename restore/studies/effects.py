@@ -4,7 +4,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,8 +69,7 @@ class Effect:
         table = np.array(self.images)
         random = np.random.default_rng(0)
         error = table.mean(1).std(ddof=1) / len(table) ** 0.5
-        shares = (np.arange(RESAMPLES) + 0.5) / RESAMPLES  # evenly, so that chance adds nothing
-        by_seed = error * random.permutation(t.ppf(shares, len(table) - 1))
+        by_seed = error * random.permutation(_students(len(table) - 1))
         by_image = random.choice(table.mean(0), (RESAMPLES, table.shape[1])).mean(1)
         resampled: NDArray[np.float64] = by_seed + by_image
         return resampled
@@ -94,6 +93,13 @@ class Effect:
         if interval is None or not self.stochastic:
             return f"{short(self.mean)}{unit}"
         return f"{short(self.mean)}{unit} [{short(interval[0])}, {short(interval[1])}]"
+
+
+@cache
+def _students(degrees: int) -> NDArray[np.float64]:
+    """RESAMPLES values of Student's distribution, evenly spread over it, so that chance adds nothing."""
+    values: NDArray[np.float64] = t.ppf((np.arange(RESAMPLES) + 0.5) / RESAMPLES, degrees)
+    return values
 
 
 def difference(of: Effect, minus: Effect) -> Effect:
