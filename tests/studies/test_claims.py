@@ -4,14 +4,14 @@ Which runs a claim says to end higher is written here from its words, not taken 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from made_up import BASE_DB, INPUT_DB, SMALL, World, archive_of, runs_of, standing
 
-from restore.studies.claims import CLAIMS
+from restore.studies.claims import CLAIMS, super_resolution
 from restore.studies.criteria import CRITERIA
 from restore.studies.experiment import Experiment
 from restore.studies.judgement import Finding, Verdict, judge_all
@@ -263,6 +263,22 @@ CASES = [
     Case("muon_gives_what_batch_norm_gives", "Muon without norm", lower=both(has("batch"), optimizer("adam"))),
 ]  # fmt: skip
 EXACT = {"forty_percent_of_memory", "weight_scale_does_not_matter", "folding_and_recomputing"}  # nothing by chance
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_forecast_for_each_network() -> Iterator[None]:
+    """Forecasts of memory take a second each."""
+    known: dict[str, int] = {}
+
+    def peak(experiment: Experiment) -> int:
+        key = str(experiment.description["network"])
+        known[key] = known.get(key) or forecast(experiment)
+        return known[key]
+
+    forecast = super_resolution._peak
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(super_resolution, "_peak", peak)
+        yield
 
 
 def named(case: Case) -> str:
