@@ -28,8 +28,8 @@ MARKS = {
 METHOD = (
     "Runs are paired by seed. Intervals are 95 %: over images and seeds together (two-way bootstrap, of seeds by "
     "Student's distribution); of counts and ratios Student's. `equal`: the 90 % interval lies within the margin that "
-    "was stated before (two one-sided tests). `undecided` also where Holm's correction over all comparisons of this report "
-    "leaves a p-value above 5 %. `void`: an arm was never trained. A claim is supported if all of its parts are."
+    "was stated before (two one-sided tests). `undecided` also if Holm's correction over all comparisons of this "
+    "report leaves a p-value above 5 %. `void`: an arm was never trained. A claim is supported if all of its parts are."
 )
 
 
@@ -125,11 +125,9 @@ def _range(steps: set[int]) -> str:
 
 def _criterion_before_data(entry: Entry, archive: Archive) -> bool:
     """Whether each criterion is the one that was noted, and was noted before the first run that it judges."""
+    runs = [it if isinstance(it, Experiment) else it.of for it in entry.used if not isinstance(it, Trial)]
     dates = [
-        archive.results[task.key(archive.data)]["provenance"]["date"]
-        for request in entry.used
-        if isinstance(request, Experiment)
-        for task in archive.tasks(request)
+        archive.results[task.key(archive.data)]["provenance"]["date"] for run in runs for task in archive.tasks(run)
     ]
     for name, criterion in entry.claim.criteria.items():
         noted = archive.criteria.get(f"{entry.claim.name}/{name}")
