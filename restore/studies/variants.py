@@ -57,8 +57,8 @@ class DnCNNVariant(RestorationNetwork):
 
     Args:
         channels, depth, features, norm, residual, init, bn_momentum: of DnCNN.
-        order: `norm-activation` is DnCNN's; with `activation-norm` the middle layers are conv-activation-norm, and their
-            convolutions have a bias, which no shift of a norm replaces before the activation.
+        order: `norm-activation` is DnCNN's; with `activation-norm` the middle layers are conv-activation-norm, and
+            their convolutions have a bias, which no shift of a norm replaces before the activation.
         activation: `relu` or `sigmoid`, everywhere.
         dropout: the share of features that are dropped after each middle activation (`nn.Dropout2d`).
         bias_free: no additive constant anywhere (Mohan et al. 2020, arXiv:1906.05478), so that with ReLUs
