@@ -4,6 +4,7 @@ Importing this module makes its networks known to `build`, and so to weights fil
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
@@ -18,7 +19,7 @@ from restore.models.norm import ConvNorm, Norm, conv
 Order = Literal["norm-activation", "activation-norm"]
 Activation = Literal["relu", "sigmoid"]
 
-ACTIVATIONS = {"relu": partial(nn.ReLU, inplace=True), "sigmoid": nn.Sigmoid}
+ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {"relu": partial(nn.ReLU, inplace=True), "sigmoid": nn.Sigmoid}
 BN_EPS = 1e-5
 
 
@@ -118,14 +119,14 @@ class DnCNNVariant(RestorationNetwork):
             bias=norm_comes_last,
         )  # fmt: skip
         if self.bias_free:
-            layer.conv.bias = None
+            layer[0].register_parameter("bias", None)
             if self.norm == "batch":
                 layer.norm = BiasFreeBatchNorm2d(features, BN_EPS, self.bn_momentum)
         activation: nn.Module = ACTIVATIONS[self.activation]()
         if self.dropout:
             activation = nn.Sequential(activation, nn.Dropout2d(self.dropout))
-        if norm_comes_last and hasattr(layer, "norm"):
-            norm = layer.norm
+        if norm_comes_last and len(layer) > 1:
+            norm = layer[1]
             del layer.norm
             activation = nn.Sequential(OrderedDict(activation=activation, norm=norm))
         return [layer, activation]
