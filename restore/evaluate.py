@@ -9,13 +9,22 @@ from typing import Any
 
 import torch
 
-from restore import bundled, command, running
+from restore import bundled, command, extensions, running
 from restore.benchmark import Outcome, Show, default_protocol, measure, score_folder
 from restore.bundled.card import results_table, tier, write_between_markers
 from restore.checkpoint import Weights
 from restore.compat import load_any
 from restore.data.catalog import NAMES, default_root, find_images
-from restore.data.degradation import Bicubic, BicubicBlur, Degradation, GaussianNoise, Jpeg
+from restore.data.degradation import (
+    Bicubic,
+    BicubicBlur,
+    Degradation,
+    GaussianNoise,
+    Jpeg,
+    Paired,
+    PoissonGaussian,
+    from_description,
+)
 from restore.data.pairs import NOISE_SEED, ImagePair
 from restore.errors import UserError
 from restore.images.io import read_image, write_atomically
@@ -35,6 +44,8 @@ EXAMPLES = f"""examples:
   python -m restore.evaluate --weights runs/quickstart/weights.safetensors --data photos --sigma 15 25 50
   python -m restore.evaluate --weights edsr.safetensors edsr_bn.safetensors --data Set5 B100 --json scores.json
   python -m restore.evaluate --model dncnn-gray-25 --data BSD68 --root DATA
+  python -m restore.evaluate --weights my.safetensors --data photos --degradation PoissonGaussian --degradation.gain 2
+  python -m restore.evaluate --weights my.safetensors --data CLEAN --degraded NOISY
   python -m restore.evaluate --weights bicubic --scale 2 --data B100 --root DATA
   torchrun --nproc-per-node 4 -m restore.evaluate --weights edsr.safetensors --data Urban100
   python -m restore.evaluate --restored out/ --reference Set5/HR --protocol sr-y --scale 2
@@ -53,7 +64,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, default=default_root(), help="where known sets lie (default: %(default)s)")
     parser.add_argument("--sigma", type=float, nargs="+", default=[], help="noise levels, 0-255 (default: as trained)")
     parser.add_argument("--quality", type=int, nargs="+", default=[], help="JPEG qualities")
-    parser.add_argument("--scale", type=int, nargs="+", default=[], help="scales, for `bicubic` and DnCNN-3")
+    parser.add_argument("--scale", type=int, nargs="+", default=[], help="scales, for `bicubic`, MDSR and DnCNN-3")
+    parser.add_argument(
+        "--degradation",
+        metavar="CLASS",
+        help="measure at this degradation, with its settings as --degradation.NAME VALUE (default: the one that the "
+        "weights state)",
+    )
+    parser.add_argument(
+        "--degraded",
+        nargs="+",
+        type=Path,
+        default=[],
+        help="folders of degraded images, one for each of --data, of the same names",
+    )
     parser.add_argument("--protocol", choices=PROTOCOLS, help="default: the papers' for each test set")
     parser.add_argument("--restored", type=Path, help="score these images instead of restoring any")
     parser.add_argument("--reference", type=Path, help="the true images for --restored, of the same names")
@@ -72,7 +96,10 @@ def main(argv: list[str] | None = None) -> int:
         "--report", type=Path, metavar="FILE.html", help="write a page with sliders: degraded, restored, truth"
     )
     running.add_arguments(parser, precision="fp32")
-    args = parser.parse_args(argv)
+    args, settings = parser.parse_known_args(argv)
+    if stray := [word for word in settings if word.startswith("--") and not word.startswith("--degradation.")]:
+        parser.error(f"unrecognized arguments: {stray[0]}")
+    args.degradation = make_degradation(args.degradation, settings) if args.degradation or settings else None
     if args.all_bundled:
         others = "weights", "model", "data", "restored", "reference", "json", "csv", "sheet", "report"
         if given := [name for name in others if getattr(args, name)]:
@@ -91,6 +118,7 @@ def main(argv: list[str] | None = None) -> int:
     else:
         if not ((args.weights or args.model) and args.data):
             parser.error("--weights or --model, and --data are needed (or --restored and --reference)")
+        _check_asked(parser, args)
 
         def show(pair: ImagePair, outcomes: dict[str, Outcome]) -> None:
             if args.sheet:
@@ -118,6 +146,16 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def _check_asked(parser: command.ArgumentParser, args: argparse.Namespace) -> None:
+    """Raises UserError if two options say different things about the degradation."""
+    levels = [f"--{name}" for name in ("sigma", "quality") if getattr(args, name)]
+    ways = [*levels[:1], *(f"--{name}" for name in ("degradation", "degraded") if getattr(args, name))]
+    if len(ways) > 1:
+        parser.error(f"{ways[0]} cannot be combined with {ways[1]}")
+    if args.degraded and len(args.degraded) != len(args.data):
+        parser.error(f"--degraded needs a folder for each of --data: {len(args.data)}, not {len(args.degraded)}")
+
+
 def _write_pictures(
     args: argparse.Namespace, panels: list[list[Panel]], page: ComparisonPage, rows: list[Row], ranks: Ranks
 ) -> list[Path]:
@@ -142,7 +180,7 @@ def _measure_all(args: argparse.Namespace, show: Show, ranks: Ranks) -> list[Row
     for name, path in files.items():
         weights = load_any(path)
         runners: dict[int, Runner] = {}
-        for degradation in _degradations(name, weights, args.sigma, args.quality, args.scale):
+        for degradation in _degradations(name, weights, args):
             if degradation.scale not in runners:
                 at_scale = replace(weights, network=weights.network.at(degradation.scale))
                 runners[degradation.scale], engine = running.runner(args, path, at_scale, args.root)
@@ -151,18 +189,15 @@ def _measure_all(args: argparse.Namespace, show: Show, ranks: Ranks) -> list[Row
             task = tasks.setdefault((degradation, weights.network.channels), {_baseline_name(degradation): None})
             task[name] = runners[degradation.scale]
     for name in args.weights:
-        if name not in BASELINES:
-            continue
-        if name == "bicubic" and not args.scale:
-            raise UserError("--weights bicubic needs --scale")
-        alone = map(Bicubic, args.scale) if name == "bicubic" else map(GaussianNoise, args.sigma or [25.0])
-        for degradation in alone:
-            if not any(degradation == known for known, _ in tasks):
-                tasks[degradation, ANY_CHANNELS] = {name: None}
+        if name in BASELINES:
+            for degradation in _baseline_degradations(name, args):
+                if not any(degradation == known for known, _ in tasks):
+                    tasks[degradation, ANY_CHANNELS] = {name: None}
 
     rows = []
-    for data in args.data:
-        images = find_images(data, "test", args.root)
+    scale = next((degradation.scale for degradation, _ in tasks), 1)
+    for data, degraded in zip(args.data, args.degraded or [None] * len(args.data), strict=True):
+        images = find_images(data, "test", args.root, degraded, scale)
         for (degradation, of_network), models in tasks.items():
             channels = of_network or read_image(images.clean[0]).shape[2]
             protocol = PROTOCOLS[args.protocol] if args.protocol else default_protocol(images, degradation, channels)
@@ -201,32 +236,79 @@ def _add_to(page: ComparisonPage, pair: ImagePair, outcomes: dict[str, Outcome])
         page.add(name, to_image(baseline.restored), to_image(outcome.restored), truth, scores)
 
 
-def _degradations(
-    name: str, weights: Weights, sigmas: list[float], qualities: list[int], scales: list[int]
-) -> list[Degradation]:
-    """Under what to measure a network: its scales, else what is asked for, else the single level it was trained on."""
-    if weights.network.scale > 1:
-        return [Bicubic(scale) for scale in weights.network.all_scales]
-    asked: list[Degradation] = [
-        *map(GaussianNoise, sigmas),
-        *map(Jpeg, qualities),
-        *(BicubicBlur((factor,)) for factor in scales),
-    ]
+def make_degradation(name: str | None, settings: list[str]) -> Degradation:
+    """The degradation that `--degradation NAME --degradation.setting value ...` stands for.
+
+    Raises:
+        UserError: there is none, or it does not take these settings.
+    """
+    from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings  # takes a second
+
+    if name is None:
+        raise UserError(f"{settings[0]}: --degradation CLASS is missing")
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=["restore", *extensions.packages()])
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(Degradation, "degradation")
+    try:
+        made = parser.instantiate(parser.parse_args([f"--degradation={name}", *settings])).degradation
+    except (ArgumentError, ValueError) as error:
+        raise UserError(f"--degradation {name}: {error}") from error
+    assert isinstance(made, Degradation)
+    return made
+
+
+def _degradations(name: str, weights: Weights, args: argparse.Namespace) -> list[Degradation]:
+    """Under what to measure a network: what is asked for, else what its weights state, at all of its scales.
+
+    Raises:
+        UserError: what is asked for does not apply to the network, or nothing is asked for or stated.
+    """
+    network = weights.network
+    if args.degraded:
+        asked: list[Degradation] = [Paired(network.scale)]
+    elif args.degradation:
+        asked = [args.degradation]
+    elif network.scale > 1:
+        if args.sigma or args.quality:
+            raise UserError(f"{name}: enlarges images; --sigma and --quality do not apply to it, --degradation may")
+        stated = from_description(weights.degradation) or Bicubic(network.scale)
+        scales = [scale for scale in network.all_scales if scale in (args.scale or network.all_scales)]
+        asked = [Bicubic(scale) for scale in scales] if isinstance(stated, Bicubic) else [stated]
+    else:
+        asked = [
+            *map(GaussianNoise, args.sigma),
+            *map(Jpeg, args.quality),
+            *(BicubicBlur((factor,)) for factor in args.scale),
+        ]
+        if not asked and weights.degradation:
+            asked = list(filter(None, [from_description(weights.degradation)]))
     if not asked:
-        match weights.degradation.get("init_args"):
-            case {"sigma": float() | int() as sigma}:
-                asked = [GaussianNoise(float(sigma))]
-            case {"quality": int() as quality}:
-                asked = [Jpeg(quality)]
-    if not asked:
-        raise UserError(f"{name}: trained for a range of degradations; name some by --sigma, --quality or --scale")
+        raise UserError(f"{name}: does not work at this, or say what it was trained for; name a degradation or scale")
+    for degradation in asked:
+        if degradation.scale not in network.all_scales:
+            raise UserError(f"{name}: {degradation.label} has scale {degradation.scale}, the network {network.scale}")
+        if isinstance(degradation, Paired) and not args.degraded:
+            raise UserError(f"{name}: was trained on pairs of images; name the folder of degraded ones by --degraded")
     return asked
+
+
+def _baseline_degradations(name: str, args: argparse.Namespace) -> list[Degradation]:
+    """Under what to measure a baseline that stands alone."""
+    if name == "bicubic" and not args.scale:
+        raise UserError("--weights bicubic needs --scale")
+    if args.degraded:
+        return [Paired(scale) for scale in (args.scale or [1])]
+    if args.degradation:
+        return [args.degradation]
+    if name == "bicubic":
+        return [Bicubic(scale) for scale in args.scale]
+    return [GaussianNoise(sigma) for sigma in args.sigma or [25.0]]
 
 
 def _baseline_name(degradation: Degradation) -> str:
     if degradation.scale > 1:
         return "bicubic"
-    return "noisy" if isinstance(degradation, GaussianNoise) else "input"
+    return "noisy" if isinstance(degradation, GaussianNoise | PoissonGaussian) else "input"
 
 
 def _finite(value: Any) -> Any:

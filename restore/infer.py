@@ -14,10 +14,12 @@ import torch
 from restore import bundled, command, running
 from restore.compat import load_any
 from restore.data.catalog import default_root
+from restore.errors import UserError
 from restore.folder import LOG_NAME, Job, Summary, Writing, passed_over, plan, restore_folder
+from restore.images.decode import is_in_colour
 from restore.images.header import MEGAPIXELS
-from restore.images.picture import FORMATS, JPEG_QUALITY, is_in_colour
-from restore.inference import Runner
+from restore.images.picture import FORMATS, JPEG_QUALITY
+from restore.inference import Runner, at_level
 from restore.page import ComparisonPage, Table
 from restore.provenance import provenance
 from restore.ranks import ranks_of_torchrun
@@ -34,6 +36,7 @@ EXAMPLES = f"""examples:
   python -m restore.infer --weights edsr.safetensors --input scans/ --output large/ --format png --compare sheets/
   python -m restore.infer --weights dncnn.safetensors --input photos/ --output small/ --format webp --quality 90
   python -m restore.infer --weights dncnn.safetensors --input photos/ --output clean/ --report clean/index.html
+  python -m restore.infer --weights ffdnet_gray.pth --sigma 30 --input photos/ --output clean/
   torchrun --nproc-per-node 4 -m restore.infer --weights edsr.safetensors --input photos/ --output large/
 
 An image is finished, and kept by the next run, when its result is there, was made with the same weights and settings
@@ -111,6 +114,9 @@ def _parser() -> command.ArgumentParser:
         default=min(8, os.cpu_count() or 1),
         help="threads that read, and as many that write, beside the network (default: %(default)s)",
     )
+    parser.add_argument(
+        "--sigma", type=_sigma, help="noise level of the images (0-255), for networks that are told it: FDnCNN, FFDNet"
+    )
     parser.add_argument("--scale", type=int, help="at which an MDSR is to work (default: as in the file)")
     running.add_arguments(parser, precision="auto")
     return parser
@@ -133,14 +139,18 @@ def _weights(args: argparse.Namespace, jobs: Callable[[], list[Job]]) -> tuple[s
 def _runner(args: argparse.Namespace, path: Path) -> tuple[Runner, str, dict[str, Any]]:
     """What restores, in words too, and the settings that decide what its results look like: exact tiles don't."""
     weights = load_any(path, scale=args.scale)
+    if args.sigma is not None and weights.network.inputs == weights.network.channels:
+        raise UserError(f"--sigma: {type(weights.network).__name__} is not told the noise level of an image")
     settings = {
         "weights": f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}",
         "scale": weights.network.scale,
         "precision": args.precision,
         "ensemble": args.ensemble,
         "tile": args.tile if args.tile_approximate else "exact",
+        **({} if args.sigma is None else {"sigma": args.sigma}),
     }
-    return *running.runner(args, path, weights, default_root()), settings
+    runner, engine = running.runner(args, path, weights, default_root())
+    return at_level(runner, None if args.sigma is None else args.sigma / 255), engine, settings
 
 
 def _print(summary: Summary, output: Path) -> None:
@@ -158,7 +168,7 @@ def _print(summary: Summary, output: Path) -> None:
     if kept:
         print(f"{len(kept)} more were finished before (--overwrite restores them again)")
     for left_out, count in Counter(note for outcome in restored for note in outcome.notes).items():
-        print(f"note: {count} written without {left_out}, which the format cannot hold (see the log)")
+        print(f"note: {count} written without {left_out} (see the log)")
     for outcome in failed:
         print(f"failed: {outcome.reason}", file=sys.stderr)
     print(f"log: {summary.log}")

@@ -22,7 +22,6 @@ from restore.models.norm import Norm, normalises_output
 from restore.models.recompute import Recompute
 from restore.profiling import (
     Memory,
-    OptimizerName,
     Precision,
     Profile,
     Quantity,
@@ -170,7 +169,7 @@ def _add_step_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--patch", type=int, help="height and width of the network's input")
     parser.add_argument("--scale", type=int, help="of super-resolution networks")
     parser.add_argument("--precision", choices=get_args(Precision), default=Step.precision)
-    parser.add_argument("--optimizer", choices=get_args(OptimizerName), help="default: the recipe's")
+    parser.add_argument("--optimizer", help="as for the training's optim.optimizer (default: the recipe's)")
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument(
         "--device", type=command.device, help="measure real steps on `cpu` or `cuda` (default: forecast)"
@@ -183,7 +182,7 @@ def _recipe(name: str, args: argparse.Namespace) -> Step:
     try:
         recipe = yaml.safe_load(path.read_text())
         arguments = dict(recipe["model"].get("init_args", {}))
-        network = NetworkSpec(recipe["model"]["class_path"].rpartition(".")[2], arguments)
+        network = NetworkSpec(str(recipe["model"]["class_path"]), arguments)
         data, optim = recipe["data"], recipe.get("optim", {})
         batch, patch = args.batch or data["batch_size"], args.patch or data["patch_size"]
     except OSError as error:

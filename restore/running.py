@@ -1,6 +1,7 @@
 """How commands run networks: the options of device, engine and tiles, and the runner that they make."""
 
 import argparse
+import logging
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from restore.command import best_device, device
 from restore.data.catalog import NAMES
 from restore.data.degradation import from_description
 from restore.data.store import default_cache
+from restore.errors import UserError
 from restore.hardware import keep_pages
 from restore.inference import (
     BACKENDS,
@@ -23,6 +25,8 @@ from restore.inference import (
     accelerate,
     tiled,
 )
+
+LOG = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser, precision: Precision) -> None:
@@ -79,7 +83,11 @@ def runner(args: argparse.Namespace, path: Path, weights: Weights, root: Path) -
     if torch.device(args.device).type == "cpu":
         keep_pages()
     network = weights.network
-    degradation = from_description(weights.degradation)
+    try:
+        degradation = from_description(weights.degradation)
+    except UserError as error:
+        LOG.warning("%s: its degradation is not known, bf16 and int8 are judged on another (%s)", path.name, error)
+        degradation = None
     if degradation and degradation.scale != network.scale:  # of a network with several scales, trained for another
         degradation = None
     beside = default_cache() / path.name if path.parent == bundled.FOLDER else path  # the package stays as installed

@@ -1,7 +1,6 @@
 """python -m restore.train: a configuration -> a run folder."""
 
 import logging
-import os
 import sys
 import warnings
 from enum import Enum
@@ -13,7 +12,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_s
 from jsonargparse.typing import PositiveInt
 from pytorch_lightning import Trainer, seed_everything
 
-from restore import command
+from restore import command, extensions
 from restore.errors import UserError
 from restore.hardware import Hardware
 from restore.models import RestorationNetwork
@@ -31,10 +30,9 @@ EXAMPLES = """examples:
   python -m restore.train --print_config                         all settings with their values
 """
 
-# All that a configuration may name: networks and degradations; transforms; callbacks, loggers, strategies.
-# Importing a module executes it, so a configuration from elsewhere must not choose which; the user may, by naming
-# further packages in the environment variable RESTORE_EXTENSIONS, separated by commas.
-EXTENSIONS = ["restore", "albumentations", "pytorch_lightning"]
+# All that a configuration may name besides the user's packages (see `extensions.py`): networks and degradations;
+# transforms; callbacks, loggers, strategies.
+KNOWN = ["restore", "albumentations", "pytorch_lightning"]
 
 LARGEST = 2**31 - 1
 MOST_ENTRIES = 10_000  # of a configuration
@@ -43,8 +41,7 @@ LARGEST_OF_NETWORK = 10_000  # layers or features
 
 def build_parser() -> ArgumentParser:
     """The command line: every argument of the network, the data, the optimisation and Lightning's Trainer."""
-    of_user = [name for name in os.environ.get("RESTORE_EXTENSIONS", "").split(",") if name]
-    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*EXTENSIONS, *of_user])
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*KNOWN, *extensions.packages()])
     parser = ArgumentParser(
         prog="python -m restore.train",
         description="Train a restoration network; without arguments, the quickstart.",
@@ -152,7 +149,7 @@ def _essence(message: str) -> str:
     noise = ("Does not validate", "Subtypes:", "Errors:", "- Expected a <class 'NoneType'>", "Given value")
     lines = [line.strip() for line in message.splitlines()]
     essence = " ".join(line.removeprefix("- ") for line in lines if not line.startswith(noise))
-    return essence.replace("import_path_allowlist in set_parsing_settings", "the environment's RESTORE_EXTENSIONS")
+    return essence.replace("import_path_allowlist in set_parsing_settings", f"the environment's {extensions.VARIABLE}")
 
 
 def _print_summary(summary: dict[str, Any], output: Path) -> None:

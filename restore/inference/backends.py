@@ -12,12 +12,12 @@ from typing import Literal, Protocol, get_args
 import torch
 from torch import Tensor
 
-from restore.data.degradation import Bicubic, Degradation, GaussianNoise
+from restore.data.degradation import Degradation, Paired, default_degradation
 from restore.errors import UserError
 from restore.hardware import gains_from_bf16
 from restore.inference.fidelity import psnr_change
 from restore.inference.int8 import Calibration, quantised
-from restore.inference.runner import Floating, Runner
+from restore.inference.runner import Floating, Like, Runner
 from restore.models import RestorationNetwork
 from restore.models.compose import compose
 from restore.models.fold import fold
@@ -41,7 +41,7 @@ class Engine(Runner, Protocol):
     description: str
 
 
-class TorchRunner:
+class TorchRunner(Like):
     """A folded network in channels_last memory order.
 
     Args:
@@ -51,8 +51,7 @@ class TorchRunner:
     """
 
     def __init__(self, network: RestorationNetwork, precision: Floating, device: torch.device) -> None:
-        self.channels = network.channels
-        self.scale = network.scale
+        super().__init__(network)
         self.device = device
         self.description = f"torch, {precision}"
         self._in_bf16 = precision == "bf16"
@@ -61,7 +60,7 @@ class TorchRunner:
 
     @torch.inference_mode()
     def __call__(self, degraded: Tensor) -> Tensor:
-        """(N, channels, H, W) -> (N, channels, scale*H, scale*W), float32."""
+        """(N, inputs, H, W) -> (N, channels, scale*H, scale*W), float32."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._in_bf16):
             restored: Tensor = self._network(degraded.to(memory_format=torch.channels_last))
         return restored.float()
@@ -84,15 +83,16 @@ def accelerate(
         precision: `auto` is bf16 where the device gains from it and the network loses at most 0.02 dB by it on a few
             photographs, as measured and as expected, else fp32. What is named is taken.
         device: where to run.
-        degradation: what the network was made for, on which bf16 and int8 are measured; by default bicubic downsampling
-            for a network with a scale, and noise of sigma 25 for others.
+        degradation: what the network was made for, on which bf16 and int8 are measured; by default, and for pairs
+            that are files, bicubic downsampling for a network with a scale, and noise of sigma 25 for others.
         calibration: for int8, of what the quantised network is made and where it is kept.
 
     Raises:
         UserError: the backend is not installed, or does not run on the device or in the precision.
     """
     device = torch.device(device)
-    degradation = degradation or (Bicubic(network.scale) if network.scale > 1 else GaussianNoise())
+    if degradation is None or isinstance(degradation, Paired):  # of which no more images can be made
+        degradation = default_degradation(network.scale)
     if backend == "auto":
         backend = "openvino" if device.type == "cpu" and (precision == "int8" or _has_openvino()) else "torch"
     if backend == "openvino":
@@ -121,7 +121,7 @@ def _openvino(network: RestorationNetwork) -> Callable[[Floating], Engine]:
     def build(precision: Floating) -> Engine:
         if not gains_from_bf16(OpenVinoRunner.device):
             precision = "fp32"  # where a processor has no bf16, OpenVINO has none either
-        return OpenVinoRunner(model, network.channels, network.scale, precision, f"OpenVINO, {precision}")
+        return OpenVinoRunner(model, network, precision, f"OpenVINO, {precision}")
 
     return build
 
@@ -130,9 +130,12 @@ def _in_bf16_if_harmless(build: Callable[[Floating], Engine], degradation: Degra
     exact, fast = build("fp32"), build("bf16")
     change = psnr_change(fast, exact, degradation, TRIAL_SIZE)
     if min(change.db, change.expected) < -LARGEST_LOSS_DB:
-        exact.description += f" (bf16 would change PSNR by {change}, {change.expected:+.3f} dB if errors never cancel)"
+        exact.description += (
+            f" (bf16 would change PSNR at {degradation.label} by {change}, {change.expected:+.3f} dB if errors never "
+            "cancel)"
+        )
         return exact
-    fast.description += f" (PSNR {change} against fp32)"
+    fast.description += f" (PSNR {change} against fp32, at {degradation.label})"
     return fast
 
 

@@ -38,10 +38,12 @@ class Effect:
 
     @property
     def mean(self) -> float:
+        if not all(map(math.isfinite, self.values)):
+            return math.nan
         return statistics.geometric_mean(self.values) if self.unit == "x" else statistics.fmean(self.values)
 
     def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
-        """Of the mean; None if there are too few seeds to tell.
+        """Of the mean; None if there are too few seeds to tell, or a value was not measured.
 
         With images it is a two-way bootstrap: images are drawn again, and independently of them the mean over seeds
         from Student's distribution, since few seeds drawn again give too narrow an interval. Without any difference
@@ -50,7 +52,7 @@ class Effect:
         """
         if not self.stochastic:
             return self.mean, self.mean
-        if len(self.values) < 2:
+        if len(self.values) < 2 or not all(map(math.isfinite, self.values)):
             return None
         if self.images:
             tails = [(1 - confidence) / 2, (1 + confidence) / 2]
@@ -76,7 +78,7 @@ class Effect:
 
     def p_value(self, null: float) -> float | None:
         """Two-sided, that the mean is `null`: by Student's distribution over the seeds, the images' variance added."""
-        if not self.stochastic or len(self.values) < 2:
+        if not self.stochastic or self.interval() is None:
             return None
         values = list(map(math.log, self.values)) if self.unit == "x" else list(self.values)
         distance = statistics.fmean(values) - (math.log(null) if self.unit == "x" else null)
@@ -88,6 +90,8 @@ class Effect:
         return float(2 * t.sf(abs(distance) / variance**0.5, len(values) - 1))
 
     def __str__(self) -> str:
+        if not all(map(math.isfinite, self.values)):
+            return "not measured"
         unit = self.unit if self.unit in ("x", "%", "") else f" {self.unit}"
         interval = self.interval()
         if interval is None or not self.stochastic:
