@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch
 
+from restore.errors import UserError
+
 MALLOPT = {-1: 2**31 - 1, -2: 64 * 2**20, -3: 2**30}  # M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD of malloc.h
 STORE_SHARE = 0.5  # of a device's free memory that a patch store may take
 
@@ -60,10 +62,34 @@ class Hardware:
         return ", ".join(parts)
 
 
+def available_device(name: str | None = None) -> torch.device:
+    """The device of this name, or the fastest: a GPU (with torchrun, this process's own), Apple's mps, or the CPU.
+
+    Raises:
+        UserError: there is no such device on this machine.
+    """
+    if name is None:
+        return _fastest_device()
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--device: {name!r} is not available on this machine ({reason})") from error
+    return torch.device(name)
+
+
+def _fastest_device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
 def gains_from_bf16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 faster than float32: tensor cores, AVX-512 BF16 or AMX."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type != "cpu":
+        return False
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from restore.choices import ProtocolName
 from restore.errors import UserError
 from restore.images.color import luma
 from restore.images.crop import shave
@@ -82,7 +83,7 @@ class Protocol:
         on_luma: score the luma (BT.601 studio range, not rounded) of colour images instead of RGB.
     """
 
-    name: str
+    name: ProtocolName
     border: int | None
     on_luma: bool
 

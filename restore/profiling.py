@@ -33,15 +33,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from restore.choices import Quantity, StepPrecision
 from restore.losses import LOSSES, LossName
 from restore.models import NetworkSpec, RestorationNetwork, build
 
 Source = Literal["forecast", "cpu", "cuda"]
-Precision = Literal["fp32", "bf16-mixed", "fp16-mixed"]
 OptimizerName = Literal["adam", "sgd"]
-Quantity = Literal["batch", "patch", "features", "depth"]
 
-AUTOCAST: dict[Precision, torch.dtype] = {"bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16}
+AUTOCAST: dict[StepPrecision, torch.dtype] = {"bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16}
 CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
 
 
@@ -65,7 +64,7 @@ class Step:
     patch: int
     loss: LossName = "half_squared_error"
     optimizer: OptimizerName = "adam"
-    precision: Precision = "fp32"
+    precision: StepPrecision = "fp32"
     channels_last: bool = False
     compile: float | None = None
 

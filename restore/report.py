@@ -4,15 +4,11 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from restore.data.pairs import ImagePair
@@ -20,13 +16,16 @@ from restore.images.color import with_channels
 from restore.images.io import Image, write_atomically, write_image
 from restore.images.tensors import to_image
 from restore.metrics import Score
+from restore.tables import print_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Okabe & Ito: told apart by colour-blind readers; the hatching, in print.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#56B4E9", "#F0E442", "#D55E00", "#CC79A7", "#000000")
 HATCHES = ("", "//", "..", "\\\\", "xx", "--")
 MARKERS = "osD^vP*X"
 
-WIDTH_IN_FILES = 132
 CAPTION_HEIGHT = 22
 GAP = 6
 
@@ -87,25 +86,13 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
         print_table(f"protocol {protocol}", table)
 
 
-def print_table(title: str, rows: Sequence[Mapping[str, str]]) -> None:
-    """Print rows of the same keys, the first column to the left and the others to the right."""
-    table = Table(box=SIMPLE_HEAD)
-    for number, heading in enumerate(rows[0]):
-        table.add_column(heading, justify="right" if number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row.values())
-    console = Console()
-    if not console.is_terminal:
-        console.width = WIDTH_IN_FILES
-    print(title)
-    console.print(table)
-
-
 def plot_stacks(path: Path, groups: Mapping[str, Mapping[str, Mapping[str, float]]], label: str) -> None:
     """Write a picture of groups of horizontal bars, each stacked from named parts; all bars have the same parts.
 
     Every group has its own scale; `label` names the numbers at the ends of the bars.
     """
+    from matplotlib.figure import Figure
+
     heights = [len(bars) for bars in groups.values()]
     size = (8, 1.0 + 0.3 * sum(heights) + 0.4 * len(groups))
     figure = Figure(figsize=size, dpi=110, layout="constrained")
@@ -130,6 +117,8 @@ def plot_stacks(path: Path, groups: Mapping[str, Mapping[str, Mapping[str, float
 
 def plot_lines(path: Path, lines: Mapping[str, Sequence[tuple[float, float]]], x_label: str, y_label: str) -> None:
     """Write a picture of named lines through (x, y), x on a logarithmic scale."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7, 4.5), dpi=110, layout="constrained")
     axes = figure.add_subplot()
     for (name, points), colour, marker in zip(lines.items(), COLOURS * 3, MARKERS * 3, strict=False):
@@ -143,7 +132,7 @@ def plot_lines(path: Path, lines: Mapping[str, Sequence[tuple[float, float]]], x
     _write_figure(path, figure)
 
 
-def _write_figure(path: Path, figure: Figure) -> None:
+def _write_figure(path: Path, figure: "Figure") -> None:
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     write_atomically(path, picture.getvalue())

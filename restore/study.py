@@ -1,35 +1,35 @@
-"""python -m restore.study: claims about batch norm -> experiments -> verdicts."""
+"""restore study: claims about batch norm -> experiments -> verdicts."""
+
+from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING
 
 from restore import command
 from restore.data.catalog import default_root
 from restore.errors import UserError
-from restore.report import print_table
-from restore.studies.budget import BUDGETS, BudgetName
-from restore.studies.claims import CLAIMS
-from restore.studies.experiment import Bench
-from restore.studies.laboratory import Archive, fulfil
-from restore.studies.ledger import ledger, write_report
+from restore.tables import print_table
+
+if TYPE_CHECKING:  # with torch, which is not imported before the arguments are known to be right
+    from restore.studies.laboratory import Archive
 
 EXAMPLES = """examples:
-  python -m restore.study list                                     the claims, who makes them, what would refute them
-  python -m restore.study run --budget smoke                       all of them in three minutes; proves the machinery
-  python -m restore.study run higher_learning_rates --budget cpu   one of them, on photographs
-  python -m restore.study run all --budget cpu --seeds 3 --data.train BSDS500 --data.test B100 --data.root DATA
-  python -m restore.study report runs/study                        judge once more from what is on record
+  restore study list                            the claims
+  restore study run --budget smoke              all, tiny: three minutes
+  restore study run higher_learning_rates --budget cpu
+  restore study run all --budget cpu --data.train BSDS500 --data.test B100
+  restore study report runs/study               judge the recorded runs again
 """
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = command.ArgumentParser("restore.study", "Put what is said about batch norm to the test.", EXAMPLES)
+    parser = command.ArgumentParser("study", "Put what is said about batch norm to the test.", EXAMPLES)
     actions = parser.add_subparsers(dest="action", required=True, parser_class=command.ActionParser)
     actions.add_parser("list", help="the claims")
     run = actions.add_parser("run", help="train and measure what is not on record, then judge and report")
-    run.add_argument("claims", nargs="*", metavar="CLAIM", help=f"all (default), or of: {', '.join(CLAIMS)}")
-    run.add_argument("--budget", choices=get_args(BudgetName), default="smoke", help="sizes and lengths")
+    run.add_argument("claims", nargs="*", metavar="CLAIM", help="names from `restore study list`, or all (default)")
+    run.add_argument("--budget", default="smoke", metavar="NAME", help="smoke (default), cpu or gpu: sizes and lengths")
     run.add_argument("--seeds", type=int, help="repetitions of each experiment (default: the budget's)")
     run.add_argument("--output", type=Path, default=Path("runs/study"), help="folder of the studies")
     run.add_argument("--jobs", type=int, help="trainings at once (default: one for each GPU, or each core)")
@@ -45,20 +45,31 @@ def main(argv: list[str] | None = None) -> int:
         case "run":
             _run(args)
         case "report":
+            from restore.studies.laboratory import Archive
+
             _report(Archive.load(args.folder / "records.json"), args.folder)
     return 0
 
 
 def _list() -> None:
+    from restore.studies.claims import CLAIMS
+
     for claim in sorted(CLAIMS.values(), key=lambda claim: claim.number):
         indented = claim.about.replace("\n", "\n    ")
         print(f"{claim.number:2}. {claim.name}: {claim.title}\n    {indented}\n")
 
 
 def _run(args: argparse.Namespace) -> None:
+    from restore.studies.budget import BUDGETS
+    from restore.studies.claims import CLAIMS
+    from restore.studies.experiment import Bench
+    from restore.studies.laboratory import Archive, fulfil
+
     names = list(CLAIMS) if args.claims in ([], ["all"]) else args.claims
     if unknown := [name for name in names if name not in CLAIMS]:
         raise UserError(f"{unknown[0]}: no such claim; known: all, {', '.join(CLAIMS)}")
+    if args.budget not in BUDGETS:
+        raise UserError(f"--budget: expected {', '.join(BUDGETS)}, found {args.budget}")
     budget = BUDGETS[args.budget]
     for option, value in (("--seeds", args.seeds), ("--jobs", args.jobs)):
         if value is not None and value < 1:
@@ -70,6 +81,9 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _report(archive: Archive, folder: Path) -> None:
+    from restore.studies.claims import CLAIMS
+    from restore.studies.ledger import ledger, write_report
+
     on_record = [claim for claim in CLAIMS.values() if archive.covers(claim)]
     if not on_record:
         raise UserError(f"{folder}: no claim has all of its runs on record")

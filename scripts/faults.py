@@ -35,7 +35,7 @@ from restore.checkpoint import load_weights
 from restore.errors import UserError
 from restore.images.io import read_image, write_image
 from restore.provenance import provenance
-from restore.report import print_table
+from restore.tables import print_table
 from restore.training.checkpoints import DAMAGED, LAST, PREVIOUS, read_checkpoint
 
 LONGEST_S = 120

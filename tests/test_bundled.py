@@ -34,7 +34,7 @@ def test_a_bundled_file_is_small_and_its_card_says_what_it_says(model: bundled.B
     weights = load_weights(model.weights)
     assert model.weights.stat().st_size < 4e6
     assert model.card.read_text() == card.card(model, weights)
-    assert (ROOT / "configs" / f"{model.recipe}.yaml").is_file()
+    assert (ROOT / "restore/configs" / f"{model.recipe}.yaml").is_file()
     measured = {(row["set"], row["degradation"]) for row in weights.results if row["model"] == model.name}
     assert measured == {(test.set, test.degradation.label) for test in model.tests}
     assert not re.search(r'[" =]/', json.dumps([weights.training, weights.results])), "a path of one machine"
@@ -65,7 +65,7 @@ def test_a_bundled_model_scores_as_recorded_on_small_reference_sets(
 
 
 def test_every_recipe_that_a_model_names_is_shipped() -> None:
-    recipes = {path.stem for path in (ROOT / "configs").glob("*.yaml")}
+    recipes = {path.stem for path in (ROOT / "restore/configs").glob("*.yaml")}
     assert {name for model in bundled.MODELS.values() for name in (model.recipe, model.paper_recipe)} <= recipes
 
 
@@ -85,7 +85,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder of three steps, with a network like that of `dncnn-gray-25` but smaller."""
     output = tmp_path_factory.mktemp("runs") / "small"
     args = (
-        f"--config {ROOT}/configs/dncnn_gray_25_fast.yaml --data.train photos --data.val photos --output {output} "
+        f"--config dncnn_gray_25_fast --data.train photos --data.val photos --output {output} "
         "--model.depth 3 --model.features 4 --model.norm batch --data.batch_size 2 --data.patch_size 16 "
         "--data.steps_per_epoch 2 --data.sizes [1.0] --trainer.max_steps 4 --trainer.accelerator cpu "
         f"--trainer.enable_progress_bar false --data.root {output.parent}"
@@ -122,7 +122,7 @@ def test_a_run_folder_becomes_a_file_in_half_precision_with_a_card(
         header = opened.metadata()["restore"]
     for place in (str(run.parent), str(ROOT)):
         assert place not in text + header
-    assert "python -m restore.train --config configs/dncnn_gray_25_fast.yaml" in text
+    assert "restore train --config dncnn_gray_25_fast" in text
     assert "--data.root DATA" in text
     assert "--output runs/dncnn_gray_25_fast" in text
 

@@ -1,24 +1,78 @@
 """Commands as a user meets them: help, mistakes, exit codes."""
 
+import logging
+import os
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-from restore import command, convert, evaluate, export, infer, memory, train
+import restore
+from restore import command, convert, evaluate, export, infer, memory, progress, train
+from restore.__main__ import COMMANDS as NAMES
+from restore.__main__ import dispatch
+from restore.errors import UserError
 
 COMMANDS = {module.__name__: module for module in (train, infer, evaluate, convert, export, memory)}
+HELP_LINES = 2 * 40  # two screens
 
 
-@pytest.mark.parametrize("module", COMMANDS.values(), ids=list(COMMANDS))
-def test_help_shows_examples(module: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", [*NAMES, "memory fit", "study run"])
+def test_help_shows_examples_before_options_on_two_screens_of_80_columns(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as end:
-        module.main(["--help"])
+        dispatch([*name.split(), "--help"])
     assert not end.value.code
-    assert f"python -m {module.__name__}" in capsys.readouterr().out.partition("examples:")[2]
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) <= HELP_LINES
+    if name != "study run":
+        before_options = "\n".join(lines[: next(n for n, line in enumerate(lines) if line.startswith("options"))])
+        assert f"\n  restore {name}" in before_options.partition("examples:")[2]
+
+
+def test_the_command_lists_its_subcommands_and_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert dispatch([]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"\n  {name} " in listed for name in NAMES)
+    assert dispatch(["--version"]) == 0
+    assert capsys.readouterr().out == f"restore {restore.__version__}\n"
+    with pytest.raises(UserError, match="abacus: no such command; known: infer, train"):
+        dispatch(["abacus"])
+
+
+def test_a_shipped_recipe_is_named_without_its_path() -> None:
+    path = str(command.CONFIGS / "edsr_x2.yaml")
+    assert train._with_recipes(["--config", "edsr_x2", "--output", "dncnn3"]) == [
+        "--config",
+        path,
+        "--output",
+        "dncnn3",
+    ]
+    assert train._with_recipes(["--config=configs/edsr_x2.yaml"]) == [f"--config={path}"]
+    assert train._with_recipes(["--config", "gone"]) == ["--config", "gone"]
+
+
+def test_output_that_nobody_reads_ends_the_command_without_a_traceback() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    args = [sys.executable, "-m", "restore", "infer", "--help"]
+    done = subprocess.run(args, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (command.CLOSED_PIPE, "")
+
+
+def test_quiet_shows_no_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "shown", True)
+    parser = command.ArgumentParser("infer", "Restore images.", "examples:")
+    parser.parse_args(["--quiet"])
+    assert not progress.shown
+    assert not command.LOG.isEnabledFor(logging.INFO)
+    assert command.LOG.isEnabledFor(logging.WARNING)
+    command.LOG.setLevel(logging.NOTSET)
 
 
 @pytest.mark.parametrize(("name", "args", "complaint"), [
@@ -32,9 +86,10 @@ def test_help_shows_examples(module: ModuleType, capsys: pytest.CaptureFixture[s
     ("train", "--optim.lr tiny", "tiny"),
     ("train", "--trainer.max_stepz 4", "--trainer.max_stepz"),
     ("train", "--trainer.accelerator abacus", "abacus"),
+    ("train", "--lr 3", "unrecognized argument: --lr (see restore train --help)"),
     ("infer", "--weights gone.safetensors --input . --output out", "gone.safetensors: no such weights file"),
     ("infer", "--input .", "the following arguments are required: --output"),
-    ("infer", "--weights w --input . --output out --device abacus", "argument --device: abacus is not to be had here"),
+    ("infer", "--weights w --input . --output out --device abacus", "'abacus' is not available on this"),
     ("infer", "--weights w --input . --output out --quality 0", "argument --quality: expected 1 to 100, found 0"),
     ("infer", "--weights w --input . --output out --workers 0", "argument --workers: expected 1 or more, found 0"),
     ("infer", "--weights w --input . --output out --max-megapixels no", "expected a number above 0, found no"),

@@ -10,7 +10,7 @@ from restore.errors import UserError
 from restore.images.io import write_atomically
 
 MARKERS = "<!-- bundled models: begin -->", "<!-- bundled models: end -->"
-LICENCE = {
+LICENSE = {
     "BSDS500": "BSDS500 is for research use",
     "Train400": "Train400 is made of BSDS500, which is for research use",
 }
@@ -61,7 +61,7 @@ def card(model: BundledModel, weights: Weights) -> str:
         "task": model.task,
         "network": f"{model.network}, {network}, norm {weights.network.norm}, {training['parameters']:,} parameters",
         "data": f"{data}, {training['train']['images']} images",
-        "recipe": f"`configs/{model.recipe}.yaml`",
+        "recipe": f"`restore/configs/{model.recipe}.yaml`",
         "command": f"`{origin['command']}`",
         **({"started from": f"`{start}`"} if start else {}),
         "optimisation": f"{optim['loss']}, {optim['optimizer']}, {optim['schedule']}, lr {optim['lr']:g}, "
@@ -74,7 +74,7 @@ def card(model: BundledModel, weights: Weights) -> str:
         "commit": f"`{origin['commit']}`, {origin['date'][:10]}",
         "versions": ", ".join(f"{name} {number}" for name, number in origin["packages"].items()),
         "stored": "parameters in float16, running statistics in float32; loaded to float32",
-        "licence of the data": LICENCE.get(data, "see its source"),
+        "license": f"research and education, like its images; {LICENSE.get(data, 'see their source')}",
     }
     lines = [f"# {model.name}", "", "| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in facts.items())]
     table = results_table([(model, tier(weights), weights.results)])

@@ -1,11 +1,10 @@
 """Known data sets: which files they are made of, in the layouts they are distributed in."""
 
+import importlib.util
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
-
-import skimage
 
 from restore.errors import UserError
 from restore.images.io import list_images
@@ -124,7 +123,10 @@ def find_images(name: str, split: Split, root: Path) -> ImageSet:
         UserError: no such data set or folder, no such split, or files missing.
     """
     if name == "photos":
-        folder = Path(skimage.__file__).parent / "data"
+        spec = importlib.util.find_spec("skimage")  # found, not imported: that takes seconds
+        assert spec is not None
+        assert spec.origin is not None
+        folder = Path(spec.origin).parent / "data"
         return ImageSet("photos", tuple(folder / file for file in PHOTOS[split]), {})
     if name not in _SETS:
         if not Path(name).is_dir():

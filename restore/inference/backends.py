@@ -7,11 +7,12 @@ to a change in PSNR that is measured and told.
 import importlib.util
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, Protocol, get_args
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from restore.choices import Backend, InferencePrecision
 from restore.data.degradation import Bicubic, Degradation, GaussianNoise
 from restore.errors import UserError
 from restore.hardware import gains_from_bf16
@@ -21,11 +22,6 @@ from restore.inference.runner import Floating, Runner
 from restore.models import RestorationNetwork
 from restore.models.compose import compose
 from restore.models.fold import fold
-
-Backend = Literal["auto", "torch", "openvino"]
-Precision = Literal["auto", "fp32", "bf16", "int8"]
-BACKENDS: tuple[Backend, ...] = get_args(Backend)
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 LARGEST_LOSS_DB = 0.02  # that bf16 may cost where nobody asked for it
 TRIAL_SIZE = 96  # of the degraded photographs on which that is tried
@@ -71,7 +67,7 @@ def accelerate(
     network: RestorationNetwork,
     *,
     backend: Backend = "auto",
-    precision: Precision = "auto",
+    precision: InferencePrecision = "auto",
     device: torch.device | str = "cpu",
     degradation: Degradation | None = None,
     calibration: Calibration | None = None,

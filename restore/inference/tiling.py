@@ -8,11 +8,12 @@ import logging
 import math
 from collections.abc import Iterator
 from itertools import product
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from restore.choices import Tile
 from restore.errors import UserError
 from restore.hardware import free_memory
 from restore.inference.memory import bytes_per_pixel
@@ -21,8 +22,6 @@ from restore.inference.runner import Runner
 from restore.models import RestorationNetwork
 
 LOG = logging.getLogger(__name__)
-
-Tile = int | Literal["auto"]
 
 SHARE = 0.5  # of the free memory: convolutions' workspace comes on top of the estimate, and others need some too
 LARGEST = 8 * 2**30  # bytes for a tile: so no tensor has 2^31 elements, which not all kernels can count

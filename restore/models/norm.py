@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal, assert_never, get_args
+from typing import assert_never
 
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
-Norm = Literal["batch", "none", "group", "instance", "layer", "weight"]
-NORMS: tuple[Norm, ...] = get_args(Norm)
+from restore.choices import NORMS as NORMS
+from restore.choices import Norm as Norm
 
 ConvNormFactory = Callable[[int, int], nn.Module]
 

@@ -9,17 +9,17 @@ instead, by `torch.autograd.graph.saved_tensors_hooks`.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
+from restore.choices import Norm
+from restore.choices import Recompute as Recompute
 from restore.models.blocks import Residual
-from restore.models.norm import Norm, normalises_output
-
-Recompute = Literal["none", "norm"]
+from restore.models.norm import normalises_output
 
 
 def sequential(norm: Norm, recompute: Recompute) -> type[nn.Sequential]:
@@ -37,14 +37,14 @@ class Recomputed(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         if torch.is_grad_enabled():
-            restored: Tensor = _run(self, x)
+            run = torch.compiler.disable(_run) if torch.compiler.is_compiling() else _run  # type: ignore[no-untyped-call]
+            restored: Tensor = run(self, x)
             return restored
         for layer in self:
             x = layer(x)
         return x
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _run(layers: nn.Sequential, x: Tensor) -> Tensor:
     blocks = sum(isinstance(module, Residual) for module in layers.modules())
     this = _Pass(x.device.type, blocks)

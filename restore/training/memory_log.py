@@ -7,8 +7,9 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from restore.choices import StepPrecision
 from restore.hardware import free_memory
-from restore.profiling import Precision, Step, forecast, largest
+from restore.profiling import Step, forecast, largest
 from restore.training.datamodule import PatchData
 from restore.training.module import RestorationModule
 
@@ -67,7 +68,7 @@ def _step_of(trainer: Trainer, module: LightningModule) -> Step:
     assert isinstance(module, RestorationModule)
     data = trainer.datamodule  # type: ignore[attr-defined]
     assert isinstance(data, PatchData)
-    precisions: dict[str, Precision] = {"bf16-mixed": "bf16-mixed", "16-mixed": "fp16-mixed"}
+    precisions: dict[str, StepPrecision] = {"bf16-mixed": "bf16-mixed", "16-mixed": "fp16-mixed"}
     return Step(
         module.network.spec,
         data.batch_size // trainer.world_size,
