@@ -72,8 +72,10 @@ def run(main: Callable[[], int]) -> None:
     logging.basicConfig(format="%(message)s")
     LOG.setLevel(logging.INFO)
     try:
-        code = main()
-        sys.stdout.flush()
+        try:
+            code = main()
+        finally:
+            sys.stdout.flush()
         sys.exit(code)
     except UserError as error:
         sys.exit(f"error: {error}")

@@ -5,6 +5,7 @@ All of it is automatic and each choice can be overridden. What was chosen is one
 
 import ctypes
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -119,6 +120,16 @@ def free_memory(device: torch.device, root: Path = Path("/")) -> int | None:
         return None
     available = _fields(meminfo)["MemAvailable:"] * 2**10
     return max(0, min([available, *_free_in_groups(root)]))
+
+
+def peak_memory() -> int | None:
+    """The most memory that this process has had resident, in bytes, or None if the system does not tell (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 2**10  # macOS counts bytes, Linux KiB
 
 
 def _free_in_groups(root: Path) -> Iterator[int]:

@@ -1,14 +1,13 @@
 """How much memory a run needs, said before its first step, and what it holds, logged every epoch."""
 
 import logging
-import resource
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from restore.choices import StepPrecision
-from restore.hardware import free_memory
+from restore.hardware import free_memory, peak_memory
 from restore.profiling import Step, forecast, largest
 from restore.training.datamodule import PatchData
 from restore.training.module import RestorationModule
@@ -58,8 +57,8 @@ class MemoryLog(Callback):
             "gradients": sum(parameter.grad.nbytes for parameter in parameters if parameter.grad is not None),
             "optimizer": sum(value.nbytes for value in states if isinstance(value, Tensor)),
         }
-        peak = _peak(pl_module.device)
-        held |= {"rest": peak - sum(held.values()), "peak": peak}
+        if peak := _peak(pl_module.device):
+            held |= {"rest": peak - sum(held.values()), "peak": peak}
         for name, size in held.items():
             pl_module.log(f"memory/{name}", size / MIB, on_step=False, on_epoch=True)
 
@@ -83,7 +82,7 @@ def _words(size: int) -> str:
     return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / MIB:.1f} MiB"
 
 
-def _peak(device: torch.device) -> int:
+def _peak(device: torch.device) -> int | None:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10
+    return peak_memory()

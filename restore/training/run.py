@@ -3,7 +3,6 @@
 import errno
 import json
 import logging
-import resource
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from restore.benchmark import default_protocol, measure
 from restore.checkpoint import Weights, save_weights
 from restore.errors import UserError
-from restore.hardware import Hardware, gains_from_bf16, keep_pages
+from restore.hardware import Hardware, gains_from_bf16, keep_pages, peak_memory
 from restore.images.io import write_atomically
 from restore.inference import tiled
 from restore.models import RestorationNetwork
@@ -331,4 +330,5 @@ def _load_network(network: RestorationNetwork, checkpoint: Path) -> int:
 def _peak_memory(device: torch.device) -> dict[str, float]:
     if device.type == "cuda":
         return {"peak_cuda_allocated_mib": torch.cuda.max_memory_allocated(device) / 2**20}
-    return {"peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10}
+    peak = peak_memory()
+    return {} if peak is None else {"peak_rss_mib": peak / 2**20}
