@@ -16,6 +16,9 @@ ProtocolName = Literal["sr-y", "sr-rgb", "sr-rgb-shave2", "denoise-gray", "denoi
 ProgramFormat = Literal["onnx", "openvino", "torch"]
 LayoutName = Literal["basicsr", "edsr-pytorch", "kair"]
 
+BudgetName = Literal["smoke", "small", "mid", "full", "gpu"]
+CollectionName = Literal["papers", "photos"]
+
 NORMS: tuple[Norm, ...] = get_args(Norm)
 PROTOCOL_NAMES: tuple[ProtocolName, ...] = get_args(ProtocolName)
 BUNDLED_NAMES = (

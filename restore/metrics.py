@@ -95,6 +95,14 @@ class Protocol:
         Raises:
             UserError: the shapes differ, or too little is left after shaving.
         """
+        x, y = self._compared(restored, reference, scale)
+        return Score(psnr(x, y).item(), ssim(x, y).item())
+
+    def psnr(self, restored: Tensor, reference: Tensor, scale: int = 1) -> float:
+        """The PSNR (dB) of `score` only, in a fraction of its time."""
+        return psnr(*self._compared(restored, reference, scale)).item()
+
+    def _compared(self, restored: Tensor, reference: Tensor, scale: int) -> tuple[Tensor, Tensor]:
         _check_shapes(restored, reference)
         border = 0 if self.border is None else scale + self.border
         if min(restored.shape[-2:]) - 2 * border < 11:
@@ -105,8 +113,7 @@ class Protocol:
         x, y = restored.double(), reference.double()
         if self.on_luma and x.shape[1] == 3:
             x, y = luma(x), luma(y)
-        x, y = shave(x, border), shave(y, border)
-        return Score(psnr(x, y).item(), ssim(x, y).item())
+        return shave(x, border), shave(y, border)
 
 
 PROTOCOLS: dict[str, Protocol] = {

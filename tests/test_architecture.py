@@ -46,6 +46,7 @@ ENTRIES = {
     "export",
     "memory",
     "memory_table",
+    "study_actions",
     "command",
     "running",
     "api",
