@@ -74,8 +74,7 @@ def available_device(name: str | None = None) -> torch.device:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"--device: {name!r} is not available on this machine ({reason})") from error
+        raise UserError(f"--device: {name!r} is not available on this machine") from error
     return torch.device(name)
 
 

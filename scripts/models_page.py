@@ -14,7 +14,7 @@ import yaml
 from restore import bundled, command
 from restore.benchmark import Outcome, default_protocol, measure
 from restore.bundled import BundledModel
-from restore.bundled.card import results_table, tier
+from restore.bundled.card import MARKERS, results_table, tier
 from restore.bundled.making import account
 from restore.checkpoint import Weights, load_weights
 from restore.data.catalog import find_images
@@ -56,7 +56,7 @@ def main() -> int:
         model = bundled.find(args.beside[0])
         _keep_papers(model, models[model], Path(args.beside[1]), pictures)
     table = results_table([(model, tier(weights), weights.results) for model, weights in models.items()])
-    parts = [TITLE, table, _training(models, pictures)]
+    parts = [TITLE, f"{MARKERS[0]}\n{table}{MARKERS[1]}\n", _training(models, pictures)]
     for model, weights in models.items():
         _sheet(model, weights, pictures / f"{model.name}.jpg")
         parts.append(f"## {model.name}\n\n{_caption(model)}\n\n![{model.task}]({pictures.name}/{model.name}.jpg)\n")

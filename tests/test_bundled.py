@@ -206,7 +206,7 @@ def test_one_line_restores_one_photograph(
     ("--denoise 80", "--denoise 80: the bundled networks are trained for sigma 0 to 55"),
     ("--denoise strong", "expected a noise level of 0 or more"),
     ("--denoise --upscale 2", "not allowed with argument"),
-    ("", "one of the arguments --weights --model --denoise --upscale is required"),
+    ("", "one of the arguments --denoise --upscale --model --weights is required"),
 ])  # fmt: skip
 def test_what_cannot_be_done_is_said(task: str, complaint: str, image_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=complaint):
@@ -236,7 +236,7 @@ def test_the_table_in_a_file_is_made_anew(tmp_path: Path, run: Path, model: bund
     (line,) = (line for line in lines if line.startswith("| `dncnn-gray-25` | CPU | photos | `denoise-gray` "))
     assert f"| **{row.psnr:.2f}** |" in line
 
-    with pytest.raises(UserError, match="--all-bundled goes without --csv"):
+    with pytest.raises(UserError, match="--all-bundled cannot be combined with --csv"):
         evaluate.main(["--all-bundled", "--csv", "x.csv"])
     page.write_text("# Title\n")
     with pytest.raises(UserError, match="expected the lines"):

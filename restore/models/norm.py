@@ -56,14 +56,11 @@ class ConvNorm(nn.Sequential):
     Args:
         in_features: channels of the input.
         out_features: channels of the output.
-        norm: one word.
-            `batch`: statistics over (N, H, W) per channel (Ioffe & Szegedy 2015); running statistics in eval mode.
-            `none`: no normalisation.
-            `group`: statistics over (C/G, H, W) per image; up to G = 32 groups of at least two channels
-                (Wu & He 2018).
-            `instance`: statistics over (H, W) per image and channel, affine (Ulyanov et al. 2016).
-            `layer`: statistics over (C, H, W) per image, affine per channel (Ba et al. 2016).
-            `weight`: on the convolution instead of on its output (Salimans & Kingma 2016).
+        norm: one word: `batch`, statistics over (N, H, W) per channel (Ioffe & Szegedy 2015), running statistics in
+            eval mode; `none`; `group`, statistics over (C/G, H, W) per image, up to G = 32 groups of at least two
+            channels (Wu & He 2018); `instance`, over (H, W) per image and channel, affine (Ulyanov et al. 2016);
+            `layer`, over (C, H, W) per image, affine per channel (Ba et al. 2016); `weight`, on the convolution
+            instead of on its output (Salimans & Kingma 2016).
         bn_momentum: weight of the NEW batch in the running statistics (PyTorch's convention).
         bn_eps: added to the variance before the root.
         kernel: height and width of the convolution.
