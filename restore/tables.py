@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 WIDTH_IN_FILES = 80
 GAP = "  "
-NARROWEST_LABEL = 16  # columns of text to which the first column is folded before a table is split
+NARROWEST_LABEL = 16  # to which the first column is folded before a table is split
 
 
 def print_table(title: str, rows: Sequence[Mapping[str, str]]) -> None:
@@ -19,15 +19,14 @@ def print_table(title: str, rows: Sequence[Mapping[str, str]]) -> None:
 def format_table(rows: Sequence[Mapping[str, str]], width: int) -> list[str]:
     """The lines of a table, the first column to the left and the others to the right.
 
-    A table that is too wide folds its first column; columns that still do not fit follow below, beside the first
+    A table that is too wide folds its first column; columns that do not fit even so follow below, beside the first
     column once more.
     """
     label, *others = ([heading, *(row[heading] for row in rows)] for heading in rows[0])
     widths = [max(map(len, column)) for column in others]
     longest = max(map(len, label))
-    label_width = longest
-    if _total(longest, widths) > width:
-        label_width = min(longest, max(NARROWEST_LABEL, width - _total(0, widths)))
+    spare = width - _total(0, widths)  # what the other columns leave for the first
+    label_width = min(longest, spare if spare >= NARROWEST_LABEL else width // 2)
     lines: list[str] = []
     while True:
         count = max(1, sum(_total(label_width, widths[: last + 1]) <= width for last in range(len(widths))))
