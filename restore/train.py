@@ -234,9 +234,9 @@ def _print_summary(summary: dict[str, Any], output: Path) -> None:
 
     print_rows(summary["results"])
     peaks = {name: value for name, value in summary.items() if name.endswith("_mib")}
-    memory = "".join(f"{name.removesuffix('_mib')} {value:.0f} MiB; " for name, value in peaks.items())
+    memory = "".join(f"; {name.removesuffix('_mib')} {value:.0f} MiB" for name, value in peaks.items())
+    print(f"{summary['steps']} steps, {summary['weights']} weights from step {summary['best_step']}{memory}")
     print(
-        f"{summary['steps']} steps, {summary['weights']} weights from step {summary['best_step']}; {memory}"
         f"{summary['images_per_s']:.1f} images/s, {summary['data_wait_share']:.1%} of the time waiting for data"
     )
     print(f"written: {output}: {', '.join(sorted(path.name for path in output.iterdir()))}")

@@ -21,17 +21,15 @@ minutes on two CPU cores and needs no download: the photographs come with scikit
     ),
     (
         "code",
-        """import json
-from pathlib import Path
+        """from pathlib import Path
 
 from restore.__main__ import dispatch
 
 STEPS = 300
 for norm in ("batch", "none"):
-    dispatch(
-        ["train", "--config", "quickstart", "--model.norm", norm, "--output", f"runs/{norm}", "--quiet"]
-        + ["--trainer.max_steps", str(STEPS), "--data.steps_per_epoch", "50"]
-    )""",
+    settings = f"--config quickstart --model.norm {norm} --output runs/{norm}"
+    length = f"--trainer.max_steps {STEPS} --data.steps_per_epoch 50"
+    dispatch(["train", "--quiet", *settings.split(), *length.split()])""",
     ),
     (
         "markdown",
@@ -51,7 +49,8 @@ for norm, style in (("batch", "o-"), ("none", "s--")):
     (log,) = Path("runs", norm).glob("csv/**/metrics.csv")
     rows = [row for row in csv.DictReader(log.open()) if row.get("val/psnr")]
     steps = [int(row["step"]) + 1 for row in rows]
-    axes.plot(steps, [float(row["val/psnr"]) for row in rows], style, label=f"norm: {norm}")
+    scores = [float(row["val/psnr"]) for row in rows]
+    axes.plot(steps, scores, style, label=f"norm: {norm}")
 axes.set(xlabel="step", ylabel="validation PSNR (dB)")
 axes.legend();""",
     ),
@@ -81,7 +80,7 @@ for norm in ("batch", "none"):
 pictures["clean"] = clean
 
 figure, panels = plt.subplots(1, 4, figsize=(10, 3), layout="constrained")
-for axes, (name, picture) in zip(panels, pictures.items()):
+for axes, (name, picture) in zip(panels, pictures.items(), strict=True):
     pixels = (255 * picture).clamp(0, 255).round()
     psnr = restore.psnr(pixels, (255 * clean).round()).item()
     axes.imshow(pixels[0, 0], cmap="gray", vmin=0, vmax=255)
