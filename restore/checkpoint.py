@@ -76,12 +76,12 @@ def load_weights(path: Path) -> Weights:
     try:
         header = json.loads(metadata["restore"])
         if header["format"] != FORMAT:
-            raise UserError(f"{path}: weights format {header['format']}, this version reads {FORMAT}")
+            raise UserError(f"weights format {header['format']}, this version reads {FORMAT}")
         spec = _upgraded(NetworkSpec(header["network"]["name"], dict(header["network"]["arguments"])))
         _check_extent(spec, tensors)
         weights = Weights(build(spec), dict(header["degradation"]), dict(header["training"]), list(header["results"]))
-    except UserError:
-        raise
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: its metadata do not describe a network ({error})") from error
     try:

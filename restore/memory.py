@@ -104,7 +104,7 @@ def _add_step_arguments(parser: argparse.ArgumentParser) -> None:
     step.add_argument("--patch", type=int, help="height and width of the network's input")
     step.add_argument("--scale", type=int, help="upscale factor of super-resolution networks")
     step.add_argument("--precision", choices=get_args(StepPrecision), default="fp32", help="default: %(default)s")
-    step.add_argument("--optimizer", choices=("adam", "sgd"), help="default: the recipe's")
+    step.add_argument("--optimizer", metavar="NAME", help="as optim.optimizer in training (default: the recipe's)")
     step.add_argument("--channels-last", action="store_true", help="use the memory format (N, H, W, C)")
     step.add_argument("--device", metavar="NAME", help="measure real steps on cpu or cuda (default: forecast)")
 

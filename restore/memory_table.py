@@ -112,7 +112,7 @@ def _recipe(name: str, args: argparse.Namespace) -> Step:
     try:
         recipe = yaml.safe_load(path.read_text())
         arguments = dict(recipe["model"].get("init_args", {}))
-        network = NetworkSpec(recipe["model"]["class_path"].rpartition(".")[2], arguments)
+        network = NetworkSpec(str(recipe["model"]["class_path"]), arguments)
         data, optim = recipe["data"], recipe.get("optim", {})
         batch, patch = args.batch or data["batch_size"], args.patch or data["patch_size"]
     except OSError as error:

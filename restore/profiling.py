@@ -17,9 +17,9 @@ import math
 import statistics
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple, assert_never
 
@@ -27,18 +27,17 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
-from torch.optim import SGD, Adam, Optimizer
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from restore.choices import Quantity, StepPrecision
-from restore.losses import LOSSES, LossName
+from restore.losses import find_loss
 from restore.models import NetworkSpec, RestorationNetwork, build
+from restore.optim import Optimization, state_tensors
 
 Source = Literal["forecast", "cpu", "cuda"]
-OptimizerName = Literal["adam", "sgd"]
 
 AUTOCAST: dict[StepPrecision, torch.dtype] = {"bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16}
 CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
@@ -53,7 +52,7 @@ class Step:
         batch: patches.
         patch: height and width of the network's input.
         loss: see `losses.py`.
-        optimizer: `adam`, or `sgd` with momentum.
+        optimizer: see `Optimization`, as for `optimizer_args`.
         precision: `fp32`, or autocast to bfloat16 or float16.
         channels_last: memory format of weights and images.
         compile: None, or torch.compile with this share of activations that may be kept (1: as it likes).
@@ -62,11 +61,12 @@ class Step:
     network: NetworkSpec
     batch: int
     patch: int
-    loss: LossName = "half_squared_error"
-    optimizer: OptimizerName = "adam"
+    loss: str = Optimization.loss
+    optimizer: str = Optimization.optimizer
     precision: StepPrecision = "fp32"
     channels_last: bool = False
     compile: float | None = None
+    optimizer_args: Mapping[str, Any] = field(default_factory=dict)
 
     def having(self, quantity: Quantity, value: int) -> "Step":
         """The step with another batch or patch size, or a network of another width or depth."""
@@ -257,14 +257,8 @@ class _Trial:
         self._run: Callable[[Tensor], Tensor] = self.network
         if step.compile is not None:
             self._run = torch.compile(self.network)
-        self.optimizer: Optimizer
-        match step.optimizer:
-            case "adam":
-                self.optimizer = Adam(self.network.parameters())
-            case "sgd":
-                self.optimizer = SGD(self.network.parameters(), 1e-3, momentum=0.9)
-            case _:
-                assert_never(step.optimizer)
+        optim = Optimization(step.loss, step.optimizer, optimizer_args=dict(step.optimizer_args))
+        self.optimizer = optim.optimizer_of(self.network, fused=False)
 
     def warm_up(self) -> None:
         """Take a step, so that the next is one of many."""
@@ -279,7 +273,7 @@ class _Trial:
             torch.autocast(self.device.type, dtype, enabled=dtype is not None),
         ):
             restored = self._run(self.degraded)
-        return LOSSES[self.step.loss](restored.float(), self.clean).mean()
+        return find_loss(self.step.loss)(restored.float(), self.clean).mean()
 
     def backward(self, loss: Tensor) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
@@ -287,9 +281,8 @@ class _Trial:
 
     @property
     def state(self) -> list[Tensor]:
-        """The optimiser's."""
-        values = (value for values in self.optimizer.state.values() for value in values.values())
-        return [value for value in values if isinstance(value, Tensor)]
+        """The optimizer's."""
+        return state_tensors(self.optimizer)
 
     @property
     def held(self) -> Memory:

@@ -1,6 +1,7 @@
 """How commands run networks: the options of device, engine and tiles, and the runner that they make."""
 
 import argparse
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -9,6 +10,8 @@ from restore.choices import Backend, InferencePrecision, Tile
 if TYPE_CHECKING:  # with torch, which is not imported before the arguments are known to be right
     from restore.checkpoint import Weights
     from restore.inference import Runner
+
+LOG = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser, precision: InferencePrecision) -> None:
@@ -66,6 +69,7 @@ def runner(args: argparse.Namespace, path: Path, weights: "Weights", root: Path)
     from restore import bundled
     from restore.data.degradation import from_description
     from restore.data.store import default_cache
+    from restore.errors import UserError
     from restore.hardware import available_device, keep_pages
     from restore.inference import Calibration, Ensemble, accelerate, tiled
 
@@ -73,7 +77,11 @@ def runner(args: argparse.Namespace, path: Path, weights: "Weights", root: Path)
     if device.type == "cpu":
         keep_pages()
     network = weights.network
-    degradation = from_description(weights.degradation)
+    try:
+        degradation = from_description(weights.degradation)
+    except UserError as error:
+        LOG.warning("%s: its degradation is not known, bf16 and int8 are judged on another (%s)", path.name, error)
+        degradation = None
     if degradation and degradation.scale != network.scale:  # of a network with several scales, trained for another
         degradation = None
     beside = default_cache() / path.name if path.parent == bundled.FOLDER else path  # the package stays as installed

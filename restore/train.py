@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 import warnings
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from restore import command
+from restore import command, extensions
 from restore.errors import UserError
 
 if TYPE_CHECKING:  # with torch and Lightning, which are imported only if there is something to train
@@ -36,10 +35,9 @@ settings, by group (--help.all lists them, --print_config shows their values):
   --faults.*    what to do about steps that would spoil the weights
 """
 
-# All that a configuration may name: networks and degradations; transforms; callbacks, loggers, strategies.
-# Importing a module executes it, so a configuration from elsewhere must not choose which; the user may, by naming
-# further packages in the environment variable RESTORE_EXTENSIONS, separated by commas.
-EXTENSIONS = ["restore", "albumentations", "pytorch_lightning"]
+# All that a configuration may name besides the user's packages (see `extensions.py`): networks and degradations;
+# transforms; callbacks, loggers, strategies.
+KNOWN = ["restore", "albumentations", "pytorch_lightning"]
 
 DESCRIPTION = "Train a restoration network; without arguments, the quickstart."
 GROUPS = ("model", "data", "optim", "hardware", "faults", "trainer")
@@ -58,8 +56,7 @@ def build_parser() -> ArgumentParser:
     from restore.models import RestorationNetwork
     from restore.training import Faults, Optimization, PatchData
 
-    of_user = [name for name in os.environ.get("RESTORE_EXTENSIONS", "").split(",") if name]
-    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*EXTENSIONS, *of_user])
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*KNOWN, *extensions.packages()])
     parser = ArgumentParser(prog="restore train", description=DESCRIPTION, exit_on_error=False)
     parser.add_argument("--config", action="config", help="a recipe by name or a YAML file; flags override it")
     _add_run_arguments(parser)
@@ -226,7 +223,7 @@ def _essence(message: str) -> str:
     noise = ("Does not validate", "Subtypes:", "Errors:", "- Expected a <class 'NoneType'>", "Given value")
     lines = [line.strip() for line in message.splitlines()]
     essence = " ".join(line.removeprefix("- ") for line in lines if not line.startswith(noise))
-    return essence.replace("import_path_allowlist in set_parsing_settings", "the environment's RESTORE_EXTENSIONS")
+    return essence.replace("import_path_allowlist in set_parsing_settings", f"the environment's {extensions.VARIABLE}")
 
 
 def _print_summary(summary: dict[str, Any], output: Path) -> None:
@@ -236,9 +233,7 @@ def _print_summary(summary: dict[str, Any], output: Path) -> None:
     peaks = {name: value for name, value in summary.items() if name.endswith("_mib")}
     memory = "".join(f"; {name.removesuffix('_mib')} {value:.0f} MiB" for name, value in peaks.items())
     print(f"{summary['steps']} steps, {summary['weights']} weights from step {summary['best_step']}{memory}")
-    print(
-        f"{summary['images_per_s']:.1f} images/s, {summary['data_wait_share']:.1%} of the time waiting for data"
-    )
+    print(f"{summary['images_per_s']:.1f} images/s, {summary['data_wait_share']:.1%} of the time waiting for data")
     print(f"written: {output}: {', '.join(sorted(path.name for path in output.iterdir()))}")
 
 

@@ -7,10 +7,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "restore"
 
-# Each room and the rooms it may use, besides itself and `COMMON`.
-FOUNDATION = {"images", "data", "models", "losses", "metrics"}
+# Each room and the rooms it may use, besides itself and those for everybody.
+FOR_EVERYBODY = {"choices", "errors", "extensions", "progress", "tables"}
+FOUNDATION = {"images", "data", "models", "losses", "metrics", "optim"}
 MAY_USE: dict[str, set[str]] = {
     "errors": set(),
+    "extensions": set(),
     "progress": set(),
     "choices": set(),
     "tables": set(),
@@ -18,6 +20,7 @@ MAY_USE: dict[str, set[str]] = {
     "images": set(),
     "models": set(),
     "losses": set(),
+    "optim": {"losses"},
     "data": {"images"},
     "metrics": {"images"},
     "provenance": set(),
@@ -36,7 +39,6 @@ MAY_USE: dict[str, set[str]] = {
     | {"checkpoint", "compat", "inference", "benchmark", "report", "provenance", "profiling", "hardware"},
 }
 MAY_USE["studies"] = MAY_USE["training"] | {"training", "page"}
-COMMON = {"choices", "errors", "progress", "tables"}
 ENTRIES = {
     "study",
     "train",
@@ -46,6 +48,7 @@ ENTRIES = {
     "export",
     "memory",
     "memory_table",
+    "evaluation",
     "study_actions",
     "command",
     "running",
@@ -74,7 +77,7 @@ FILES = [path for path in sorted(ROOT.rglob("*.py")) if room(path) not in ENTRIE
 
 @pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(ROOT)) for path in FILES])
 def test_imports_go_down_only(path: Path) -> None:
-    allowed = MAY_USE[room(path)] | COMMON | {room(path)}
+    allowed = MAY_USE[room(path)] | {room(path)} | FOR_EVERYBODY
     assert imported_rooms(path) <= allowed
 
 

@@ -61,7 +61,8 @@ def test_files_from_before_init_had_a_name_load_and_say_what_they_began_with(
 @pytest.mark.parametrize(("change", "complaint"), [
     ({"network": {"name": "SRResNet", "arguments": {"features": 8, "blocks": 1, "scale": 2}}}, "tensors do not fit"),
     ({"network": {"name": "SRResNet", "arguments": {"features": 4, "blocks": 2, "scale": 2}}}, "tensors do not fit"),
-    ({"network": {"name": "os.system", "arguments": {}}}, "unknown network 'os.system'"),
+    ({"network": {"name": "os.system", "arguments": {}}}, "add os to the environment variable RESTORE_EXTENSIONS"),
+    ({"network": {"name": "UNet", "arguments": {}}}, r"w\.safetensors: unknown network 'UNet'; known: DnCNN"),
     ({"network": {"name": "SRResNet", "arguments": {"wide": 4}}}, "wide"),
     ({"network": "SRResNet"}, "do not describe a network"),
     ({"format": 2}, "weights format 2, this version reads 1"),

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -15,15 +15,27 @@ from torch import Tensor
 
 from restore.data.random import Draws
 from restore.errors import UserError
+from restore.extensions import Registry
 from restore.images.crop import crop_to_multiple
 from restore.images.resize import imresize, resize_matrix
 from restore.images.tensors import quantise, to_image, to_tensor
 
 
 class Degradation(ABC):
-    """Maps clean images to degraded ones. `scale` is how many times smaller the degraded image is."""
+    """Maps clean images to degraded ones. A subclass keeps each of its settings as an attribute of the same name.
+
+    Attributes:
+        scale: how many times smaller the degraded image is.
+        precomputable: whether degraded images may be read from files, or made once and kept: it draws nothing at
+            random. All others are computed from each clean patch as it is used.
+    """
 
     scale: int = 1
+    precomputable: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        _REGISTRY.add(cls)
 
     @abstractmethod
     def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
@@ -36,8 +48,11 @@ class Degradation(ABC):
 
     @property
     def description(self) -> dict[str, Any]:
-        """As a configuration file would state it."""
-        return {"class_path": type(self).__name__, "init_args": dict(vars(self))}
+        """Its class, as `package.module:Class` if it is not built in, and its settings, as JSON keeps them."""
+        return {"class_path": _REGISTRY.name_of(type(self)), "init_args": dict(vars(self))}
+
+
+_REGISTRY: Registry[Degradation] = Registry("degradation")
 
 
 @dataclass(frozen=True)
@@ -65,6 +80,54 @@ class GaussianNoise(Degradation):
 
 
 @dataclass(frozen=True)
+class PoissonGaussian(Degradation):
+    """Noise of a camera: photons are counted, and reading them adds Gaussian noise. Not clipped.
+
+    The variance of a pixel of value x, on the 0-255 scale, is gain * x + sigma^2.
+
+    Attributes:
+        gain: steps of the 0-255 scale for each photon, or (low, high): drawn uniformly for each image.
+        sigma: standard deviation of the reading on the 0-255 scale, or (low, high).
+    """
+
+    gain: float | tuple[float, float] = 1.0
+    sigma: float | tuple[float, float] = 2.0
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in (("gain", _ends(self.gain)), ("sigma", _ends(self.sigma))):
+            if not (low >= 0 if name == "sigma" else low > 0) or low > high:
+                raise UserError(f"{name} must be positive (sigma may be 0) and a range ascending, not {low}, {high}")
+
+    def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
+        gain = _draw(self.gain, clean, draws) / 255
+        sigma = _draw(self.sigma, clean, draws) / 255
+        return gain * draws.poisson(clean / gain) + sigma * draws.normal(clean.shape)
+
+    @property
+    def label(self) -> str:
+        return f"Poisson-Gaussian gain {_words(self.gain)}, sigma {_words(self.sigma)}"
+
+
+@dataclass(frozen=True)
+class Paired(Degradation):
+    """Degraded images that are there as files beside the clean ones; none can be made.
+
+    Attributes:
+        scale: how many times smaller they are.
+    """
+
+    precomputable: ClassVar[bool] = True
+    scale: int = 1
+
+    def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
+        raise UserError("degraded images are needed as files: name their folder")
+
+    @property
+    def label(self) -> str:
+        return "as given" if self.scale == 1 else f"as given, x{self.scale}"
+
+
+@dataclass(frozen=True)
 class Bicubic(Degradation):
     """MATLAB's bicubic downsampling of 8-bit images, as all super-resolution papers mean it.
 
@@ -72,6 +135,7 @@ class Bicubic(Degradation):
         scale: 2, 3, 4 or 8.
     """
 
+    precomputable: ClassVar[bool] = True
     scale: int = 2
 
     def __post_init__(self) -> None:
@@ -169,23 +233,25 @@ class DnCNN3Mixture(Degradation):
         return GaussianNoise(self.sigma), BicubicBlur(self.factors), Jpeg(self.quality)
 
 
+def default_degradation(scale: int) -> Degradation:
+    """What a network of that scale restores unless something else is said: bicubic downsampling, or sigma 25."""
+    return Bicubic(scale) if scale > 1 else GaussianNoise()
+
+
 def from_description(description: Mapping[str, Any]) -> Degradation | None:
-    """The degradation that a `Degradation.description`, as JSON keeps it, states; None where it is none of these.
+    """The degradation that a `Degradation.description`, as JSON keeps it, states; None if it is empty.
 
     Raises:
-        UserError: it states arguments that the degradation does not take.
+        UserError: there is no such degradation, it does not take these settings, or its package may not be imported.
     """
-    name = str(description.get("class_path"))
-    kinds: dict[str, Callable[..., Degradation]] = {
-        kind.__name__: kind for kind in (GaussianNoise, Bicubic, BicubicBlur, Jpeg, DnCNN3Mixture)
-    }
-    if name not in kinds:
+    if not description:
         return None
-    stated = description.get("init_args", {})
+    name, stated = str(description.get("class_path")), description.get("init_args", {})
     if not isinstance(stated, dict):
         raise UserError(f"degradation {name}: expected arguments by name, found {stated!r}")
+    kind: Callable[..., Degradation] = _REGISTRY.find(name)
     try:
-        return kinds[name](**{key: tuple(v) if isinstance(v, list) else v for key, v in stated.items()})
+        return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in stated.items()})
     except (TypeError, ValueError) as error:
         raise UserError(f"degradation {name}: {error}") from error
 

@@ -139,7 +139,13 @@ def make_pair(batch: PatchBatch, degradation: Degradation, draws: Draws) -> Pair
     flips = draws.uniform((3, len(batch.clean), 1, 1, 1), dim=1) < 0.5
     clean = _turn(batch.clean, flips).float() / 255
     if batch.degraded is None:
-        return Pair(degradation(clean, draws), clean)
+        degraded = degradation(clean, draws)
+        if degraded.shape != (*clean.shape[:2], *(size // degradation.scale for size in clean.shape[2:])):
+            raise UserError(
+                f"data.degradation ({degradation.label}): made {tuple(degraded.shape)} of {tuple(clean.shape)}, which "
+                f"is not {degradation.scale} times smaller, as its scale says"
+            )
+        return Pair(degraded, clean)
     return Pair(_turn(batch.degraded, flips).float() / 255, clean)
 
 
@@ -173,12 +179,12 @@ def load_pair(images: ImageSet, index: int, degradation: Degradation, channels: 
     Args:
         images: the test set.
         index: which image.
-        degradation: for bicubic downsampling the published low-resolution image is taken where there is one.
+        degradation: one that is `precomputable` is read from the test set's files if it has them at that scale.
         channels: of the network, 1 or 3; images are converted to that, but super-resolution keeps gray images gray,
             as the published tables score them (Set14 has one).
 
     Raises:
-        UserError: the image cannot be read.
+        UserError: the image cannot be read, or its degraded version has another size.
     """
     scale = degradation.scale
 
@@ -188,7 +194,7 @@ def load_pair(images: ImageSet, index: int, degradation: Degradation, channels: 
 
     path = images.clean[index]
     clean = crop_to_multiple(read(path), scale)
-    if scale in images.degraded:
+    if degradation.precomputable and scale in images.degraded:
         low = read(images.degraded[scale][index])
         clean = crop_to_low_resolution(read(path), low, scale, path)
         degraded = to_tensor(low)

@@ -22,6 +22,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from restore.data.catalog import ImageSet
+from restore.data.pairing import check_sizes
 from restore.errors import UserError
 from restore.images.color import with_channels
 from restore.images.crop import crop_to_multiple
@@ -40,7 +41,8 @@ class StoreSpec:
 
     Attributes:
         channels: 1 (gray, colour images by their luma) or 3 (RGB).
-        scale: 1 for clean images alone; s > 1 adds the image reduced s times, published or made by `imresize`.
+        scale: 1 for clean images only, unless the set has degraded files of that size, which are added then; s > 1
+            adds the image reduced s times, from the set's files or made by `imresize`.
         sizes: each image is stored once at each of these sizes (DnCNN's recipe: 1, .9, .8, .7), by `imresize`.
     """
 
@@ -56,7 +58,7 @@ class StoredImage:
     Attributes:
         name: of the file it comes from.
         height, width: of the degraded image; the clean one is `scale` times larger.
-        clean, degraded: first byte; equal for scale 1.
+        clean, degraded: first byte; equal if there is no degraded image.
     """
 
     name: str
@@ -83,6 +85,7 @@ class PatchStore:
         mapping = _mapped(path)
         self.pixels = _tensor(mapping)
         self._announced = mapping if _exceeds_memory(mapping) else None
+        self._is_paired = any(image.clean != image.degraded for image in self.images)
         self._place = torch.tensor([[image.width, image.clean, image.degraded] for image in self.images])
 
     def to(self, device: torch.device) -> None:
@@ -104,14 +107,14 @@ class PatchStore:
             size: height and width of the degraded patch, S.
 
         Returns:
-            clean (N, C, scale*S, scale*S) uint8, and degraded (N, C, S, S) uint8 where the scale is not 1; both where
+            clean (N, C, scale*S, scale*S) uint8, and degraded (N, C, S, S) uint8 if it is stored; both where
             the pixels are.
         """
         image, top, left = (index.to(self.pixels.device, non_blocking=True) for index in (image, top, left))
         width, clean, degraded = self._place[image].unbind(1)
         scale = self.spec.scale
         patches = self._cut(clean, width * scale, top * scale, left * scale, size * scale)
-        return patches, None if scale == 1 else self._cut(degraded, width, top, left, size)
+        return patches, self._cut(degraded, width, top, left, size) if self._is_paired else None
 
     def _cut(self, start: Tensor, width: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
         channels = self.spec.channels
@@ -263,7 +266,7 @@ def _decode(clean_path: Path, lr_path: Path | None, spec: StoreSpec) -> list[tup
     entries: list[tuple[str, Image, Image | None]] = []
     for size in spec.sizes:
         sized = clean if size == 1 else imresize(clean, size)
-        if spec.scale == 1:
+        if spec.scale == 1 and lr_path is None:
             entries.append((clean_path.name, sized, None))
             continue
         if lr_path is None or size != 1:
@@ -277,15 +280,10 @@ def _decode(clean_path: Path, lr_path: Path | None, spec: StoreSpec) -> list[tup
 
 
 def crop_to_low_resolution(clean: Image, degraded: Image, scale: int, name: Path) -> Image:
-    """`clean` cut to `scale` times the size of its published low-resolution image.
+    """`clean` cut to `scale` times the size of its degraded image.
 
     Raises:
         UserError: the two do not belong together by their sizes.
     """
-    height, width = degraded.shape[0] * scale, degraded.shape[1] * scale
-    if not (0 <= clean.shape[0] - height < scale and 0 <= clean.shape[1] - width < scale):
-        raise UserError(
-            f"{name}: is {clean.shape[1]}x{clean.shape[0]}, but its published x{scale} low-resolution image is "
-            f"{degraded.shape[1]}x{degraded.shape[0]}"
-        )
-    return clean[:height, :width]
+    check_sizes(clean.shape, degraded.shape, scale, name)
+    return clean[: degraded.shape[0] * scale, : degraded.shape[1] * scale]

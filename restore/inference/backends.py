@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from restore.choices import Backend, InferencePrecision
-from restore.data.degradation import Bicubic, Degradation, GaussianNoise
+from restore.data.degradation import Degradation, Paired, default_degradation
 from restore.errors import UserError
 from restore.hardware import gains_from_bf16
 from restore.inference.fidelity import psnr_change
@@ -80,15 +80,16 @@ def accelerate(
         precision: `auto` is bf16 where the device gains from it and the network loses at most 0.02 dB by it on a few
             photographs, as measured and as expected, else fp32. What is named is taken.
         device: where to run.
-        degradation: what the network was made for, on which bf16 and int8 are measured; by default bicubic downsampling
-            for a network with a scale, and noise of sigma 25 for others.
+        degradation: what the network was made for, on which bf16 and int8 are measured; by default, and for pairs
+            that are files, bicubic downsampling for a network with a scale, and noise of sigma 25 for others.
         calibration: for int8, of what the quantised network is made and where it is kept.
 
     Raises:
         UserError: the backend is not installed, or does not run on the device or in the precision.
     """
     device = torch.device(device)
-    degradation = degradation or (Bicubic(network.scale) if network.scale > 1 else GaussianNoise())
+    if degradation is None or isinstance(degradation, Paired):  # of which no more images can be made
+        degradation = default_degradation(network.scale)
     if backend == "auto":
         backend = "openvino" if device.type == "cpu" and (precision == "int8" or _has_openvino()) else "torch"
     if backend == "openvino":
@@ -126,9 +127,12 @@ def _in_bf16_if_harmless(build: Callable[[Floating], Engine], degradation: Degra
     exact, fast = build("fp32"), build("bf16")
     change = psnr_change(fast, exact, degradation, TRIAL_SIZE)
     if min(change.db, change.expected) < -LARGEST_LOSS_DB:
-        exact.description += f" (bf16 would change PSNR by {change}, {change.expected:+.3f} dB if errors never cancel)"
+        exact.description += (
+            f" (bf16 would change PSNR at {degradation.label} by {change}, {change.expected:+.3f} dB if errors never "
+            "cancel)"
+        )
         return exact
-    fast.description += f" (PSNR {change} against fp32)"
+    fast.description += f" (PSNR {change} against fp32, at {degradation.label})"
     return fast
 
 

@@ -99,7 +99,9 @@ def quantised(
     rest: Floating = "fp32"
     if bf16 and "bf16" in changes and changes["bf16"].db >= changes["fp32"].db - LARGEST_LOSS_DB:
         rest = "bf16"
-    return engine(model, rest, f"OpenVINO, int8 with {rest} ends (PSNR {changes[rest]} against fp32)")
+    return engine(
+        model, rest, f"OpenVINO, int8 with {rest} ends (PSNR {changes[rest]} against fp32, at {degradation.label})"
+    )
 
 
 def _place(network: RestorationNetwork, degradation: Degradation, calibration: Calibration) -> Path | None:

@@ -31,7 +31,7 @@ class DnCNN(RestorationNetwork):
         init: initial weights, as in the authors' training code or another word of `init.py`.
     """
 
-    scale = 1
+    residual: bool
 
     def __init__(
         self,
@@ -50,16 +50,6 @@ class DnCNN(RestorationNetwork):
         check_channels(channels)
         if depth < 2:
             raise ValueError(f"depth must be at least 2, not {depth}")
-        self.channels = channels
-        self.depth = depth
-        self.features = features
-        self.norm = norm
-        self.residual = residual
-        self.bias = bias
-        self.bn_momentum = bn_momentum
-        self.bn_eps = bn_eps
-        self.recompute = recompute
-        self.init = init
 
         conv_norm = partial(ConvNorm, norm=norm, bn_momentum=bn_momentum, bn_eps=bn_eps, bias=bias)
         layers: list[nn.Module] = [conv(channels, features, bias=bias), nn.ReLU(inplace=True)]

@@ -38,6 +38,7 @@ class EDSR(RestorationNetwork):
     """
 
     mean: Tensor
+    rgb_range: float
 
     def __init__(
         self,
@@ -55,17 +56,6 @@ class EDSR(RestorationNetwork):
     ) -> None:
         super().__init__()
         check_channels(channels)
-        self.channels = channels
-        self.features = features
-        self.blocks = blocks
-        self.scale = scale
-        self.res_scale = res_scale
-        self.norm = norm
-        self.bn_momentum = bn_momentum
-        self.bn_eps = bn_eps
-        self.recompute = recompute
-        self.init = init
-        self.rgb_range = rgb_range
 
         conv_norm = partial(ConvNorm, norm=norm, bn_momentum=bn_momentum, bn_eps=bn_eps)
         body = sequential(norm, recompute)

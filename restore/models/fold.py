@@ -33,5 +33,5 @@ def fold(network: AnyNetwork) -> AnyNetwork:
                 plain.load_state_dict({"weight": child.weight.detach(), "bias": child.bias}, assign=True)
                 setattr(parent, name, plain)
     if network.norm in ("batch", "weight"):
-        folded.norm = "none"
+        folded.restate(norm="none")
     return folded

@@ -37,6 +37,8 @@ class MDSR(RestorationNetwork):
     """
 
     mean: Tensor
+    rgb_range: float
+    scales: tuple[Scale, ...]
 
     def __init__(
         self,
@@ -56,17 +58,7 @@ class MDSR(RestorationNetwork):
         check_channels(channels)
         if scale not in scales:
             raise ValueError(f"scale must be one of scales, {_words(scales)}, not {scale}")
-        self.channels = channels
-        self.features = features
-        self.blocks = blocks
-        self.scales = tuple(scales)
-        self.scale = scale
-        self.norm = norm
-        self.bn_momentum = bn_momentum
-        self.bn_eps = bn_eps
-        self.recompute = recompute
-        self.init = init
-        self.rgb_range = rgb_range
+        self.restate(scales=tuple(scales))
 
         conv_norm = partial(ConvNorm, norm=norm, bn_momentum=bn_momentum, bn_eps=bn_eps)
         body = sequential(norm, recompute)
@@ -92,7 +84,7 @@ class MDSR(RestorationNetwork):
         if scale not in self.scales:
             raise ValueError(f"scale must be one of {_words(self.scales)}, not {scale}")
         view = copy.copy(self)
-        view.scale = scale
+        view.restate(scale=scale)
         return view
 
     def forward(self, degraded: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ Yu, Fan, Yang, Xu, Wang, Wang, Huang: Wide Activation for Efficient and Accurate
 2018, arXiv:1808.08718.
 """
 
-from collections.abc import Callable
+from abc import abstractmethod
 from functools import partial
 
 from torch import Tensor, nn
@@ -23,6 +23,8 @@ class _WDSR(RestorationNetwork):
     """Head, residual blocks and tail; beside them a skip of one 5x5 convolution; a pixel shuffle enlarges the sum."""
 
     mean: Tensor
+    features: int
+    expansion: int
 
     def __init__(
         self,
@@ -36,30 +38,25 @@ class _WDSR(RestorationNetwork):
         bn_eps: float,
         recompute: Recompute,
         init: ResidualInit,
-        residual: Callable[[partial[ConvNorm]], nn.Sequential],
     ) -> None:
         super().__init__()
         check_channels(channels)
-        self.channels = channels
-        self.features = features
-        self.blocks = blocks
-        self.scale = scale
-        self.res_scale = res_scale
-        self.norm = norm
-        self.bn_momentum = bn_momentum
-        self.bn_eps = bn_eps
-        self.recompute = recompute
-        self.init = init
 
         conv_norm = partial(ConvNorm, norm=norm, bn_momentum=bn_momentum, bn_eps=bn_eps)
         outer = partial(conv, weight_normed=norm == "weight")
         self.head = outer(channels, features)
-        self.body = sequential(norm, recompute)(*(Residual(residual(conv_norm), res_scale) for _ in range(blocks)))
+        self.body = sequential(norm, recompute)(
+            *(Residual(self._residual(conv_norm), res_scale) for _ in range(blocks))
+        )
         self.skip = outer(channels, scale**2 * channels, kernel=5)
         self.tail = outer(features, scale**2 * channels)
         self.enlarge = nn.PixelShuffle(scale)
         self.register_buffer("mean", mean_colour(channels), persistent=False)
         initialize(self, init)
+
+    @abstractmethod
+    def _residual(self, conv_norm: partial[ConvNorm]) -> nn.Sequential:
+        """The layers of a block beside its skip."""
 
     def forward(self, degraded: Tensor) -> Tensor:
         """(N, channels, H, W) low resolution -> (N, channels, scale*H, scale*W), both in [0, 1], unclamped."""
@@ -101,14 +98,11 @@ class WDSRA(_WDSR):
         recompute: Recompute = "none",
         init: ResidualInit = "torch",
     ) -> None:
-        def residual(conv_norm: partial[ConvNorm]) -> nn.Sequential:
-            wide = expansion * features
-            return nn.Sequential(conv_norm(features, wide), nn.ReLU(inplace=True), conv_norm(wide, features))
+        super().__init__(channels, features, blocks, scale, res_scale, norm, bn_momentum, bn_eps, recompute, init)
 
-        super().__init__(
-            channels, features, blocks, scale, res_scale, norm, bn_momentum, bn_eps, recompute, init, residual
-        )
-        self.expansion = expansion
+    def _residual(self, conv_norm: partial[ConvNorm]) -> nn.Sequential:
+        wide = self.expansion * self.features
+        return nn.Sequential(conv_norm(self.features, wide), nn.ReLU(inplace=True), conv_norm(wide, self.features))
 
 
 class WDSRB(_WDSR):
@@ -131,6 +125,8 @@ class WDSRB(_WDSR):
         init: initial weights, `torch` or `zero` (see `init.py`).
     """
 
+    low_rank: float
+
     def __init__(
         self,
         channels: int = 3,
@@ -146,17 +142,13 @@ class WDSRB(_WDSR):
         recompute: Recompute = "none",
         init: ResidualInit = "torch",
     ) -> None:
-        def residual(conv_norm: partial[ConvNorm]) -> nn.Sequential:
-            wide, narrow = expansion * features, int(low_rank * features)
-            return nn.Sequential(
-                conv_norm(features, wide, kernel=1),
-                nn.ReLU(inplace=True),
-                conv_norm(wide, narrow, kernel=1),
-                conv_norm(narrow, features),
-            )
+        super().__init__(channels, features, blocks, scale, res_scale, norm, bn_momentum, bn_eps, recompute, init)
 
-        super().__init__(
-            channels, features, blocks, scale, res_scale, norm, bn_momentum, bn_eps, recompute, init, residual
+    def _residual(self, conv_norm: partial[ConvNorm]) -> nn.Sequential:
+        wide, narrow = self.expansion * self.features, int(self.low_rank * self.features)
+        return nn.Sequential(
+            conv_norm(self.features, wide, kernel=1),
+            nn.ReLU(inplace=True),
+            conv_norm(wide, narrow, kernel=1),
+            conv_norm(narrow, self.features),
         )
-        self.expansion = expansion
-        self.low_rank = low_rank

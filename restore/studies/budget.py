@@ -6,7 +6,6 @@ from typing import Any, Literal
 from restore.choices import BudgetName
 from restore.data.degradation import Bicubic, Degradation, GaussianNoise
 from restore.inference.runner import Floating
-from restore.losses import LossName
 from restore.models import NetworkSpec
 from restore.studies.experiment import Experiment
 from restore.training import Optimization
@@ -84,7 +83,7 @@ class Budget:
         size = {"blocks": self.blocks, "features": features, "scale": 2}
         return self._experiment(NetworkSpec(name, size | arguments), Bicubic(2), "l1")
 
-    def _experiment(self, network: NetworkSpec, degradation: Degradation, loss: LossName) -> Experiment:
+    def _experiment(self, network: NetworkSpec, degradation: Degradation, loss: str) -> Experiment:
         enlarges = degradation.scale > 1
         return Experiment(
             network=network,
@@ -111,7 +110,7 @@ BUDGETS: dict[BudgetName, Budget] = {
             first_seed=10,
         ),
         Budget(
-            "mid", seeds=5, depth=12, features=32, blocks=8, sr_features=32, wdsr_features=24, wide_features=128,
+            "mid", seeds=3, depth=12, features=32, blocks=8, sr_features=32, wdsr_features=24, wide_features=128,
             patch=32, sr_patch=24, batch=16, sr_batch=16, lengths=(750, 3000), tuning_lengths=(375, 750),
             precision="bf16", first_seed=10,
         ),

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from restore.studies.criteria import VOID_DB
 from restore.studies.effects import Effect, difference
-from restore.studies.experiment import Record
+from restore.studies.experiment import Record, steps_of
 from restore.studies.figures import Curves
 
 SHOWN_DB = 8.0  # below the best end of a curve that a plot shows
@@ -75,7 +75,7 @@ def steps_to(target: float, by_length: Mapping[int, Sequence[Record]]) -> list[f
     reached: list[float | None] = []
     for seed in seeds:
         points = [
-            (records[seed].length * 1.2, statistics.fmean(_images(records[seed])))
+            (float(records[seed].steps), statistics.fmean(_images(records[seed])))
             for _, records in sorted(by_length.items())
             if records[seed].psnr
         ]
@@ -95,7 +95,7 @@ def ends(title: str, runs: Mapping[str, Mapping[int, Sequence[Record]]]) -> Curv
     """PSNR at the ends of runs over their steps, decay included; a line for each entry."""
     lines = {
         name: [
-            (round(1.2 * length), [statistics.fmean(_images(run)) for run in records if run.psnr])
+            (steps_of(length), [statistics.fmean(_images(run)) for run in records if run.psnr])
             for length, records in sorted(by_length.items())
         ]
         for name, by_length in runs.items()

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import WeightAveraging
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from torch.distributed.tensor import DTensor
@@ -19,6 +18,7 @@ from torch.optim import Optimizer
 
 from restore.errors import UserError
 from restore.training.checkpoints import last_good
+from restore.training.lightning_internals import average_model, batch_number
 
 LOG = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ class BadSteps(Callback):
         state, loss = self._state, loss.detach().float()
         if trainer.world_size > 1:
             loss = trainer.strategy.reduce(loss.clone(), reduce_op="mean")
-        step = torch.full_like(loss, _batch_number(trainer))
+        step = torch.full_like(loss, batch_number(trainer))
         finite = loss.isfinite()
         state["bad_loss"] = torch.minimum(state["bad_loss"], torch.where(finite, math.inf, step))
         mean, seen, limit = state["mean"], state["seen"], self._faults.spike
@@ -113,7 +113,7 @@ class BadSteps(Callback):
             norm = get_total_norm([p.grad for p in pl_module.parameters() if p.grad is not None])
             if isinstance(norm, DTensor):  # of a sharded network, each process has a part
                 norm = norm.full_tensor()
-            first = torch.where(norm.isfinite(), math.inf, float(_batch_number(trainer)))
+            first = torch.where(norm.isfinite(), math.inf, float(batch_number(trainer)))
             self._state["bad_gradient"] = torch.minimum(self._state["bad_gradient"], first)
         if self._look_first:
             self._judge(trainer, pl_module)
@@ -145,7 +145,7 @@ class BadSteps(Callback):
             assert self._good is not None
             _restore(self._good, trainer, pl_module)
             self._undo = False
-        elif self._good is not None and (_batch_number(trainer) + 1) % self._every_n_steps == 0:
+        elif self._good is not None and (batch_number(trainer) + 1) % self._every_n_steps == 0:
             self._good = _copy(trainer, pl_module)
         if pl_module.device.type == "cpu" or batch_idx % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._check(trainer)
@@ -193,18 +193,9 @@ class BadSteps(Callback):
         return f"{what} at step {step} (learning rate {lr:g}; {self._describe(step)})"
 
 
-def _batch_number(trainer: Trainer) -> int:
-    return trainer.fit_loop.epoch_loop.total_batch_idx
-
-
-def _average(trainer: Trainer) -> torch.nn.Module | None:
-    callback = next((one for one in trainer.callbacks if isinstance(one, WeightAveraging)), None)  # type: ignore[attr-defined]
-    return callback._average_model if callback else None
-
-
 def _copy(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
     """Weights, buffers, their average if there is one, and what the optimiser remembers."""
-    average = _average(trainer)
+    average = average_model(trainer)
     return deepcopy(
         {
             "network": module.state_dict(),
@@ -217,7 +208,7 @@ def _copy(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
 def _restore(good: dict[str, Any], trainer: Trainer, module: LightningModule) -> None:
     """Put back what `_copy` took; the learning rate goes on as scheduled."""
     module.load_state_dict(good["network"])
-    optimizer, average = trainer.optimizers[0], _average(trainer)
+    optimizer, average = trainer.optimizers[0], average_model(trainer)
     optimizer.load_state_dict({**optimizer.state_dict(), "state": deepcopy(good["optimizer"])})
     if average is not None:
         average.load_state_dict(good["average"])

@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from restore.data.pairs import ImagePair
 from restore.inference import baseline
 from restore.report import Panel, comparison, contact_sheet
-from restore.training.datamodule import PatchData
+from restore.training.datamodule import TrainingData
 from restore.training.module import RestorationModule
 
 
@@ -146,7 +146,7 @@ class Throughput(Callback):
 class DataWatch(Callback):
     """Looks before each validation whether the images are still those that the run began with."""
 
-    def __init__(self, data: PatchData) -> None:
+    def __init__(self, data: TrainingData) -> None:
         self._data = data
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,23 +1,14 @@
-"""What is optimised and how: a network, a loss and a schedule as a Lightning module."""
+"""A network, a loss and a schedule as a Lightning module."""
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, assert_never
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
-from torch.optim import SGD, Adam, Optimizer
-from torch.optim.lr_scheduler import (
-    ConstantLR,
-    CosineAnnealingLR,
-    ExponentialLR,
-    LRScheduler,
-    OneCycleLR,
-    StepLR,
-)
 from torchmetrics import MeanMetric
 
 from restore.data.pairs import ImagePair, Pair
@@ -25,96 +16,12 @@ from restore.errors import UserError
 from restore.hardware import Hardware
 from restore.images.tensors import quantise
 from restore.inference import Runner, restore_tensor, tiled
-from restore.losses import LOSSES, LossName
+from restore.losses import find_loss
 from restore.metrics import Protocol
 from restore.models import RestorationNetwork, build
+from restore.optim import Optimization
 
 AS_IT_IS = Hardware(channels_last=False)
-
-Schedule = Literal["constant", "step", "exponential", "cosine", "onecycle"]
-
-
-@dataclass(frozen=True)
-class Optimization:
-    """How a network is optimised. The defaults are DnCNN's with Adam.
-
-    Attributes:
-        loss: `half_squared_error` (DnCNN: summed over each image's pixels, mean over the batch) or `l1` (EDSR).
-        optimizer: `adam` or `sgd`.
-        lr: learning rate at the start; the peak for `onecycle`.
-        betas: of Adam.
-        eps: of Adam.
-        momentum: of SGD.
-        weight_decay: L2 penalty on the weights of convolutions; norms and biases have none (see `parameter_groups`).
-        schedule: `constant`; `step`: times `gamma` every `step_size` steps; `exponential` and `cosine`: from `lr` to
-            `final_lr` over the run; `onecycle`: up to `lr` and down to nothing (Smith & Topin 2018).
-        step_size, gamma: of `step`.
-        final_lr: of `exponential` and `cosine`.
-        ema_decay: above 0, the weights that are validated and kept are an exponential moving average, buffers
-            (BN's running statistics) included.
-    """
-
-    loss: LossName = "half_squared_error"
-    optimizer: Literal["adam", "sgd"] = "adam"
-    lr: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    schedule: Schedule = "constant"
-    step_size: int = 200_000
-    gamma: float = 0.5
-    final_lr: float = 0.0
-    ema_decay: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not self.lr > 0:
-            raise UserError(f"optim.lr must be positive, not {self.lr}")
-        if not 0 <= self.ema_decay < 1:
-            raise UserError(f"optim.ema_decay must lie in [0, 1), not {self.ema_decay}")
-        if self.schedule == "exponential" and not self.final_lr > 0:
-            raise UserError("optim.final_lr must be positive for the exponential schedule")
-
-    def optimizer_of(self, network: nn.Module, *, fused: bool = True) -> Optimizer:
-        """The optimizer of a network's parameters, in one kernel if `fused`; see `parameter_groups`."""
-        parameters = parameter_groups(network)
-        match self.optimizer:
-            case "adam":
-                return Adam(parameters, self.lr, self.betas, self.eps, self.weight_decay, fused=fused)
-            case "sgd":
-                return SGD(parameters, self.lr, self.momentum, weight_decay=self.weight_decay, fused=fused)
-            case _:
-                assert_never(self.optimizer)
-
-    def build(self, network: nn.Module, steps: int, *, fused: bool = True) -> tuple[Optimizer, LRScheduler]:
-        """The optimizer and its schedule in steps, for a run of `steps` steps."""
-        optimizer = self.optimizer_of(network, fused=fused)
-        schedule: LRScheduler
-        match self.schedule:
-            case "constant":
-                schedule = ConstantLR(optimizer, factor=1.0)
-            case "step":
-                schedule = StepLR(optimizer, self.step_size, self.gamma)
-            case "exponential":
-                schedule = ExponentialLR(optimizer, (self.final_lr / self.lr) ** (1 / steps))
-            case "cosine":
-                schedule = CosineAnnealingLR(optimizer, steps, self.final_lr)
-            case "onecycle":
-                schedule = OneCycleLR(optimizer, self.lr, total_steps=steps + 1)
-            case _:
-                assert_never(self.schedule)
-        return optimizer, schedule
-
-
-def parameter_groups(network: nn.Module) -> list[dict[str, Any]]:
-    """The parameters of a network for an optimizer: weights of convolutions, and all others without weight decay.
-
-    The others are gains and shifts of norms, biases, and slopes of PReLU, as in DnCNN's released training code.
-    """
-    weights = [parameter for parameter in network.parameters() if parameter.dim() > 1]
-    others = [parameter for parameter in network.parameters() if parameter.dim() <= 1]
-    groups: list[dict[str, Any]] = [{"params": weights}, {"params": others, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
 
 
 class RestorationModule(LightningModule):
@@ -142,7 +49,7 @@ class RestorationModule(LightningModule):
         self.protocol = protocol
         self.val_psnr = MeanMetric()
         self.val_ssim = MeanMetric()
-        self._loss = LOSSES[optim.loss]
+        self._loss = find_loss(optim.loss)
         self._runner: Runner | None = None
 
     def configure_model(self) -> None:
@@ -197,7 +104,9 @@ class RestorationModule(LightningModule):
         self.log("val/ssim", self.val_ssim)
 
     def configure_optimizers(self) -> Any:
-        steps = int(self.trainer.estimated_stepping_batches)
+        if self.optim.optimizer == "muon" and isinstance(self, FSDPModule):
+            raise UserError("optim.optimizer muon needs whole weights, which the strategy fsdp spreads: use ddp")
+        steps = self.trainer.estimated_stepping_batches
         fused = self.trainer.gradient_clip_val is None  # Lightning cannot clip before a fused step in mixed precision
-        optimizer, schedule = self.optim.build(self.network, steps, fused=fused)
+        optimizer, schedule = self.optim.build(self.network, int(steps) if steps < math.inf else None, fused=fused)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,15 +1,11 @@
 """One training run, from its start or a checkpoint to a weights file and a summary."""
 
 import errno
-import json
 import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
-from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, NamedTuple
 
 import torch
 from filelock import FileLock, Timeout
@@ -22,14 +18,12 @@ from pytorch_lightning.strategies import ModelParallelStrategy
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from restore.benchmark import default_protocol, measure
-from restore.checkpoint import Weights, save_weights
+from restore.benchmark import default_protocol
 from restore.errors import UserError
-from restore.hardware import Hardware, gains_from_bf16, keep_pages, peak_memory
+from restore.hardware import Hardware, gains_from_bf16, keep_pages
 from restore.images.io import write_atomically
-from restore.inference import tiled
 from restore.models import RestorationNetwork
-from restore.provenance import provenance
+from restore.optim import Optimization
 from restore.training.bad_steps import BadSteps, Faults
 from restore.training.callbacks import BestCheckpoint, DataWatch, ProgressBar, SampleSheet, Throughput
 from restore.training.checkpoints import (
@@ -41,9 +35,12 @@ from restore.training.checkpoints import (
     newest_whole,
     read_checkpoint,
 )
-from restore.training.datamodule import PatchData
+from restore.training.conclusion import Trained, conclude
+from restore.training.datamodule import TrainingData
+from restore.training.lightning_internals import known_warnings
 from restore.training.memory_log import MemoryLog
-from restore.training.module import Optimization, RestorationModule
+from restore.training.module import RestorationModule
+from restore.training.patch_data import PatchData
 from restore.training.warm_start import start_from
 
 LOG = logging.getLogger(__name__)
@@ -53,53 +50,7 @@ LOCK = ".lock"
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # what the loggers' files can run into
 LONGEST_WAIT_S = 10  # for a lock: workers outlive a killed run by up to 5 s
 
-Settings = ParamSpec("Settings")
-Fit = Callable[Concatenate[RestorationNetwork, PatchData, Optimization, Path, Settings], dict[str, Any]]
 
-
-def _alone(fit: Fit[Settings]) -> Fit[Settings]:
-    """Only one process, with the ranks that belong to it, trains into a folder at a time."""
-
-    @wraps(fit)
-    def locked(
-        network: RestorationNetwork,
-        data: PatchData,
-        optim: Optimization,
-        output: Path,
-        /,
-        *args: Settings.args,
-        **settings: Settings.kwargs,
-    ) -> dict[str, Any]:
-        if getattr(rank_zero_only, "rank", 0) != 0:
-            return fit(network, data, optim, output, *args, **settings)
-        with _lock(output):
-            return fit(network, data, optim, output, *args, **settings)
-
-    return locked
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Holds the folder's lock, which the end of the process frees however it comes; leaves no empty folder behind."""
-    made = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK, timeout=LONGEST_WAIT_S)
-        lock.acquire()
-    except Timeout as error:
-        raise UserError(f"{folder}: another run is writing there; --output starts one elsewhere") from error
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
-    try:
-        yield
-    finally:
-        (folder / LOCK).unlink(missing_ok=True)
-        if made and folder.exists() and not any(folder.iterdir()):
-            folder.rmdir()
-        lock.release()
-
-
-@_alone
 def fit(
     network: RestorationNetwork,
     data: PatchData,
@@ -145,89 +96,99 @@ def fit(
             the loss diverged; nothing more can be written.
         SystemExit: with code 143, after SIGTERM.
     """
+    with _lock(output):
+        start = _starting_point(resume, output / "checkpoints" / LAST)
+        if weights and not start:
+            start_from(network, weights)
+        prepared = data.prepare(network)
+        if config:
+            rank_zero_only(write_atomically)(output / "config.yaml", config)
+        ours = _callbacks(prepared, optim, output, faults or Faults(), checkpoint_every)
+        with _ending_well(output), known_warnings():
+            lightning = _lightning(trainer, output, list(ours.all), prepared.steps_per_epoch)
+            _check_processes(lightning, prepared.batch_size, bool(trainer.get("sync_batchnorm")))
+            device = lightning.strategy.root_device
+            hardware = (hardware or Hardware()).resolved(device, prepared.store_bytes, network.norm)
+            whole = _train(network, prepared, optim, lightning, hardware, start)
+        if not lightning.is_global_zero:
+            return {}
+        trained = Trained(whole, prepared, optim, hardware, lightning, ours.best, ours.bad_steps, ours.throughput)
+        return conclude(trained, weights, output)
+
+
+class _Callbacks(NamedTuple):
+    """All callbacks of ours, and those that are asked when a run has ended."""
+
+    all: tuple[Callback, ...]
+    best: BestCheckpoint
+    bad_steps: BadSteps
+    throughput: Throughput
+
+
+def _callbacks(
+    data: TrainingData, optim: Optimization, output: Path, faults: Faults, checkpoint_every: int
+) -> _Callbacks:
     last = output / "checkpoints" / LAST
-    start = _starting_point(resume, last)
-    if weights and not start:
-        start_from(network, weights)
-    data.prepare(network)
-    assert data.degradation is not None
-    protocol = default_protocol(data.val_images, data.degradation, network.channels)
-    if config:
-        rank_zero_only(write_atomically)(output / "config.yaml", config)
-
     best = BestCheckpoint(last.parent / "best.ckpt")
+    bad_steps = BadSteps(faults, last, checkpoint_every, data.describe)
     throughput = Throughput()
-    bad_steps = BadSteps(faults or Faults(), last, checkpoint_every, data.describe)
-    callbacks = [
-        *([EMAWeightAveraging(decay=optim.ema_decay)] if optim.ema_decay else []),
-        bad_steps,
-        DataWatch(data),
-        SampleSheet(output / "samples"),
-        MemoryLog(),
-        throughput,
-        best,
-        LastCheckpoint(last, checkpoint_every),
-    ]
-    with _ending_well(output), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)  # Lightning 2.6's own
-        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # it does on resuming
-        warnings.filterwarnings(
-            "ignore", "You're using the WeightAveraging callback with a model that"
-        )  # not with FSDP
-        lightning = _lightning(trainer, output, callbacks, data.steps_per_epoch)
-        device = lightning.strategy.root_device
-        _check_processes(lightning, data.batch_size, bool(trainer.get("sync_batchnorm")))
-        hardware = (hardware or Hardware()).resolved(device, data.store_bytes, network.norm)
-        rank_zero_only(LOG.info)(f"Training on {hardware.describe(device, str(lightning.precision))}")
-        module = RestorationModule(network, optim, protocol, hardware)
-        data.store_on_device = bool(hardware.store_on_device)
-        if hardware.threads:
-            torch.set_num_threads(hardware.threads)
-        if hardware.keep_pages:
-            keep_pages()
-        if start is not None:
-            check_fits(start, read_checkpoint(start), module)
-        lightning.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
-    network = module.whole_network()
-    if not lightning.is_global_zero:
-        return {}
+    average = [EMAWeightAveraging(decay=optim.ema_decay)] if optim.ema_decay else []
+    beside = DataWatch(data), SampleSheet(output / "samples"), MemoryLog(), throughput
+    return _Callbacks(
+        (*average, bad_steps, *beside, best, LastCheckpoint(last, checkpoint_every)), best, bad_steps, throughput
+    )
 
-    kept, step = "last", lightning.global_step
-    if best.best_model_path:
-        try:
-            kept, step = "best", _load_network(network, Path(best.best_model_path))
-        except UserError as error:
-            LOG.warning(f"{error}; keeping the last weights instead")
-    data.check_unchanged()
-    models = {"baseline": None, "restored": tiled(network.to(device).eval())}
-    rows = [row.summary for row in measure(models, data.val_images, data.degradation, protocol, network.channels)]
-    training = {
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "train": {"set": data.train, "images": len(data.train_images.clean)},
-        "optim": asdict(optim),
-        "weights_at_start": str(weights) if weights else None,
-        "seed": data.seed,
-        "patch_size": data.patch_size,
-        "batch_size": data.batch_size,
-        "ranks": lightning.world_size,
-        "precision": str(lightning.precision),
-        "hardware": asdict(hardware),
-        "steps": lightning.global_step,
-        "weights": kept,
-        "best_step": step,
-        "bad_steps": bad_steps.counts,
-        "last": {name: float(value) for name, value in lightning.callback_metrics.items() if name.startswith("val/")},
-        "elapsed_s": throughput.elapsed_s,
-        "images_per_s": throughput.steps * data.batch_size / max(throughput.elapsed_s, 1e-9),
-        "data_wait_share": data.train_loader.waited_s / max(throughput.elapsed_s, 1e-9),
-        **_peak_memory(device),
-        "provenance": provenance(device),
-    }
-    description = data.degradation.description
-    save_weights(output / "weights.safetensors", Weights(network, description, training, rows))
-    summary = {"network": asdict(network.spec), "degradation": description, "results": rows, **training}
-    write_atomically(output / "summary.json", json.dumps(summary, indent=2) + "\n")
-    return summary
+
+def _train(
+    network: RestorationNetwork,
+    data: TrainingData,
+    optim: Optimization,
+    trainer: Trainer,
+    hardware: Hardware,
+    start: Path | None,
+) -> RestorationNetwork:
+    """Train, from a checkpoint if there is one; returns the network with its last weights, whole on the first rank."""
+    device = trainer.strategy.root_device
+    rank_zero_only(LOG.info)(f"Training on {hardware.describe(device, str(trainer.precision))}")
+    if hardware.store_on_device:
+        data.move_stores(device)
+    if hardware.threads:
+        torch.set_num_threads(hardware.threads)
+    if hardware.keep_pages:
+        keep_pages()
+    protocol = default_protocol(data.val_images, data.degradation, network.channels)
+    module = RestorationModule(network, optim, protocol, hardware)
+    if start is not None:
+        check_fits(start, read_checkpoint(start), module)
+    trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
+    return module.whole_network()
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Only one process, with the ranks that belong to it, trains into a folder at a time.
+
+    The first rank holds the folder's lock, which the end of the process frees however it comes. No empty folder stays.
+    """
+    if getattr(rank_zero_only, "rank", 0) != 0:
+        yield
+        return
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK, timeout=LONGEST_WAIT_S)
+        lock.acquire()
+    except Timeout as error:
+        raise UserError(f"{folder}: another run is writing there; --output starts one elsewhere") from error
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+    try:
+        yield
+    finally:
+        (folder / LOCK).unlink(missing_ok=True)
+        if made and folder.exists() and not any(folder.iterdir()):
+            folder.rmdir()
+        lock.release()
 
 
 def _lightning(settings: Mapping[str, Any], output: Path, ours: list[Callback], steps_per_epoch: int) -> Trainer:
@@ -316,19 +277,3 @@ def _refuse_existing(last: Path) -> None:
         raise UserError(
             f"{last.parent.parent}: holds a run already; --resume auto continues it, --output starts another"
         )
-
-
-def _load_network(network: RestorationNetwork, checkpoint: Path) -> int:
-    """Load the network's part of a checkpoint; returns the step it was saved at."""
-    state = read_checkpoint(checkpoint)
-    prefix = "network."
-    tensors = {name.removeprefix(prefix): t for name, t in state["state_dict"].items() if name.startswith(prefix)}
-    network.load_state_dict(tensors)
-    return int(state["global_step"])
-
-
-def _peak_memory(device: torch.device) -> dict[str, float]:
-    if device.type == "cuda":
-        return {"peak_cuda_allocated_mib": torch.cuda.max_memory_allocated(device) / 2**20}
-    peak = peak_memory()
-    return {} if peak is None else {"peak_rss_mib": peak / 2**20}

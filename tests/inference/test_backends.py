@@ -82,7 +82,7 @@ def test_bf16_is_chosen_where_it_is_harmless_and_refused_where_it_costs_quality(
     chosen = accelerate(offset(1.0), backend="torch")
     assert chosen.description.startswith("torch, bf16 (PSNR ")
     refused = accelerate(offset(40.0), backend="torch")
-    assert refused.description.startswith("torch, fp32 (bf16 would change PSNR by -")
+    assert refused.description.startswith("torch, fp32 (bf16 would change PSNR at sigma 25 by -")
     degraded = torch.rand(1, 1, 16, 16)
     torch.testing.assert_close(refused(degraded), degraded, rtol=0, atol=1e-5)
     assert accelerate(offset(40.0), backend="torch", precision="bf16").description == "torch, bf16"

@@ -95,6 +95,14 @@ def test_validation_is_tiled_where_memory_is_short(photographs: Path, monkeypatc
     assert tiles == pytest.approx(whole, abs=1e-3)
 
 
+def test_a_run_limited_by_time_alone_ends_or_names_what_its_schedule_needs(photographs: Path) -> None:
+    limited = {**QUIET, "max_steps": -1, "max_time": {"seconds": 2}}
+    summary = fit(TINY(), data(photographs), Optimization(optimizer="muon"), photographs / "run", trainer=limited)
+    assert summary["steps"] > 0
+    with pytest.raises(UserError, match=r"optim\.schedule cosine needs to know how many steps"):
+        fit(TINY(), data(photographs), Optimization(schedule="cosine"), photographs / "other", trainer=limited)
+
+
 def test_the_kept_weights_are_those_of_the_best_validation(photographs: Path) -> None:
     output = photographs / "run"
     optim = Optimization(lr=0.05, schedule="constant")
