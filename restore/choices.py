@@ -2,7 +2,7 @@
 
 from typing import Literal, get_args
 
-Norm = Literal["batch", "none", "group", "instance", "layer", "weight"]
+Norm = Literal["batch", "none", "group", "instance", "layer", "weight", "adadm", "iln"]
 Recompute = Literal["none", "norm"]
 
 Backend = Literal["auto", "torch", "openvino"]

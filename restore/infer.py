@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from restore import command, running
 from restore.choices import BUNDLED_NAMES
 from restore.data.catalog import default_root
+from restore.errors import UserError
 from restore.images.header import MEGAPIXELS
 from restore.images.picture import FORMATS, JPEG_QUALITY
 
@@ -28,6 +29,7 @@ EXAMPLES = """examples:
   restore infer --upscale 2 --input photo.jpg --output large/
   restore infer --model dncnn-color --input photos/ --output clean/
   restore infer --weights edsr.safetensors --input a.png b.jpg --output large/
+  restore infer --weights ffdnet.pth --sigma 30 --input in/ --output out/
   restore infer --denoise --input photos/ --output clean/ --report page.html
   torchrun --nproc-per-node 4 -m restore.infer --upscale 2 --input a --output b
 
@@ -83,6 +85,9 @@ def _parser() -> command.ArgumentParser:
         "--model", metavar="NAME", help=f"a bundled model, by name or beginning: {', '.join(BUNDLED_NAMES)}"
     )
     network.add_argument("--weights", type=Path, metavar="FILE", help="a weights file, ours or another project's")
+    parser.add_argument(
+        "--sigma", type=_sigma, help="noise level (0-255) of the images, for networks that take it: FDnCNN, FFDNet"
+    )
     parser.add_argument("--scale", type=int, help="the scale at which to run an MDSR (default: the file's)")
     files = parser.add_argument_group("files")
     files.add_argument("--input", type=Path, nargs="+", required=True, help="images and folders of images")
@@ -127,7 +132,7 @@ def _page() -> "ComparisonPage":
 def _weights(args: argparse.Namespace, jobs: "Callable[[], list[Job]]") -> tuple[str, Path]:
     """The weights file that is asked for, or that of the bundled model for the task and the images, and its name."""
     from restore import bundled
-    from restore.images.picture import is_in_colour
+    from restore.images.decode import is_in_colour
 
     if args.weights:
         return str(args.weights), args.weights
@@ -144,16 +149,21 @@ def _weights(args: argparse.Namespace, jobs: "Callable[[], list[Job]]") -> tuple
 def _runner(args: argparse.Namespace, path: Path) -> "tuple[Runner, str, dict[str, Any]]":
     """What restores, in words too, and the settings that decide what its results look like: exact tiles don't."""
     from restore.compat import load_any
+    from restore.inference import at_level
 
     weights = load_any(path, scale=args.scale)
+    if args.sigma is not None and weights.network.inputs == weights.network.channels:
+        raise UserError(f"--sigma: {type(weights.network).__name__} does not take a noise level")
     settings = {
         "weights": f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}",
         "scale": weights.network.scale,
         "precision": args.precision,
         "ensemble": args.ensemble,
         "tile": args.tile if args.tile_approximate else "exact",
+        **({} if args.sigma is None else {"sigma": args.sigma}),
     }
-    return *running.runner(args, path, weights, default_root()), settings
+    runner, engine = running.runner(args, path, weights, default_root())
+    return at_level(runner, None if args.sigma is None else args.sigma / 255), engine, settings
 
 
 def _print(summary: "Summary", output: Path) -> None:
@@ -173,7 +183,7 @@ def _print(summary: "Summary", output: Path) -> None:
     if kept:
         print(f"{len(kept)} more were finished before (--overwrite restores them again)")
     for left_out, count in Counter(note for outcome in restored for note in outcome.notes).items():
-        print(f"note: {count} written without {left_out}, which the format cannot hold (see the log)")
+        print(f"note: {count} written without {left_out} (see the log)")
     for outcome in failed:
         print(f"failed: {outcome.reason}", file=sys.stderr)
     print(f"log: {summary.log}")

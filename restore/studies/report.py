@@ -27,8 +27,8 @@ MARKS = {
     "void": "∅ void",
 }
 METHOD = (
-    "Runs are paired by seed. Intervals are 95 %: of images and seeds drawn again together (two-way bootstrap), "
-    "widened for few seeds as Student's are; of ratios and other quantities without images Student's. `equal`: "
+    "Runs are paired by seed. Intervals are 95 %: over images and seeds together (two-way bootstrap, of seeds "
+    "by Student's distribution); of ratios and other quantities without images Student's. `equal`: "
     "the 90 % interval lies within the margin that was stated before (two one-sided tests). `undecided` also if "
     "Holm's correction over all comparisons of this report leaves a p-value above 5 %. `void`: an arm was never "
     "trained. A claim is supported if all of its parts are. An earlier version of this report changed the "

@@ -100,9 +100,8 @@ def test_the_shift_is_that_of_the_middle_layer_after_a_step_of_those_before_it()
     first, middle = network.body[0], network.body[2].conv
     mean_squared(network(degraded), clean).backward()
     before = torch.cat([middle.weight.grad.flatten(), middle.bias.grad])
-    step = 0.05 * first.weight.detach().norm() / first.weight.grad.norm()
     with torch.no_grad():
-        first.weight -= step * first.weight.grad
+        first.weight -= 0.05 * first.weight.grad
     network.zero_grad()
     mean_squared(network(degraded), clean).backward()
     after = torch.cat([middle.weight.grad.flatten(), middle.bias.grad])
@@ -169,7 +168,7 @@ def test_dead_features_are_those_that_no_pixel_activates() -> None:
     with torch.no_grad():
         for convolution in (first, *others):
             convolution.weight.abs_()
-        assert dead_features(network, images()) == 0
+        assert dead_features(network, [images()]) == 0
         assert first.bias is not None
         first.bias[:6] = -100.0
-    assert dead_features(network, images()) == pytest.approx(6 / 24)
+    assert dead_features(network, [images(), images()[..., :5]]) == pytest.approx(6 / 24)
