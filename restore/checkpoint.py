@@ -83,7 +83,7 @@ def load_weights(path: Path) -> Weights:
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: its metadata do not describe a network ({error})") from error
+        raise UserError(f"{path}: its metadata does not describe a network ({error})") from error
     try:
         weights.network.load_state_dict(tensors, strict=True)
     except RuntimeError as error:

@@ -145,7 +145,7 @@ def _measure_bundled(args: argparse.Namespace) -> None:
         rows = bundled.measure_bundled(model, runner, args.root)
         results.append((model, tier(weights), [row.summary for row in rows]))
     if not results:
-        raise UserError("no model is bundled yet")
+        raise UserError("no models are bundled")
     table = results_table(results)
     if args.all_bundled == STDOUT:
         print(table, end="")
@@ -199,7 +199,9 @@ def _degradations(name: str, weights: Weights, args: argparse.Namespace) -> list
         asked = [args.degradation]
     elif network.scale > 1:
         if args.sigma or args.quality:
-            raise UserError(f"{name}: enlarges images; --sigma and --quality do not apply to it, --degradation may")
+            raise UserError(
+                f"{name}: is a super-resolution network; --sigma and --quality do not apply to it (--degradation can)"
+            )
         stated = from_description(weights.degradation) or Bicubic(network.scale)
         scales = [scale for scale in network.all_scales if scale in (args.scale or network.all_scales)]
         asked = [Bicubic(scale) for scale in scales] if isinstance(stated, Bicubic) else [stated]
@@ -212,12 +214,16 @@ def _degradations(name: str, weights: Weights, args: argparse.Namespace) -> list
         if not asked and weights.degradation:
             asked = list(filter(None, [from_description(weights.degradation)]))
     if not asked:
-        raise UserError(f"{name}: does not work at this, or say what it was trained for; name a degradation or scale")
+        raise UserError(
+            f"{name}: cannot be measured: the file does not state a degradation, or it does not apply; choose one with --degradation, --sigma, --quality or --scale"
+        )
     for degradation in asked:
         if degradation.scale not in network.all_scales:
             raise UserError(f"{name}: {degradation.label} has scale {degradation.scale}, the network {network.scale}")
         if isinstance(degradation, Paired) and not args.degraded:
-            raise UserError(f"{name}: was trained on pairs of images; name the folder of degraded ones by --degraded")
+            raise UserError(
+                f"{name}: was trained on pairs of images; give the folder of degraded images with --degraded"
+            )
     return asked
 
 

@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{name}: network run by {engine}")
     if others := passed_over(args.input, [args.output, *sheets]):
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common())
-        print(f"note: files passed over, no images by their suffix: {kinds}")
+        print(f"note: skipped (not image files): {kinds}")
     if page:
         print(f"report: {_write_report(page, args.report, summary, {'weights': name, **origin})}")
     return 1 if summary.having("failed") else 0
@@ -175,13 +175,13 @@ def _print(summary: "Summary", output: Path) -> None:
     print(f"{share}{len(restored)} of {len(summary.outcomes) - len(kept)} images restored", end="")
     if restored:
         print(
-            f", {summary.megapixels / summary.elapsed_s:.2f} megapixels/s, the network waited "
+            f", {summary.megapixels / summary.elapsed_s:.2f} megapixels/s, the network was idle "
             f"{summary.waited_s / summary.elapsed_s:.0%} of the time",
             end="",
         )
     print(f": {output}")
     if kept:
-        print(f"{len(kept)} more were finished before (--overwrite restores them again)")
+        print(f"{len(kept)} were already done (--overwrite restores them again)")
     for left_out, count in Counter(note for outcome in restored for note in outcome.notes).items():
         print(f"note: {count} written without {left_out} (see the log)")
     for outcome in failed:

@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     settings = parser.parse_args(args)
     if settings.compile is not None and not settings.device:
-        parser.error("--compile is measured, not forecast: it needs --device")
+        parser.error("--compile needs --device, because it cannot be forecast")
     if settings.device and (settings.layers or settings.sweep):
         parser.error("--layers and --sweep use the forecast; drop --device")
     from restore.memory_table import compare

@@ -80,7 +80,9 @@ def runner(args: argparse.Namespace, path: Path, weights: "Weights", root: Path)
     try:
         degradation = from_description(weights.degradation)
     except UserError as error:
-        LOG.warning("%s: its degradation is not known, bf16 and int8 are judged on another (%s)", path.name, error)
+        LOG.warning(
+            "%s: its degradation is not known; bf16 and int8 are checked with the default one (%s)", path.name, error
+        )
         degradation = None
     if degradation and degradation.scale != network.scale:  # of a network with several scales, trained for another
         degradation = None

@@ -58,7 +58,7 @@ def _list() -> None:
 def _run(args: argparse.Namespace) -> None:
     names = list(CLAIMS) if args.claims in ([], ["all"]) else args.claims
     if unknown := [name for name in names if name not in CLAIMS]:
-        raise UserError(f"{unknown[0]}: no such claim; known: all, {', '.join(CLAIMS)}")
+        raise UserError(f"{unknown[0]}: unknown claim; known: all, {', '.join(CLAIMS)}")
     budget = BUDGETS[args.budget]
     for option, value in (("--seeds", args.seeds), ("--jobs", args.jobs)):
         if value is not None and value < 1:

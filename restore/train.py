@@ -179,7 +179,7 @@ def _check_extent(args: list[str]) -> None:
         except (OSError, ValueError, yaml.YAMLError):
             continue  # the parser says what is wrong
         if entries > MOST_ENTRIES:
-            raise UserError(f"{name}: its aliases make {entries:.0e} entries of it, more than {MOST_ENTRIES}")
+            raise UserError(f"{name}: its aliases expand to {entries:.0e} entries, more than {MOST_ENTRIES}")
 
 
 def _entries(node: yaml.Node, known: dict[int, int]) -> int:

@@ -206,7 +206,7 @@ def test_every_command_refuses_a_decompression_bomb_by_its_size(
 ) -> None:
     bombs = bomb(tmp_path / "bombs" / "x.png")
     small = ("--model.depth", "3", "--model.features", "4", "--output", str(tmp_path / "run"))
-    refused = "x.png: 30000 x 30000 (900 megapixels) are more than the limit of 500 (RESTORE_MAX_MEGAPIXELS, "
+    refused = "x.png: 30000 x 30000 (900 megapixels) exceed the limit of 500 (RESTORE_MAX_MEGAPIXELS, "
     ends = [
         ending(train, "--data.train", bombs, *small),
         ending(train, "--data.train", str(image_folder), "--data.val", bombs, "--data.patch_size", "8", *small),
@@ -244,7 +244,7 @@ def aliases_of_aliases(levels: int) -> str:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        (aliases_of_aliases(12), "its aliases make 4e+11 entries of it, more than 10000"),
+        (aliases_of_aliases(12), "its aliases expand to 4e+11 entries, more than 10000"),
         ("a: " + "[" * 5000, "lists within lists without end"),
         ("a: &a [*a]", "lists within lists without end"),
     ],
@@ -334,7 +334,7 @@ def test_a_checkpoint_that_is_damaged_or_of_another_network_is_refused(image_fol
     assert ending(train, *args.split(), "--output", str(run)) == 0
     checkpoint = run / "checkpoints" / "last.ckpt"
     end = ending(train, *args.split(), "--model.features", "5", "--output", str(other), "--resume", str(checkpoint))
-    assert "of another network than the one to train: " in str(end)
+    assert "belongs to another network than the one to train: " in str(end)
     assert "(4x1x3x3 in the file, 5x1x3x3 expected)" in str(end)
     content = bytearray(checkpoint.read_bytes())
     with zipfile.ZipFile(checkpoint) as archive:

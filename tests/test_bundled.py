@@ -199,10 +199,10 @@ def test_one_line_restores_one_photograph(
 
 @pytest.mark.usefixtures("small_models")
 @pytest.mark.parametrize(("task", "complaint"), [
-    ("--model bm3d", "bm3d: no such model; bundled: dncnn-gray-25, dncnn-color-blind, edsr-baseline-x2; --weights"),
-    ("--model dncnn-gray", "dncnn-gray: several models begin so: dncnn-gray-25, dncnn-gray-blind, dncnn-gray-25-nobn"),
+    ("--model bm3d", "bm3d: unknown model; bundled: dncnn-gray-25, dncnn-color-blind, edsr-baseline-x2; --weights"),
+    ("--model dncnn-gray", "dncnn-gray: several models have names that begin so: dncnn-gray-25, dncnn-gray-blind, dncnn-gray-25-nobn"),
     ("--model edsr-baseline-x4", "edsr-baseline-x4: not bundled yet"),
-    ("--upscale 3", "edsr-baseline-x3: not bundled yet; bundled: dncnn-gray-25, "),
+    ("--upscale 3", "edsr-baseline-x3: not included in the package; bundled: dncnn-gray-25, "),
     ("--denoise 80", "--denoise 80: the bundled networks are trained for sigma 0 to 55"),
     ("--denoise strong", "expected a noise level of 0 or more"),
     ("--denoise --upscale 2", "not allowed with argument"),

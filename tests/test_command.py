@@ -40,7 +40,7 @@ def test_the_command_lists_its_subcommands_and_its_version(capsys: pytest.Captur
     assert all(f"\n  {name} " in listed for name in NAMES)
     assert dispatch(["--version"]) == 0
     assert capsys.readouterr().out == f"restore {restore.__version__}\n"
-    with pytest.raises(UserError, match="abacus: no such command; known: infer, train"):
+    with pytest.raises(UserError, match="abacus: unknown command; known: infer, train"):
         dispatch(["abacus"])
 
 
@@ -81,7 +81,7 @@ def test_quiet_shows_no_notes(monkeypatch: pytest.MonkeyPatch) -> None:
     ("train", "--model.depth 1", "depth must be at least 2, not 1"),
     ("train", "--config gone.yaml", "gone.yaml"),
     ("train", "--data.train Set99", "Set99: neither a folder nor a known data set"),
-    ("train", "--data.degradation.sigma -3", "sigma must be at least 0 and a range ascending, not -3"),
+    ("train", "--data.degradation.sigma -3", "sigma must be at least 0, and a range must be ascending, not -3"),
     ("train", "--data.degradation Blur", "Blur"),
     ("train", "--optim.lr tiny", "tiny"),
     ("train", "--trainer.max_stepz 4", "--trainer.max_stepz"),

@@ -110,7 +110,7 @@ def test_what_does_not_apply_to_an_enlarging_network_is_refused(tmp_path: Path, 
     asked = "--weights", str(tmp_path / "sr.safetensors"), "--data", str(image_folder)
     for options, complaint in (
         (("--sigma", "25"), "--sigma and --quality do not apply"),
-        (("--scale", "2"), "does not work at"),
+        (("--scale", "2"), "cannot be measured"),
         (("--degradation", "Bicubic", "--degradation.scale", "2"), "bicubic x2 has scale 2, the network 3"),
     ):
         with pytest.raises(UserError, match=complaint):

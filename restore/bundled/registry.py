@@ -126,12 +126,12 @@ def find(name: str) -> BundledModel:
     """
     names = [name] if name in MODELS else [each for each in MODELS if each.startswith(name)]
     if not names:
-        raise UserError(f"{name}: no such model; {_bundled()}")
+        raise UserError(f"{name}: unknown model; {_bundled()}")
     if len(names) > 1:
-        raise UserError(f"{name}: several models begin so: {', '.join(names)}")
+        raise UserError(f"{name}: several models have names that begin so: {', '.join(names)}")
     model = MODELS[names[0]]
     if not model.weights.is_file():
-        raise UserError(f"{model.name}: not bundled yet; {_bundled()}")
+        raise UserError(f"{model.name}: not included in the package; {_bundled()}")
     return model
 
 

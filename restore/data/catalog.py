@@ -145,7 +145,7 @@ def find_images(name: str, split: Split, root: Path, degraded: Path | None = Non
     base, layout = _layout(name, split, root)
     clean = {folder: _images_of(folder, layout) for folder in (base / part for part in layout.clean)}
     if missing := sorted(layout.scenes - {path.stem for paths in clean.values() for path in paths}):
-        raise UserError(f"{base / layout.clean[0]}: without {missing[0]}, which belongs to {name}")
+        raise UserError(f"{base / layout.clean[0]}: {missing[0]} is missing, which belongs to {name}")
     images = tuple(path for paths in clean.values() for path in paths)
     label = name if name in NAMES else Path(name).resolve().name
     if degraded is None and layout.lr is None:
@@ -201,7 +201,7 @@ def _of_one_role(folder: Path) -> list[Path]:
     if ("degraded" in roles and len(roles) > 1) or {"training", "test"} <= roles.keys():
         found = sorted(set().union(*roles.values()), key=lambda parent: (parent in roles.get("degraded", ()), parent))
         raise UserError(
-            f"{folder}: its images have several roles (in {', '.join(found[:NAMED])}); name the folder of one, such as "
+            f"{folder}: contains images of different kinds (in {', '.join(found[:NAMED])}); name the folder of one, such as "
             f"{folder / found[0]}"
         )
     return images

@@ -51,7 +51,7 @@ class Degradation(ABC):
         Raises:
             UserError: the degradation has no level.
         """
-        raise UserError(f"the network is told the noise level of an image, which {self.label} does not have")
+        raise UserError(f"the network takes the noise level of an image as input, which {self.label} does not have")
 
     def for_network(self, clean: Tensor, draws: Draws, inputs: int) -> Tensor:
         """Degraded images for a network that reads so many channels: with their noise level if that is one more.
@@ -89,7 +89,7 @@ class GaussianNoise(Degradation):
     def __post_init__(self) -> None:
         low, high = _ends(self.sigma)
         if not 0 <= low <= high:
-            raise UserError(f"sigma must be at least 0 and a range ascending, not {self.sigma}")
+            raise UserError(f"sigma must be at least 0, and a range must be ascending, not {self.sigma}")
 
     def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
         return self._degraded(clean, draws)[0]
@@ -124,7 +124,9 @@ class PoissonGaussian(Degradation):
     def __post_init__(self) -> None:
         for name, (low, high) in (("gain", _ends(self.gain)), ("sigma", _ends(self.sigma))):
             if not (low >= 0 if name == "sigma" else low > 0) or low > high:
-                raise UserError(f"{name} must be positive (sigma may be 0) and a range ascending, not {low}, {high}")
+                raise UserError(
+                    f"{name} must be positive (sigma may be 0), and a range must be ascending, not {low}, {high}"
+                )
 
     def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
         gain = _draw(self.gain, clean, draws) / 255
@@ -148,7 +150,7 @@ class Paired(Degradation):
     scale: int = 1
 
     def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
-        raise UserError("degraded images are needed as files: name their folder")
+        raise UserError("needs a folder of degraded images")
 
     @property
     def label(self) -> str:
@@ -211,7 +213,7 @@ class Jpeg(Degradation):
     def __post_init__(self) -> None:
         low, high = _ends(self.quality)
         if not 1 <= low <= high <= 100:
-            raise UserError(f"quality must lie in 1 to 100 and a range ascend, not {self.quality}")
+            raise UserError(f"quality must be from 1 to 100, and a range must be ascending, not {self.quality}")
 
     def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
         low, high = _ends(self.quality)

@@ -176,7 +176,7 @@ def open_store(images: ImageSet, spec: StoreSpec, cache: Path) -> PatchStore:
             with FileLock(cache / f"{images.name}-{kind}.lock"):
                 if not _is_whole(folder):
                     if folder.is_dir():
-                        LOG.warning(f"{folder}: damaged, making it anew")
+                        LOG.warning(f"{folder}: damaged; rebuilding it")
                     for old in (
                         *cache.glob(f"{images.name}-{kind}-*"),
                         *cache.glob(f".{images.name}-{kind}-*.partial"),
@@ -241,7 +241,7 @@ def _build(images: ImageSet, spec: StoreSpec, folder: Path, states: list[tuple[s
             os.fsync(file.fileno())
         for path, state in zip(images.files(spec.scale), states, strict=True):
             if file_state(path) != state:
-                raise UserError(f"{path}: has changed while the patch store was made")
+                raise UserError(f"{path}: changed while the patch store was built")
         about = {**asdict(spec), "images": index, "bytes": end, "sha256": digest.hexdigest()}
         write_atomically(temporary / "index.json", json.dumps(about))
         temporary.rename(folder)

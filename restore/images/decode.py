@@ -126,9 +126,9 @@ def _opened(path: Path, megapixels: float | None = None) -> Iterator[ImageFile |
             check_size(path, file.height, file.width, limit)
             frames: int = getattr(file, "n_frames", 1)
             if frames > 1 and file.format != "MPO":  # a camera's JPEG with a preview behind the photograph
-                raise UserError(f"{path}: an animation of {frames} frames; only single images are restored")
+                raise UserError(f"{path}: is an animation of {frames} frames; only still images can be restored")
             if file.mode not in GRAY_MODES + COLOUR_MODES:
-                raise UserError(f"{path}: a {file.format} file of Pillow's mode {file.mode} is not read")
+                raise UserError(f"{path}: cannot read a {file.format} file of Pillow's mode {file.mode}")
             yield file
 
 
@@ -174,7 +174,7 @@ def _decode_by_pillow(path: Path, file: ImageFile) -> Picture:
     image: Pillow.Image = file
     icc = file.info.get("icc_profile")
     if file.mode not in GRAY_MODES + COLOUR_MODES:
-        raise UserError(f"{path}: a {file.format} file of Pillow's mode {file.mode} is not read")
+        raise UserError(f"{path}: cannot read a {file.format} file of Pillow's mode {file.mode}")
     if file.mode in ("CMYK", "LAB"):
         image, icc = _to_srgb(file, icc), None
     gray = image.mode in GRAY_MODES

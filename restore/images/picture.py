@@ -70,7 +70,7 @@ def check_target(path: Path, height: int, width: int) -> None:
     name = _format_name(path)
     if (longest := FORMATS[name].longest_side) and max(height, width) > longest:
         raise UserError(
-            f"{path}: {width} x {height}, {name} files have at most {longest} pixels a side; try --format png"
+            f"{path}: {width} x {height}, {name} files are limited to {longest} pixels per side; try --format png"
         )
 
 
@@ -160,7 +160,9 @@ def _format_name(path: Path) -> str:
     for name, known in FORMATS.items():
         if path.suffix.lower() in known.suffixes:
             return name
-    raise UserError(f"{path}: {path.suffix or 'no suffix'} is no format to write; choose one by --format")
+    raise UserError(
+        f"{path}: {path.suffix or 'no suffix'} cannot be written as an image; choose a format with --format"
+    )
 
 
 def _bgr(values: Pixels) -> Pixels:

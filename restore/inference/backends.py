@@ -96,7 +96,7 @@ def accelerate(
     lean = compose(fold(network))
     if precision == "int8":
         if backend != "openvino":
-            raise UserError(f"int8 runs on OpenVINO on a CPU, not on {backend} on {device}")
+            raise UserError(f"int8 needs OpenVINO on a CPU, but the network runs on {backend} on {device}")
         return quantised(lean.cpu().float(), degradation, calibration or Calibration(), bf16=gains_from_bf16(device))
 
     build = _openvino(lean) if backend == "openvino" else partial(_torch, lean, device)
@@ -143,4 +143,4 @@ def _check_openvino(device: torch.device) -> None:
     if device.type != "cpu":
         raise UserError(f"--backend openvino runs on the CPU, not on {device}")
     if not _has_openvino():
-        raise UserError("OpenVINO is not installed; it comes with the extra: pip install 'restore[openvino]'")
+        raise UserError("OpenVINO is not installed; install it with: pip install 'restore-bn[openvino]'")

@@ -126,10 +126,10 @@ def _read(path: Path) -> "tuple[Model, dict[Floating, Change]] | None":
         model = deserialise(path.read_bytes(), constants)
         made = json.loads(model.get_rt_info([RT_INFO]).astype(str))
         if made["constants"] != hashlib.sha256(constants).hexdigest():
-            raise ValueError("not the constants that belong to it")
+            raise ValueError("its constants belong to another file")
         return model, {rest: Change(*change) for rest, change in made["changes"].items()}
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        LOG.warning(f"{path}: damaged, made anew ({str(error).splitlines()[0]})")
+        LOG.warning(f"{path}: damaged; rebuilt ({str(error).splitlines()[0]})")
         return None
 
 
@@ -144,7 +144,7 @@ def _write(path: Path, model: "Model", made: dict[str, Any]) -> None:
         write_atomically(path.with_suffix(".bin"), constants)
         write_atomically(path, xml)
     except UserError as error:
-        LOG.warning(f"the quantised network is not kept: {error}")
+        LOG.warning(f"the quantized network could not be saved: {error}")
 
 
 def _quantise(model: "Model", patches: list[NDArray[np.float32]]) -> "Model":
@@ -153,7 +153,7 @@ def _quantise(model: "Model", patches: list[NDArray[np.float32]]) -> "Model":
         import nncf
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
     except ImportError as error:
-        raise UserError("NNCF is not installed; it comes with the extra: pip install 'restore[openvino]'") from error
+        raise UserError("NNCF is not installed; install it with: pip install 'restore-bn[openvino]'") from error
     logging.getLogger("nncf").setLevel(logging.ERROR)  # `nncf.set_log_level` would silence our handlers too
     with contextlib.redirect_stdout(sys.stderr):  # its progress
         return nncf.quantize(
@@ -204,7 +204,7 @@ def _patches(network: RestorationNetwork, degradation: Degradation, calibration:
         try:
             images = find_images(calibration.train, "train", calibration.root)
         except UserError as error:
-            LOG.warning(f"calibrating on photographs alone: {error}")
+            LOG.warning(f"calibrating on photographs only: {error}")
             return
         yield from _patches_of(images, network, degradation)
 

@@ -112,7 +112,7 @@ class Tiled(Like):
             self._limit = max(rows.size, columns.size) // 2
             if self._limit < max(SMALLEST, self.multiple_of):
                 raise UserError(f"out of memory, even with tiles of {2 * self._limit} pixels")
-            LOG.warning("out of memory: going on with tiles of %d pixels", self._limit)
+            LOG.warning("out of memory: continuing with tiles of %d pixels", self._limit)
             pending = [
                 quarter
                 for rows, columns in pending

@@ -125,7 +125,7 @@ class BadSteps(Callback):
             return
         if self.counts["skipped"] + self.counts["rolled_back"] == self._faults.most:
             raise UserError(
-                f"{what}, after {self._faults.most} bad steps before (faults.most); "
+                f"{what}, giving up after {self._faults.most} bad steps (faults.most); "
                 f"{last_good(self._checkpoint.parent)}; lower optim.lr"
             )
         for parameter in module.parameters():

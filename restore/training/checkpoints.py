@@ -96,7 +96,7 @@ def newest_whole(folder: Path) -> Path | None:
             read_checkpoint(path)
         except UserError as error:
             if damaged:
-                raise UserError(f"no whole checkpoint is left: {damaged}; {error}") from error
+                raise UserError(f"no intact checkpoint is left: {damaged}; {error}") from error
             damaged = str(error)
             continue
         if damaged:
@@ -104,7 +104,7 @@ def newest_whole(folder: Path) -> Path | None:
             rank_zero_only((folder / LAST).replace)(folder / DAMAGED)
         return path
     if damaged:
-        raise UserError(f"no whole checkpoint is left: {damaged}")
+        raise UserError(f"no intact checkpoint is left: {damaged}")
     return None
 
 
@@ -133,7 +133,7 @@ def check_fits(path: Path, state: dict[str, Any], module: LightningModule) -> No
     found = {name: tensor.shape for name, tensor in state["state_dict"].items()}
     if different := sorted(name for name in expected | found if expected.get(name) != found.get(name)):
         raise UserError(
-            f"{path}: of another network than the one to train: {len(different)} tensors differ, the first is "
+            f"{path}: belongs to another network than the one to train: {len(different)} tensors differ, the first is "
             f"{different[0]} ({_shape(found, different[0])} in the file, {_shape(expected, different[0])} expected)"
         )
 

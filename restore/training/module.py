@@ -105,7 +105,7 @@ class RestorationModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         if self.optim.optimizer == "muon" and isinstance(self, FSDPModule):
-            raise UserError("optim.optimizer muon needs whole weights, which the strategy fsdp spreads: use ddp")
+            raise UserError("optim.optimizer muon needs whole weights, but the strategy fsdp shards them; use ddp")
         steps = self.trainer.estimated_stepping_batches
         fused = self.trainer.gradient_clip_val is None  # Lightning cannot clip before a fused step in mixed precision
         optimizer, schedule = self.optim.build(self.network, int(steps) if steps < math.inf else None, fused=fused)

@@ -79,7 +79,7 @@ class PatchData:
         if (self.train_degraded is None) != (self.val_degraded is None):
             missing = "train_degraded" if self.train_degraded is None else "val_degraded"
             raise UserError(
-                f"data.{missing} is missing: images are paired for training and for validation, or for none"
+                f"data.{missing} is missing: degraded images are needed for both training and validation, or for neither"
             )
         if self.train_degraded is None:
             return
@@ -148,7 +148,7 @@ class PatchData:
             )
         if network.inputs > network.channels and not degradation.has_level:
             raise UserError(
-                f"{type(network).__name__} is told the noise level of an image, which {degradation.label} does not have"
+                f"{type(network).__name__} takes the noise level of an image as input, which {degradation.label} does not have"
             )
         if self.patch_size % network.multiple_of:
             raise UserError(f"data.patch_size must be a multiple of {network.multiple_of}, not {self.patch_size}")

@@ -179,7 +179,7 @@ def _lock(folder: Path) -> Iterator[None]:
         lock = FileLock(folder / LOCK, timeout=LONGEST_WAIT_S)
         lock.acquire()
     except Timeout as error:
-        raise UserError(f"{folder}: another run is writing there; --output starts one elsewhere") from error
+        raise UserError(f"{folder}: another run is writing there; choose another --output") from error
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
     try:
@@ -226,8 +226,8 @@ def _check_processes(trainer: Trainer, batch_size: int, synchronised: Norm | Non
     if batch_size % ranks:
         fitting = [size for size in (batch_size // ranks * ranks, -(-batch_size // ranks) * ranks) if size]
         raise UserError(
-            f"data.batch_size is for all processes together: {ranks} cannot share {batch_size} patches equally, "
-            f"but {' or '.join(map(str, fitting))}"
+            f"data.batch_size is the total over all processes: {ranks} processes cannot share {batch_size} patches equally, "
+            f"but {' or '.join(map(str, fitting))} would work"
         )
     if synchronised == "adadm" and ranks > 1:
         raise UserError(
@@ -235,7 +235,7 @@ def _check_processes(trainer: Trainer, batch_size: int, synchronised: Norm | Non
         )
     if synchronised and ranks > 1 and trainer.strategy.root_device.type == "cpu":
         raise UserError(
-            "trainer.sync_batchnorm: PyTorch has it on GPUs only; CPU processes have statistics of their own"
+            "trainer.sync_batchnorm: PyTorch supports it on GPUs only; on CPUs each process has its own statistics"
         )
 
 
@@ -267,7 +267,7 @@ def _starting_point(resume: str | None, last: Path) -> Path | None:
         return None
     if resume == "auto":
         start = newest_whole(last.parent)
-        words = f"Resuming from {start}" if start else f"{last}: nothing to resume from, starting anew"
+        words = f"Resuming from {start}" if start else f"{last}: nothing to resume from; starting from step 0"
         rank_zero_only(LOG.info)(words)
         return start
     if not Path(resume).is_file():
@@ -279,5 +279,5 @@ def _starting_point(resume: str | None, last: Path) -> Path | None:
 def _refuse_existing(last: Path) -> None:
     if last.exists():
         raise UserError(
-            f"{last.parent.parent}: holds a run already; --resume auto continues it, --output starts another"
+            f"{last.parent.parent}: already contains a run; use --resume auto to continue it or --output to start another"
         )

@@ -102,7 +102,7 @@ def test_where_no_address_answers_the_message_says_what_to_do(
     with pytest.raises(UserError) as error:
         install("Set5", tmp_path)
     assert str(error.value) == (
-        f"Set5: no source answers ({site[1]}/a.zip: HTTP 404 File not found; {site[1]}/b.zip: HTTP 404 File not found);"
+        f"Set5: none of the download sources works ({site[1]}/a.zip: HTTP 404 File not found; {site[1]}/b.zip: HTTP 404 File not found);"
         f" download a.zip (7 bytes, md5:0) by hand from http://page, put it into {tmp_path}/.downloads/Set5 and run "
         "this again"
     )
@@ -167,8 +167,8 @@ def test_low_resolution_images_that_matlab_did_not_make_are_remarked(tmp_path: P
 
 
 @pytest.mark.parametrize(("mistake", "complaint"), [
-    (lambda set5: (set5 / "HR" / "0.png").unlink(), "X2: 0x2.png belong to no image of the other folder"),
-    (lambda set5: (set5 / "LR_bicubic" / "X2" / "1x2.png").unlink(), "X2: no partner for 1.png"),
+    (lambda set5: (set5 / "HR" / "0.png").unlink(), "X2: 0x2.png have no counterpart in the other folder"),
+    (lambda set5: (set5 / "LR_bicubic" / "X2" / "1x2.png").unlink(), "X2: no counterpart for 1.png"),
     (lambda set5: write_image(set5 / "HR" / "0.png", np.zeros((20, 30, 3), np.uint8)), "0.png is 30x20"),
     (lambda set5: (set5 / "HR" / "0.png").write_bytes(b"no image"), "0.png: not a readable image"),
     (
@@ -220,11 +220,11 @@ def test_the_command_installs_prints_a_table_and_fails_where_something_is_wrong(
     assert capsys.readouterr().err.startswith("failed: Set12: there is no archive to download")
     (root / "Set5" / "HR" / "0.png").unlink()
     assert run("verify", "--root", root) == 1
-    assert "0x2.png belong to no image of the other folder" in capsys.readouterr().out
+    assert "0x2.png have no counterpart in the other folder" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("args", "complaint"), [
-    (["Set6"], "Set6: no known data set (DIV2K, BSDS500, "),
+    (["Set6"], "Set6: unknown data set (DIV2K, BSDS500, "),
     (["all", "--from", "."], "--from takes exactly one data set"),
     (["verify", "Set5", "--from", "."], "--from takes exactly one data set"),
 ])  # fmt: skip

@@ -240,7 +240,7 @@ def test_a_large_image_is_refused_by_its_header(tmp_path: Path) -> None:
         header_alone[:12] + body + struct.pack(">I", zlib.crc32(body)) + struct.pack(">I4s", 1, b"IDAT") + bytes(5)
     )
     (tmp_path / "x.png").write_bytes(content)
-    with pytest.raises(UserError, match=r"60000 x 20000 \(1200 megapixels\) are more than the limit of 500"):
+    with pytest.raises(UserError, match=r"60000 x 20000 \(1200 megapixels\) exceed the limit of 500"):
         picture_size(tmp_path / "x.png", 500)
     assert picture_size(tmp_path / "x.png", 1200) == (20000, 60000)
 
@@ -273,9 +273,9 @@ def test_quality_is_for_jpeg_and_webp_and_webp_is_lossless_without(tmp_path: Pat
 
 def test_a_target_that_cannot_hold_the_image_is_refused_before(tmp_path: Path) -> None:
     check_target(tmp_path / "x.png", 2, 100_000)
-    with pytest.raises(UserError, match=r"x\.jpg: 70000 x 2, jpg files have at most 65500 pixels a side"):
+    with pytest.raises(UserError, match=r"x\.jpg: 70000 x 2, jpg files are limited to 65500 pixels per side"):
         check_target(tmp_path / "x.jpg", 2, 70_000)
     with pytest.raises(UserError, match=r"x\.webp: 2 x 16384"):
         check_target(tmp_path / "x.webp", 16384, 2)
-    with pytest.raises(UserError, match=r"x\.gif: \.gif is no format to write; choose one by --format"):
+    with pytest.raises(UserError, match=r"x\.gif: \.gif cannot be written as an image; choose a format with --format"):
         check_target(tmp_path / "x.gif", 2, 2)

@@ -144,7 +144,7 @@ def test_a_missing_openvino_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_int8_in_torch_is_refused() -> None:
-    with pytest.raises(UserError, match="int8 runs on OpenVINO"):
+    with pytest.raises(UserError, match="int8 needs OpenVINO"):
         accelerate(denoiser(), backend="torch", precision="int8")
 
 
@@ -203,7 +203,7 @@ def test_a_quantised_network_is_near_and_is_kept_and_made_anew_where_it_is_damag
         damage(path)
         caplog.clear()
         torch.testing.assert_close(quantised()(degraded), expected, rtol=0, atol=1e-3)
-        assert f"{xml}: damaged, made anew" in caplog.text
+        assert f"{xml}: damaged; rebuilt" in caplog.text
     constants.unlink()
     quantised()
     assert len(quantisations) == 5

@@ -147,7 +147,7 @@ def test_running_out_of_memory_halves_the_tiles_and_goes_on(
     tiles = tiled(denoiser, runner=runner)
     restored = restore_tensor(tiles, IMAGE)
     assert (restored - restore_tensor(denoiser, IMAGE)).abs().max() <= 1e-5
-    assert caplog.messages == [f"out of memory: going on with tiles of {size} pixels" for size in (60, 30)]
+    assert caplog.messages == [f"out of memory: continuing with tiles of {size} pixels" for size in (60, 30)]
     failures = len([size for size in runner.sizes if size[0] * size[1] > 45 * 45])
     assert (failures, len(runner.sizes)) == (2, 2 + 16)
 
@@ -190,7 +190,7 @@ def test_a_process_without_memory_for_the_whole_image_restores_it() -> None:
     done = subprocess.run([sys.executable, "-c", UNDER_A_LIMIT], capture_output=True, text=True, check=False)
     assert "can't allocate memory" in done.stdout, done.stderr
     assert done.stdout.endswith("True\n"), done.stderr
-    assert "going on with tiles of 450 pixels" in done.stderr
+    assert "continuing with tiles of 450 pixels" in done.stderr
 
 
 @pytest.mark.parametrize(("norm", "obstacle"), [

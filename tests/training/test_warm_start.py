@@ -76,7 +76,7 @@ def test_only_upsampler_and_tail_may_be_new(tmp_path: Path) -> None:
     save_weights(tmp_path / "w.safetensors", Weights(Deeper()))
     network = Deeper()
     network.extra = nn.Conv2d(1, 1, 3)
-    with pytest.raises(UserError, match=r"does not fit the model in extra\.weight"):
+    with pytest.raises(UserError, match=r"does not match the model in extra\.weight"):
         start_from(network, tmp_path / "w.safetensors")
 
 
