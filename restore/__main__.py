@@ -5,7 +5,7 @@ import sys
 from functools import partial
 
 import restore
-from restore import command
+from restore import cli
 from restore.errors import UserError
 
 COMMANDS = {
@@ -23,7 +23,7 @@ USAGE = "usage: restore COMMAND ...\n       restore COMMAND --help\n       resto
 
 def main() -> None:
     """Run the command that `sys.argv` names."""
-    command.run(partial(dispatch, sys.argv[1:]))
+    cli.run(partial(dispatch, sys.argv[1:]))
 
 
 def dispatch(argv: list[str]) -> int:

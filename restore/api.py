@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from restore.compat import load_any
+from restore.foreign_checkpoints import load_any
 from restore.models import RestorationNetwork
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from restore import command
+from restore import cli
 
 EXAMPLES = """examples:
   restore convert edsr_baseline_x2-1bc95232.pt --output edsr.safetensors
@@ -15,14 +15,14 @@ cszn and SaoYan. infer, evaluate, export and train read them directly, too.
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = command.ArgumentParser("convert", "Make a weights file of another project's checkpoint.", EXAMPLES)
+    parser = cli.ArgumentParser("convert", "Make a weights file of another project's checkpoint.", EXAMPLES)
     parser.add_argument("input", type=Path, help="the checkpoint")
     parser.add_argument("--output", type=Path, required=True, help="the weights file to write")
     parser.add_argument("--res_scale", type=float, help="of an EDSR (default: 0.1 for 32 blocks of 256, else 1)")
     parser.add_argument("--scale", type=int, help="the scale at which to run an MDSR (default: 4)")
     args = parser.parse_args(argv)
     from restore.checkpoint import save_weights
-    from restore.compat import load_any
+    from restore.foreign_checkpoints import load_any
 
     weights = load_any(args.input, res_scale=args.res_scale, scale=args.scale)
     save_weights(args.output, weights)
@@ -33,4 +33,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from restore import command, running
+from restore import cli, runner_options
 from restore.choices import BUNDLED_NAMES, PROTOCOL_NAMES
 from restore.data.catalog import NAMES, default_root
 
@@ -40,8 +40,8 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> command.ArgumentParser:
-    parser = command.ArgumentParser("evaluate", "Measure networks by the papers' protocols.", EXAMPLES)
+def _parser() -> cli.ArgumentParser:
+    parser = cli.ArgumentParser("evaluate", "Measure networks by the papers' protocols.", EXAMPLES)
     what = parser.add_argument_group("what is measured")
     what.add_argument("--weights", nargs="+", default=[], metavar="FILE", help="weights files, `noisy` or `bicubic`")
     what.add_argument("--model", nargs="+", default=[], metavar="NAME", help="bundled models")
@@ -80,11 +80,11 @@ def _parser() -> command.ArgumentParser:
     written.add_argument("--csv", type=Path, metavar="FILE", help="the rows")
     written.add_argument("--sheet", type=Path, metavar="FILE.png", help="a sheet: degraded, restored, truth")
     written.add_argument("--report", type=Path, metavar="FILE.html", help="a page with sliders, crops and scores")
-    running.add_arguments(parser, precision="fp32")
+    runner_options.add_arguments(parser, precision="fp32")
     return parser
 
 
-def _check(parser: command.ArgumentParser, args: argparse.Namespace, settings: list[str]) -> None:
+def _check(parser: cli.ArgumentParser, args: argparse.Namespace, settings: list[str]) -> None:
     """Raises UserError if options are missing or cannot be combined."""
     if stray := [word for word in settings if word.startswith("--") and not word.startswith("--degradation.")]:
         parser.error(f"unrecognized arguments: {stray[0]}")
@@ -103,7 +103,7 @@ def _check(parser: command.ArgumentParser, args: argparse.Namespace, settings: l
         _check_degradation(parser, args)
 
 
-def _check_degradation(parser: command.ArgumentParser, args: argparse.Namespace) -> None:
+def _check_degradation(parser: cli.ArgumentParser, args: argparse.Namespace) -> None:
     """Raises UserError if two options say different things about the degradation."""
     levels = [f"--{name}" for name in ("sigma", "quality") if getattr(args, name)]
     ways = [*levels[:1], *(f"--{name}" for name in ("degradation", "degraded") if getattr(args, name))]
@@ -114,4 +114,4 @@ def _check_degradation(parser: command.ArgumentParser, args: argparse.Namespace)
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

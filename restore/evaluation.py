@@ -7,11 +7,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from restore import bundled, extensions, running
+from restore import bundled, extensions, runner_options
 from restore.benchmark import Outcome, Show, default_protocol, measure, score_folder
 from restore.bundled.card import results_table, tier, write_between_markers
 from restore.checkpoint import Weights
-from restore.compat import load_any
 from restore.data.catalog import find_images
 from restore.data.degradation import (
     Bicubic,
@@ -26,6 +25,7 @@ from restore.data.degradation import (
 from restore.data.pairs import NOISE_SEED, ImagePair
 from restore.errors import UserError
 from restore.evaluate import STDOUT
+from restore.foreign_checkpoints import load_any
 from restore.hardware import available_device
 from restore.images.io import read_image, write_atomically
 from restore.images.tensors import to_image
@@ -113,7 +113,7 @@ def _measure_all(args: argparse.Namespace, show: Show, ranks: Ranks) -> list[Row
         for degradation in _degradations(name, weights, args):
             if degradation.scale not in runners:
                 at_scale = replace(weights, network=weights.network.at(degradation.scale))
-                runners[degradation.scale], engine = running.runner(args, path, at_scale, args.root)
+                runners[degradation.scale], engine = runner_options.runner(args, path, at_scale, args.root)
                 if args.precision != "fp32" and ranks.rank == 0:
                     print(f"{name} run by {engine}")
             task = tasks.setdefault((degradation, weights.network.channels), {_baseline_name(degradation): None})
@@ -141,7 +141,7 @@ def _measure_bundled(args: argparse.Namespace) -> None:
     results = []
     for model in bundled.available():
         weights = load_any(model.weights)
-        runner, _ = running.runner(args, model.weights, weights, args.root)
+        runner, _ = runner_options.runner(args, model.weights, weights, args.root)
         rows = bundled.measure_bundled(model, runner, args.root)
         results.append((model, tier(weights), [row.summary for row in rows]))
     if not results:
@@ -215,7 +215,8 @@ def _degradations(name: str, weights: Weights, args: argparse.Namespace) -> list
             asked = list(filter(None, [from_description(weights.degradation)]))
     if not asked:
         raise UserError(
-            f"{name}: cannot be measured: the file does not state a degradation, or it does not apply; choose one with --degradation, --sigma, --quality or --scale"
+            f"{name}: cannot be measured: the file states no degradation, or it does not apply; choose one with "
+            "--degradation, --sigma, --quality or --scale"
         )
     for degradation in asked:
         if degradation.scale not in network.all_scales:

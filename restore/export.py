@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from restore import command
+from restore import cli
 from restore.choices import EXPORT_FORMATS
 
 EXAMPLES = """examples:
@@ -19,14 +19,14 @@ KAIR, spandrel and chaiNNer; basicsr, edsr-pytorch: EDSR there.
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = command.ArgumentParser("export", "Write a network for another runtime or project.", EXAMPLES)
+    parser = cli.ArgumentParser("export", "Write a network for another runtime or project.", EXAMPLES)
     parser.add_argument("weights", type=Path, help="a weights file, ours or another project's")
     parser.add_argument("--format", choices=EXPORT_FORMATS, required=True)
     parser.add_argument("--output", type=Path, required=True, help="the file to write")
     parser.add_argument("--scale", type=int, help="the scale at which to run an MDSR (default: the file's)")
     args = parser.parse_args(argv)
-    from restore.compat import WRITABLE, load_any, save_layout
-    from restore.portable import SIZES, write_program
+    from restore.exporters import SIZES, write_program
+    from restore.foreign_checkpoints import WRITABLE, load_any, save_layout
 
     network = load_any(args.weights, scale=args.scale).network
     if args.format in WRITABLE:
@@ -39,4 +39,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

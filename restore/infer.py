@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from restore import command, running
+from restore import cli, runner_options
 from restore.choices import BUNDLED_NAMES
 from restore.data.catalog import default_root
 from restore.errors import UserError
@@ -69,8 +69,8 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if summary.having("failed") else 0
 
 
-def _parser() -> command.ArgumentParser:
-    parser = command.ArgumentParser("infer", "Restore images with a trained network.", EXAMPLES)
+def _parser() -> cli.ArgumentParser:
+    parser = cli.ArgumentParser("infer", "Restore images with a trained network.", EXAMPLES)
     network = parser.add_argument_group("network (one of these)").add_mutually_exclusive_group(required=True)
     network.add_argument(
         "--denoise",
@@ -119,7 +119,7 @@ def _parser() -> command.ArgumentParser:
         default=min(8, os.cpu_count() or 1),
         help="threads that read, and as many that write, while the network runs (default: %(default)s)",
     )
-    running.add_arguments(parser, precision="auto")
+    runner_options.add_arguments(parser, precision="auto")
     return parser
 
 
@@ -148,7 +148,7 @@ def _weights(args: argparse.Namespace, jobs: "Callable[[], list[Job]]") -> tuple
 
 def _runner(args: argparse.Namespace, path: Path) -> "tuple[Runner, str, dict[str, Any]]":
     """What restores, in words too, and the settings that decide what its results look like: exact tiles don't."""
-    from restore.compat import load_any
+    from restore.foreign_checkpoints import load_any
     from restore.inference import at_level
 
     weights = load_any(path, scale=args.scale)
@@ -162,7 +162,7 @@ def _runner(args: argparse.Namespace, path: Path) -> "tuple[Runner, str, dict[st
         "tile": args.tile if args.tile_approximate else "exact",
         **({} if args.sigma is None else {"sigma": args.sigma}),
     }
-    runner, engine = running.runner(args, path, weights, default_root())
+    runner, engine = runner_options.runner(args, path, weights, default_root())
     return at_level(runner, None if args.sigma is None else args.sigma / 255), engine, settings
 
 
@@ -232,4 +232,4 @@ def _positive(text: str) -> float:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import get_args
 
-from restore import command
+from restore import cli
 from restore.choices import NORMS, Quantity, Recompute, StepPrecision
 
 RECIPES = {
@@ -46,9 +46,9 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> command.ArgumentParser:
+def _parser() -> cli.ArgumentParser:
     description = "Show where the memory of a training step goes, and what batch norm costs."
-    parser = command.ArgumentParser("memory", description, EXAMPLES)
+    parser = cli.ArgumentParser("memory", description, EXAMPLES)
     _add_step_arguments(parser)
     table = parser.add_argument_group("what is shown")
     table.add_argument(
@@ -75,9 +75,9 @@ def _parser() -> command.ArgumentParser:
     return parser
 
 
-def _fit_parser() -> command.ArgumentParser:
+def _fit_parser() -> cli.ArgumentParser:
     description = "Find the largest batch, patch, width and depth whose training step fits."
-    parser = command.ArgumentParser("memory fit", description, EXAMPLES)
+    parser = cli.ArgumentParser("memory fit", description, EXAMPLES)
     parser.add_argument("--budget", required=True, metavar="SIZE", help="memory, e.g. 12GiB or 800MiB")
     _add_step_arguments(parser)
     return parser
@@ -110,4 +110,4 @@ def _add_step_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -13,7 +13,7 @@ import yaml
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from restore.choices import Norm, Quantity
-from restore.command import CONFIGS
+from restore.cli import CONFIGS
 from restore.errors import UserError
 from restore.hardware import available_device, keep_pages
 from restore.images.io import write_atomically

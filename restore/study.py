@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from restore import command
+from restore import cli
 from restore.choices import BudgetName, CollectionName
 
 EXAMPLES = """examples:
@@ -29,8 +29,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = command.ArgumentParser("study", "Put what is said about batch norm to the test.", EXAMPLES)
-    actions = parser.add_subparsers(dest="action", required=True, parser_class=command.ActionParser)
+    parser = cli.ArgumentParser("study", "Put what is said about batch norm to the test.", EXAMPLES)
+    actions = parser.add_subparsers(dest="action", required=True, parser_class=cli.ActionParser)
     actions.add_parser("list", help="the claims")
     run = actions.add_parser("run", help="train and measure what is not on record, then judge and report")
     run.add_argument("claims", nargs="*", metavar="CLAIM", help="names from `restore study list`, or all (default)")
@@ -66,4 +66,4 @@ def duration(text: str) -> float:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from restore import command, extensions
+from restore import cli, extensions
 from restore.errors import UserError
 
 if TYPE_CHECKING:  # with torch and Lightning, which are imported only if there is something to train
@@ -78,9 +78,9 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of initial weights, batches and noise")
 
 
-def _short_parser() -> command.ArgumentParser:
+def _short_parser() -> cli.ArgumentParser:
     """What `--help` shows: the options of the run itself, and the groups of all others."""
-    parser = command.ArgumentParser("train", DESCRIPTION, EXAMPLES)
+    parser = cli.ArgumentParser("train", DESCRIPTION, EXAMPLES)
     parser.add_argument("--config", help="a recipe by name or a YAML file; flags override it")
     _add_run_arguments(parser)
     return parser
@@ -102,10 +102,10 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     _check_groups(args, short)
     if "--quiet" in args:
-        command.silence()
+        cli.silence()
         args = [*(arg for arg in args if arg != "--quiet"), "--trainer.enable_progress_bar", "false"]
     if not any(arg.startswith("--config") for arg in args):
-        args = ["--config", str(command.CONFIGS / "quickstart.yaml"), *args]
+        args = ["--config", str(cli.CONFIGS / "quickstart.yaml"), *args]
     _check_extent(args)
     return _train(args)
 
@@ -115,13 +115,13 @@ def _with_recipes(args: list[str]) -> list[str]:
     found = []
     for before, arg in zip(["", *args], args, strict=False):
         option, equals, value = arg.rpartition("=") if arg.startswith("--") else ("", "", arg)
-        path = command.CONFIGS / f"{value.removeprefix('configs/').removesuffix('.yaml')}.yaml"
+        path = cli.CONFIGS / f"{value.removeprefix('configs/').removesuffix('.yaml')}.yaml"
         named = "--config" in (before, option) and not Path(value).exists() and path.is_file()
         found.append(f"{option}{equals}{path}" if named else arg)
     return found
 
 
-def _check_groups(args: list[str], short: command.ArgumentParser) -> None:
+def _check_groups(args: list[str], short: cli.ArgumentParser) -> None:
     """Raises UserError for an option of no known group, before torch is imported."""
     known = {option for action in short._actions for option in action.option_strings} | {"--print_config"}
     for option in (arg.partition("=")[0] for arg in args if arg.startswith("--")):
@@ -238,4 +238,4 @@ def _print_summary(summary: dict[str, Any], output: Path) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

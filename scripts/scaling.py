@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from restore.command import CONFIGS
+from restore.cli import CONFIGS
 from restore.models import NetworkSpec, build
 from restore.profiling import Step, flops, forecast
 from restore.tables import print_table

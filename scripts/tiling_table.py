@@ -25,7 +25,7 @@ from restore.images.tensors import quantise, to_tensor
 from restore.inference import restore_image, restore_tensor, tiled
 from restore.inference.receptive_field import receptive_field
 from restore.models import EDSR, DnCNN, RestorationNetwork, SRResNet
-from restore.running import tile as parse_tile
+from restore.runner_options import tile as parse_tile
 from restore.tables import print_table
 
 MIB = 2**20

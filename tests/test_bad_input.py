@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from packaging.requirements import Requirement
 from safetensors.torch import save_file
 
-from restore import command, evaluate, infer, memory, running, train
+from restore import cli, evaluate, infer, memory, train
 from restore.checkpoint import Weights, load_weights, save_weights
 from restore.errors import UserError
 from restore.images.io import write_image
@@ -49,7 +49,7 @@ def ending(module: ModuleType, *args: str) -> int | str | None:
         contextlib.redirect_stderr(io.StringIO()),
         pytest.raises(SystemExit) as end,
     ):
-        command.run(partial(module.main, list(args)))
+        cli.run(partial(module.main, list(args)))
     return end.value.code
 
 
@@ -184,8 +184,8 @@ def test_links_among_the_images_are_read_and_never_written_through(tmp_path: Pat
 def test_weights_cannot_have_a_folder_searched_for_images(image_folder: Path) -> None:
     """What int8 is calibrated on is a known data set, never a path in the file."""
     named = {"train": {"set": str(image_folder)}}
-    assert running._trained_on(Weights(DnCNN(**DNCNN), {}, named)) == "photos"
-    assert running._trained_on(Weights(DnCNN(**DNCNN), {}, {"train": {"set": "BSDS500"}})) == "BSDS500"
+    assert runner_options._trained_on(Weights(DnCNN(**DNCNN), {}, named)) == "photos"
+    assert runner_options._trained_on(Weights(DnCNN(**DNCNN), {}, {"train": {"set": "BSDS500"}})) == "BSDS500"
 
 
 def bomb(path: Path) -> str:
@@ -347,5 +347,5 @@ def test_a_checkpoint_that_is_damaged_or_of_another_network_is_refused(image_fol
 
 def test_a_lack_of_memory_is_one_line() -> None:
     with pytest.raises(SystemExit) as end:
-        command.run(lambda: len(torch.empty(2**45)))
+        cli.run(lambda: len(torch.empty(2**45)))
     assert end.value.code == "error: not enough memory; try a smaller batch, patch, image or network"

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from restore import bundled, evaluate, infer, train
-from restore.bundled import card, making, registry
+from restore.bundled import bundle, card, registry
 from restore.checkpoint import Weights, load_weights, save_weights
 from restore.errors import UserError
 from restore.images.decode import is_in_colour, read_picture
@@ -109,7 +109,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> bundled.BundledModel:
 def test_a_run_folder_becomes_a_file_in_half_precision_with_a_card(
     run: Path, model: bundled.BundledModel, tmp_path: Path
 ) -> None:
-    rows = making.make(run, model, Path(), tmp_path)
+    rows = bundle.make(run, model, Path(), tmp_path)
     file = tmp_path / "dncnn-gray-25.safetensors"
     exact, kept = load_file(run / "weights.safetensors"), load_file(file)
     for name, tensor in exact.items():
@@ -143,7 +143,7 @@ def test_a_run_folder_becomes_a_file_in_half_precision_with_a_card(
 ])  # fmt: skip
 def test_another_network_is_refused(run: Path, name: str, complaint: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=complaint):
-        making.make(run, bundled.MODELS[name], Path(), tmp_path)
+        bundle.make(run, bundled.MODELS[name], Path(), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -200,8 +200,8 @@ def test_one_line_restores_one_photograph(
 @pytest.mark.usefixtures("small_models")
 @pytest.mark.parametrize(("task", "complaint"), [
     ("--model bm3d", "bm3d: unknown model; bundled: dncnn-gray-25, dncnn-color-blind, edsr-baseline-x2; --weights"),
-    ("--model dncnn-gray", "dncnn-gray: several models have names that begin so: dncnn-gray-25, dncnn-gray-blind, dncnn-gray-25-nobn"),
-    ("--model edsr-baseline-x4", "edsr-baseline-x4: not bundled yet"),
+    ("--model dncnn-gray", "dncnn-gray: several models have names that begin so: dncnn-gray-25, dncnn-gray-blind"),
+    ("--model edsr-baseline-x4", "edsr-baseline-x4: not included in the package"),
     ("--upscale 3", "edsr-baseline-x3: not included in the package; bundled: dncnn-gray-25, "),
     ("--denoise 80", "--denoise 80: the bundled networks are trained for sigma 0 to 55"),
     ("--denoise strong", "expected a noise level of 0 or more"),
@@ -226,7 +226,7 @@ def test_colour_is_told_by_the_header_as_by_the_pixels(mode: str, tmp_path: Path
 def test_the_table_in_a_file_is_made_anew(tmp_path: Path, run: Path, model: bundled.BundledModel, folder: Path) -> None:
     for name in ("dncnn-color-blind", "edsr-baseline-x2"):
         (folder / f"{name}.safetensors").unlink()
-    (_, row) = making.make(run, model, Path(), folder)
+    (_, row) = bundle.make(run, model, Path(), folder)
     page = tmp_path / "README.md"
     page.write_text(f"# Title\n\n{card.MARKERS[0]}\nold\n{card.MARKERS[1]}\n\nrest\n")
     assert evaluate.main(["--all-bundled", str(page)]) == 0
@@ -255,7 +255,7 @@ def on_another_set(run: Path, copy: Path) -> Path:
 def test_the_page_shows_every_model_there_with_its_share_of_the_papers_patches(
     run: Path, model: bundled.BundledModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    making.make(run, model, Path(), tmp_path)
+    bundle.make(run, model, Path(), tmp_path)
     page = tmp_path / "models.md"
     places = ["models_page.py", "--page", str(page), "--folder", str(tmp_path)]
 

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 import restore
 from restore import evaluate, export, infer
 from restore.checkpoint import Weights, save_weights
-from restore.compat import load_any
 from restore.data.degradation import Bicubic, GaussianNoise, Jpeg
 from restore.data.random import seeded
 from restore.errors import UserError
+from restore.exporters import write_program
+from restore.foreign_checkpoints import load_any
 from restore.images.io import read_image, write_image
 from restore.images.tensors import to_image, to_tensor
 from restore.inference import Ensemble, accelerate, at_level, restore_tensor, tiled
 from restore.models import FDnCNN, FFDNet, RestorationNetwork
-from restore.portable import write_program
 from restore.training import Optimization, PatchData, fit
 
 
@@ -164,9 +164,7 @@ def test_what_states_no_level_is_refused_in_training(image_folder: Path) -> None
 
     with pytest.raises(UserError, match=r"data\.patch_size must be a multiple of 2, not 15"):
         prepare(FFDNet(features=4), patch_size=15)
-    with pytest.raises(
-        UserError, match=r"FDnCNN takes the noise level of an image as input, which JPEG .* does not have"
-    ):
+    with pytest.raises(UserError, match=r"FDnCNN takes the noise level as input, which JPEG .* does not have"):
         prepare(FDnCNN(features=4), degradation=Jpeg(30))
     with pytest.raises(UserError, match="which bicubic x2 does not have"):
         Bicubic(2).with_level(torch.rand(1, 1, 4, 4), seeded(0))

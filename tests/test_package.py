@@ -15,7 +15,7 @@ from skimage import data
 
 import restore
 from restore.bundled import available
-from restore.command import CONFIGS
+from restore.cli import CONFIGS
 
 ROOT = Path(__file__).parents[1]
 

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from restore import command
+from restore import cli
 from restore.data.catalog import default_root
 from restore.data.sources import SOURCES
 from restore.errors import UserError
@@ -26,7 +26,7 @@ data sets: {", ".join(list(SOURCES)[:8])},
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = command.ArgumentParser("data", "Download, install and verify data sets.", EXAMPLES)
+    parser = cli.ArgumentParser("data", "Download, install and verify data sets.", EXAMPLES)
     parser.add_argument("names", nargs="+", metavar="NAME", help="data sets or `all`; `verify` first only checks them")
     parser.add_argument("--root", type=Path, default=default_root(), help="their folder (default: %(default)s)")
     parser.add_argument(
@@ -84,4 +84,4 @@ def _print(findings: "list[Finding]") -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

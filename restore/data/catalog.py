@@ -201,7 +201,7 @@ def _of_one_role(folder: Path) -> list[Path]:
     if ("degraded" in roles and len(roles) > 1) or {"training", "test"} <= roles.keys():
         found = sorted(set().union(*roles.values()), key=lambda parent: (parent in roles.get("degraded", ()), parent))
         raise UserError(
-            f"{folder}: contains images of different kinds (in {', '.join(found[:NAMED])}); name the folder of one, such as "
+            f"{folder}: contains images of different kinds (in {', '.join(found[:NAMED])}); name one folder, such as "
             f"{folder / found[0]}"
         )
     return images

@@ -100,8 +100,8 @@ def _layout(path: Path, page: Any) -> Tiff:
     def refuse(tag: str, value: object, meaning: str = "") -> UserError:
         meaning = f" ({meaning})" if meaning else ""
         return UserError(
-            f"{path}: a TIFF file with {tag} {value}{meaning} cannot be read; save it with unsigned integers of 8 or 16 "
-            "bits per sample, in gray or RGB, compressed by LZW, Deflate or not at all"
+            f"{path}: a TIFF file with {tag} {value}{meaning} cannot be read; save it with unsigned integers of 8 or "
+            "16 bits per sample, in gray or RGB, compressed by LZW, Deflate or not at all"
         )
 
     if sample_format != UNSIGNED:

@@ -16,8 +16,8 @@ from restore.choices import Backend, InferencePrecision
 from restore.data.degradation import Degradation, Paired, default_degradation
 from restore.errors import UserError
 from restore.hardware import gains_from_bf16
-from restore.inference.fidelity import psnr_change
 from restore.inference.int8 import Calibration, quantised
+from restore.inference.psnr_change import psnr_change
 from restore.inference.runner import Floating, Like, Runner
 from restore.models import RestorationNetwork
 from restore.models.compose import compose

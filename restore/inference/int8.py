@@ -1,8 +1,8 @@
 """8-bit networks: quantised after training by NNCF, kept beside their weights together with what that costs.
 
 Weights are quantised per output channel, activations per tensor, over the range they take on degraded patches, after
-channels were made alike (`equalise.py`). The first and the last two convolutions, which see and make pixels, and
-residual connections keep a higher precision.
+cross-layer equalization. The first and the last two convolutions, which see and make pixels, and residual connections
+keep a higher precision.
 """
 
 import contextlib
@@ -27,8 +27,8 @@ from restore.errors import UserError
 from restore.images.color import with_channels
 from restore.images.io import read_image, to_uint8, write_atomically
 from restore.images.tensors import to_tensor
-from restore.inference.equalise import equalise
-from restore.inference.fidelity import Change, psnr_change
+from restore.inference.cross_layer_equalization import equalize
+from restore.inference.psnr_change import Change, psnr_change
 from restore.inference.runner import Floating
 from restore.models import RestorationNetwork
 
@@ -86,7 +86,7 @@ def quantised(
     kept = _read(path) if path else None
     if kept is None:
         patches = list(_patches(network, degradation, calibration))
-        equalise(network, patches)
+        equalize(network, patches)
         plain = convert(network)  # not before: a model shares its weights with the network
         exact = engine(plain, "fp32")
         model = _quantise(plain, [patch.numpy() for patch in patches])

@@ -78,9 +78,7 @@ class PatchData:
             raise UserError(f"data.sizes must lie between 0 and {LARGEST_SIZE}, not {list(self.sizes)}")
         if (self.train_degraded is None) != (self.val_degraded is None):
             missing = "train_degraded" if self.train_degraded is None else "val_degraded"
-            raise UserError(
-                f"data.{missing} is missing: degraded images are needed for both training and validation, or for neither"
-            )
+            raise UserError(f"data.{missing} is missing: both training and validation need degraded images, or neither")
         if self.train_degraded is None:
             return
         for name, given in (
@@ -148,7 +146,7 @@ class PatchData:
             )
         if network.inputs > network.channels and not degradation.has_level:
             raise UserError(
-                f"{type(network).__name__} takes the noise level of an image as input, which {degradation.label} does not have"
+                f"{type(network).__name__} takes the noise level as input, which {degradation.label} does not have"
             )
         if self.patch_size % network.multiple_of:
             raise UserError(f"data.patch_size must be a multiple of {network.multiple_of}, not {self.patch_size}")

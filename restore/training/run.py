@@ -226,7 +226,7 @@ def _check_processes(trainer: Trainer, batch_size: int, synchronised: Norm | Non
     if batch_size % ranks:
         fitting = [size for size in (batch_size // ranks * ranks, -(-batch_size // ranks) * ranks) if size]
         raise UserError(
-            f"data.batch_size is the total over all processes: {ranks} processes cannot share {batch_size} patches equally, "
+            f"data.batch_size is the total over all processes: {ranks} cannot share {batch_size} patches equally, "
             f"but {' or '.join(map(str, fitting))} would work"
         )
     if synchronised == "adadm" and ranks > 1:
@@ -279,5 +279,5 @@ def _starting_point(resume: str | None, last: Path) -> Path | None:
 def _refuse_existing(last: Path) -> None:
     if last.exists():
         raise UserError(
-            f"{last.parent.parent}: already contains a run; use --resume auto to continue it or --output to start another"
+            f"{last.parent.parent}: already contains a run; --resume auto continues it, --output starts another"
         )

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pytorch_lightning.utilities import rank_zero_only
 
-from restore.compat import load_any
 from restore.errors import UserError
+from restore.foreign_checkpoints import load_any
 from restore.models import RestorationNetwork
 
 LOG = logging.getLogger(__name__)

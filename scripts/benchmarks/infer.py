@@ -24,10 +24,10 @@ from restore.data.catalog import default_root
 from restore.data.degradation import from_description
 from restore.hardware import gains_from_bf16, keep_pages
 from restore.inference import Calibration, Engine, Runner, accelerate, tiled
-from restore.inference.fidelity import psnr_change
+from restore.inference.psnr_change import psnr_change
 from restore.models import EDSR, DnCNN, RestorationNetwork, SRResNet
 from restore.provenance import provenance
-from restore.running import tile
+from restore.runner_options import tile
 from restore.tables import print_table
 
 NETWORKS: dict[str, tuple[Callable[[], RestorationNetwork], str]] = {

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from restore import command
+from restore import cli
 from restore.data import __main__ as data
 from restore.data.catalog import find_images
 from restore.data.installation import install, install_from
@@ -102,7 +102,8 @@ def test_where_no_address_answers_the_message_says_what_to_do(
     with pytest.raises(UserError) as error:
         install("Set5", tmp_path)
     assert str(error.value) == (
-        f"Set5: none of the download sources works ({site[1]}/a.zip: HTTP 404 File not found; {site[1]}/b.zip: HTTP 404 File not found);"
+        f"Set5: none of the download sources works "
+        f"({site[1]}/a.zip: HTTP 404 File not found; {site[1]}/b.zip: HTTP 404 File not found);"
         f" download a.zip (7 bytes, md5:0) by hand from http://page, put it into {tmp_path}/.downloads/Set5 and run "
         "this again"
     )
@@ -230,6 +231,6 @@ def test_the_command_installs_prints_a_table_and_fails_where_something_is_wrong(
 ])  # fmt: skip
 def test_a_mistake_is_one_line(args: list[str], complaint: str) -> None:
     with pytest.raises(SystemExit) as end:
-        command.run(partial(run, *args))
+        cli.run(partial(run, *args))
     assert complaint in str(end.value.code)
     assert "\n" not in str(end.value.code)

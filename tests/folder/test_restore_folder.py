@@ -226,7 +226,7 @@ def test_a_result_keeps_its_name_where_the_format_is_the_same(tmp_path: Path) ->
 KILLED_WHILE_WRITING = """
 import itertools, os, signal
 from functools import partial
-from restore import command, infer
+from restore import cli, infer
 
 calls, sync = itertools.count(1), os.fsync
 
@@ -236,7 +236,7 @@ def die_at_the_ninth(handle):
     sync(handle)
 
 os.fsync = die_at_the_ninth
-command.run(infer.main)
+cli.run(infer.main)
 """
 
 

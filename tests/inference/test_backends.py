@@ -14,7 +14,7 @@ from restore.data.degradation import Degradation, DnCNN3Mixture, GaussianNoise, 
 from restore.errors import UserError
 from restore.images.io import write_image
 from restore.inference import Calibration, accelerate, backends, int8, restore_tensor
-from restore.inference.fidelity import Change, psnr_change
+from restore.inference.psnr_change import Change, psnr_change
 from restore.models import EDSR, WDSRB, DnCNN, RestorationNetwork, SRResNet
 
 needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="the extra is not installed")

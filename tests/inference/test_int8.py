@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from restore.data.degradation import GaussianNoise
 from restore.inference import Calibration, int8
-from restore.inference.fidelity import Change
+from restore.inference.psnr_change import Change
 from restore.models import NORMS, DnCNN, Norm
 from restore.models.fold import fold
 

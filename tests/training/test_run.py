@@ -297,7 +297,7 @@ def test_a_run_whose_folder_is_deleted_ends_with_the_name_of_what_is_missing(pho
 def test_a_folder_that_holds_a_run_is_not_trained_into_again(photographs: Path) -> None:
     go = partial(fit, TINY(), data(photographs), Optimization(), photographs / "run", trainer={**QUIET, "max_steps": 5})
     go()
-    with pytest.raises(UserError, match="already contains a run; use --resume auto to continue it"):
+    with pytest.raises(UserError, match="already contains a run; --resume auto continues it"):
         go()
     assert go(resume="auto")["steps"] == 5
     with pytest.raises(UserError, match=r"gone\.ckpt: no such checkpoint"):

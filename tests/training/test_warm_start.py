@@ -13,7 +13,7 @@ from torch import nn
 
 from restore import train
 from restore.checkpoint import Weights, save_weights
-from restore.command import CONFIGS
+from restore.cli import CONFIGS
 from restore.errors import UserError
 from restore.images.io import write_image
 from restore.models import EDSR, WDSRA, DnCNN, RestorationNetwork

@@ -19,7 +19,7 @@ SHARE = 0.5  # of the ranges' difference that weights take over
 
 
 @torch.no_grad()
-def equalise(network: RestorationNetwork, images: Iterable[Tensor]) -> None:
+def equalize(network: RestorationNetwork, images: Iterable[Tensor]) -> None:
     """Rescale the channels between convolutions; the network computes the same as before.
 
     Args:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import restore
-from restore import command, convert, evaluate, export, infer, memory, progress, train
+from restore import cli, convert, evaluate, export, infer, memory, progress, train
 from restore.__main__ import COMMANDS as NAMES
 from restore.__main__ import dispatch
 from restore.errors import UserError
@@ -45,7 +45,7 @@ def test_the_command_lists_its_subcommands_and_its_version(capsys: pytest.Captur
 
 
 def test_a_shipped_recipe_is_named_without_its_path() -> None:
-    path = str(command.CONFIGS / "edsr_x2.yaml")
+    path = str(cli.CONFIGS / "edsr_x2.yaml")
     assert train._with_recipes(["--config", "edsr_x2", "--output", "dncnn3"]) == [
         "--config",
         path,
@@ -62,17 +62,17 @@ def test_output_that_nobody_reads_ends_the_command_without_a_traceback() -> None
     args = [sys.executable, "-m", "restore", "--help"]
     done = subprocess.run(args, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writer)
-    assert (done.returncode, done.stderr) == (command.CLOSED_PIPE, "")
+    assert (done.returncode, done.stderr) == (cli.CLOSED_PIPE, "")
 
 
 def test_quiet_shows_no_notes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "shown", True)
-    parser = command.ArgumentParser("infer", "Restore images.", "examples:")
+    parser = cli.ArgumentParser("infer", "Restore images.", "examples:")
     parser.parse_args(["--quiet"])
     assert not progress.shown
-    assert not command.LOG.isEnabledFor(logging.INFO)
-    assert command.LOG.isEnabledFor(logging.WARNING)
-    command.LOG.setLevel(logging.NOTSET)
+    assert not cli.LOG.isEnabledFor(logging.INFO)
+    assert cli.LOG.isEnabledFor(logging.WARNING)
+    cli.LOG.setLevel(logging.NOTSET)
 
 
 @pytest.mark.parametrize(("name", "args", "complaint"), [
@@ -106,7 +106,7 @@ def test_a_mistake_is_one_line_that_names_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as end:
-        command.run(partial(COMMANDS[f"restore.{name}"].main, args.split()))
+        cli.run(partial(COMMANDS[f"restore.{name}"].main, args.split()))
     assert isinstance(end.value.code, str)
     assert end.value.code.startswith("error: ")
     assert complaint in end.value.code

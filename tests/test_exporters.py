@@ -11,10 +11,10 @@ from torch import nn
 
 from restore import export
 from restore.checkpoint import Weights, save_weights
-from restore.compat import load_any, save_layout
 from restore.errors import UserError
+from restore.exporters import FORMS, write_program
+from restore.foreign_checkpoints import load_any, save_layout
 from restore.models import EDSR, MDSR, WDSRA, WDSRB, DnCNN, RestorationNetwork, SRResNet
-from restore.portable import FORMS, write_program
 
 
 def stirred(network: RestorationNetwork) -> RestorationNetwork:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 import restore
 from restore import convert, infer
-from restore.compat import load_any
 from restore.errors import UserError
+from restore.foreign_checkpoints import load_any
 from restore.images.io import read_image, write_image
 from restore.models import EDSR, MDSR
 
