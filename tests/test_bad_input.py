@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from packaging.requirements import Requirement
 from safetensors.torch import save_file
 
-from restore import cli, evaluate, infer, memory, train
+from restore import cli, evaluate, infer, memory, runner_options, train
 from restore.checkpoint import Weights, load_weights, save_weights
 from restore.errors import UserError
 from restore.images.io import write_image
