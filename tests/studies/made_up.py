@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from restore.studies.budget import BUDGETS, Budget
-from restore.studies.claim import CLAIMS
+from restore.studies.claims import CLAIMS
 from restore.studies.data import StudyData
 from restore.studies.experiment import Experiment, Record
 from restore.studies.judgement import Finding

@@ -45,7 +45,7 @@ STUDIED: dict[str, dict[str, set[str]]] = {
     "makes_weight_decay_and_dropout_unnecessary": {"DnCNNVariant": {"norm", "weight_decay", "dropout"}},
     "muon_gives_what_batch_norm_gives": {"DnCNN": {"norm", "optimizer"}},
 }
-FOUND = {"init", "lr"}
+FOUND = {"init", "lr", "muon_lr"}
 # Every one of these has all of its arms with batch norm and without.
 PAIRED = [
     name for name, networks in STUDIED.items()
