@@ -51,7 +51,7 @@ def measure(
 
     Args:
         models: by name, networks in eval mode or other runners, or None for the baseline: the degraded image itself,
-            enlarged bicubically where the degradation shrinks it.
+            enlarged bicubically if the degradation shrinks it.
         images: the test set.
         degradation: what each image goes through; its noise is seeded by its name.
         protocol: how images are scored.
@@ -90,7 +90,7 @@ def measure(
 def score_folder(restored: Path, reference: Path, protocol: Protocol, scale: int) -> Row:
     """Score anybody's restored images against references, paired by stem (`baby.png` or `babyx2.png`).
 
-    A reference is cut to its restored image's size where they differ by less than `scale` ("modcrop").
+    A reference is cut to its restored image's size if they differ by less than `scale` ("modcrop").
 
     Raises:
         UserError: an image has no partner, cannot be read, or has another size.

@@ -89,7 +89,7 @@ def evaluate(args: argparse.Namespace, settings: list[str]) -> None:
 def _write_pictures(
     args: argparse.Namespace, panels: list[list[Panel]], page: ComparisonPage, rows: list[Row], ranks: Ranks
 ) -> list[Path]:
-    """Sheet and page, where they are asked for, of the images that this process has measured."""
+    """Sheet and page, if they are asked for, of the images that this process has measured."""
     written = []
     if args.sheet and panels:
         written.append(ranks.own(args.sheet))

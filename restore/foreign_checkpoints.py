@@ -43,7 +43,7 @@ def load_any(path: Path, *, res_scale: float | None = None, scale: int | None = 
         res_scale: of another project's EDSR, whose files do not tell it. Default: 0.1 for the paper's network of 32
             blocks with 256 features, else 1.
         scale: which of its scales an MDSR is to work at. Default: that of our file; of another project's 4, or the
-            last where it has no 4.
+            last if it has no 4.
 
     Raises:
         UserError: the file is missing or damaged, holds pickled code, is of no known layout, has keys which its layout
@@ -115,7 +115,7 @@ class Layout(ABC):
     """How one project stores one kind of network.
 
     Attributes:
-        name: the project, and the network where it has several.
+        name: the project, and the network if it has several.
         network: our class for it.
         opens: what rebuilds the network in its project, with arguments of ours in braces.
         returns: what the project's network gives: the clean image, or the noise, which ours subtracts.

@@ -27,7 +27,7 @@ class Hardware:
             but for group norm on a CPU, whose own kernel takes up to four times as long then.
         threads: of the CPU; default: the cores this process may use.
         compile: `torch.compile` the network; off unless asked for: it gains a few per cent on a CPU at most.
-        store_on_device: keep all training patches in GPU memory; default: where they take at most half of what is free.
+        store_on_device: keep all training patches in GPU memory; default: if they take at most half of what is free.
         keep_pages: let glibc's allocator keep freed memory; otherwise each large tensor is mapped and faulted in anew.
     """
 
@@ -106,7 +106,7 @@ def usable_cores() -> int:
 
 
 def free_memory(device: torch.device, root: Path = Path("/")) -> int | None:
-    """Bytes that can still be had, or None where that cannot be told.
+    """Bytes that can still be had, or None if that cannot be told.
 
     Of CUDA's memory, with what PyTorch holds in reserve. Of a CPU's, what Linux calls available, within the limits of
     the control groups (of containers, of batch systems) that this process is in; their `proc` and `sys` lie in `root`.

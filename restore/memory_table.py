@@ -198,7 +198,7 @@ def _print_rows(args: argparse.Namespace, rows: list[Row]) -> None:
 
 
 def _times(group: Sequence[Row], device: str | None) -> tuple[str, dict[str, float]]:
-    """What was timed, and each variant's time as a ratio to the first; small real steps where none were measured."""
+    """What was timed, and each variant's time as a ratio to the first; small real steps if none were measured."""
     fitting = [row for row in group if row.profile.memory]
     steps = [row.profile.step for row in fitting]
     rounds = 5

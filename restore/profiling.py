@@ -9,7 +9,7 @@ activation kept for backward; what is born in backward and outlives the step is 
 convolution is the library's workspace; all else is temporary. The step is one of many: the optimiser has its state,
 and there are no gradients at its start. The batch itself is not counted.
 
-The forecast's workspace is an estimate: a copy of what goes in and of what comes out, as oneDNN makes them where
+The forecast's workspace is an estimate: a copy of what goes in and of what comes out, as oneDNN makes them if
 tensors are not channels-last.
 """
 
@@ -138,7 +138,7 @@ class Profile:
     Attributes:
         step: what was measured.
         source: where the figures come from.
-        memory: None where the device has too little.
+        memory: None if the device has too little.
         tensors: bytes at the peak of tensors alone, without the workspace, which depends on the library.
         layers: by layer, of a forecast.
         device: of a CUDA step.
@@ -199,7 +199,7 @@ def flops(step: Step) -> int:
 
 
 def reduced(step: Step, most: float) -> Step:
-    """The step on fewer and, where one is still too much, smaller patches, so that it takes at most `most` FLOPs."""
+    """The step on fewer and, if one is still too much, smaller patches, so that it takes at most `most` FLOPs."""
     smaller = replace(step, batch=max(1, min(step.batch, int(step.batch * most / flops(step)))))
     excess = flops(smaller) / most
     return smaller if excess <= 1 else replace(smaller, patch=max(1, int(smaller.patch / excess**0.5)))
@@ -211,7 +211,7 @@ def time_ratio(times: Sequence[float], reference: Sequence[float]) -> float:
 
 
 def largest(step: Step, quantity: Quantity, budget: int, unit: int = 1) -> int:
-    """The largest multiple of `unit` for which the forecast stays within `budget` bytes; 0 where none does.
+    """The largest multiple of `unit` for which the forecast stays within `budget` bytes; 0 if none does.
 
     Between a size that fits and one that does not, the next to try is where a power law through both meets the budget.
     """

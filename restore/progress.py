@@ -21,7 +21,7 @@ shown = True  # a command's --quiet sets it to False
 
 
 def progress(items: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:
-    """Iterate over `items` with a bar on stderr that vanishes at the end; `total` where `items` has no length."""
+    """Iterate over `items` with a bar on stderr that vanishes at the end; `total` if `items` has no length."""
     console = Console(stderr=True)
     hidden = not (shown and console.is_terminal)
     return iter(track(items, label, total, console=console, transient=True, disable=hidden))

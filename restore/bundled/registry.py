@@ -136,7 +136,7 @@ def find(name: str) -> BundledModel:
 
 
 def denoiser(sigma: float | None, *, colour: bool) -> BundledModel:
-    """The network for noise of `sigma` (0-255; None: not known) on gray images, or where some are in colour.
+    """The network for noise of `sigma` (0-255; None: not known) on gray images, or if some are in colour.
 
     Gray images with sigma 25 have a network of their own; all others take the blind ones.
 

@@ -304,7 +304,7 @@ def _draw(value: float | tuple[float, float], clean: Tensor, draws: Draws) -> Te
 def _by_choice(clean: Tensor, draws: Draws, options: Sequence[Callable[[Tensor, Draws], Tensor]]) -> Tensor:
     degraded = torch.empty_like(clean)
     for option, (chosen, part) in zip(options, draws.split(len(options), len(clean)), strict=True):
-        if part.total:  # also where none is chosen here, since others draw then
+        if part.total:  # even if none is chosen here, since others draw then
             degraded[chosen] = option(clean[chosen], part)
     return degraded
 

@@ -67,7 +67,7 @@ def fetch(mirrors: Sequence[Mirror], folder: Path, timeout_s: float = 30, pause_
 
 
 def check(path: Path, mirror: Mirror) -> None:
-    """Raises UserError where a file has not the size or digest that `mirror` states."""
+    """Raises UserError if a file has not the size or digest that `mirror` states."""
     size = path.stat().st_size
     if mirror.size is not None and size != mirror.size:
         raise UserError(f"{path}: has {size} bytes, expected {mirror.size}: damaged or another version")

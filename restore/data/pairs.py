@@ -28,7 +28,7 @@ class PatchBatch(NamedTuple):
 
     Attributes:
         clean: (N, C, scale*S, scale*S) uint8.
-        degraded: (N, C, S, S) uint8, or None where the degradation is computed from `clean` on the device.
+        degraded: (N, C, S, S) uint8, or None if the degradation is computed from `clean` on the device.
         step: which batch of the run this is.
     """
 

@@ -107,7 +107,7 @@ class PatchStore:
             size: height and width of the degraded patch, S.
 
         Returns:
-            clean (N, C, scale*S, scale*S) uint8, and degraded (N, C, S, S) uint8 if it is stored; both where
+            clean (N, C, scale*S, scale*S) uint8, and degraded (N, C, S, S) uint8 if it is stored; both if
             the pixels are.
         """
         image, top, left = (index.to(self.pixels.device, non_blocking=True) for index in (image, top, left))
@@ -141,7 +141,7 @@ def _tensor(mapping: mmap.mmap) -> Tensor:
 
 
 def _exceeds_memory(mapping: mmap.mmap) -> bool:
-    """Whether the machine cannot keep all pages; where this cannot be told or acted upon, it can."""
+    """Whether the machine cannot keep all pages; if this cannot be told or acted upon, it can."""
     return hasattr(mmap, "MADV_WILLNEED") and len(mapping) > os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE
 
 
@@ -157,7 +157,7 @@ def _announce(mapping: mmap.mmap, first: Tensor, length: Tensor) -> None:
 
 
 def open_store(images: ImageSet, spec: StoreSpec, cache: Path) -> PatchStore:
-    """The store of these images, made first where there is none or a file has changed.
+    """The store of these images, made first if there is none or a file has changed.
 
     It is built beside its place and renamed into it, so a half-built one is never read; of processes that start
     together, one builds and the others wait. One that has lost its end or its index is made anew.

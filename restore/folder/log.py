@@ -120,7 +120,7 @@ class Log:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """A log, `since` infinite where its writer died at once; None for a file that is no log."""
+    """A log, `since` infinite if its writer died at once; None for a file that is no log."""
     try:
         log: dict[str, Any] = json.loads(path.read_text())
         log["since"] = math.inf if log["since"] is None else float(log["since"])

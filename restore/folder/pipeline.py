@@ -48,10 +48,10 @@ class Outcome:
     """What became of one image.
 
     Attributes:
-        status: `kept` where it was finished before.
+        status: `kept` if it was finished before.
         reason: why it failed.
         notes: what the format of the result could not hold.
-        height, width: of the input, pixels; 0 where they are not known.
+        height, width: of the input, pixels; 0 if they are not known.
         seconds: that the network took.
     """
 
@@ -69,7 +69,7 @@ class Closed(Exception):  # noqa: N818  (no error: the run is being stopped)
 
 
 class Space:
-    """Lets pictures in, in their order, while their pixels fit beside those in work, or where there is none."""
+    """Lets pictures in, in their order, while their pixels fit beside those in work, or if there is none."""
 
     def __init__(self, capacity: float) -> None:
         self._capacity = capacity

@@ -23,7 +23,7 @@ from restore.models import RestorationNetwork
 from restore.models.compose import compose
 from restore.models.fold import fold
 
-LARGEST_LOSS_DB = 0.02  # that bf16 may cost where nobody asked for it
+LARGEST_LOSS_DB = 0.02  # that bf16 may cost if nobody asked for it
 TRIAL_SIZE = 96  # of the degraded photographs on which that is tried
 
 
@@ -31,7 +31,7 @@ class Engine(Runner, Protocol):
     """A runner that can say what it is.
 
     Attributes:
-        description: backend and precision, and what the latter costs where that was measured.
+        description: backend and precision, and what the latter costs if that was measured.
     """
 
     description: str
@@ -75,8 +75,8 @@ def accelerate(
 
     Args:
         network: with trained weights.
-        backend: `auto` is OpenVINO on a CPU where it is installed, else torch.
-        precision: `auto` is bf16 where the device gains from it and the network loses at most 0.02 dB by it on a few
+        backend: `auto` is OpenVINO on a CPU if it is installed, else torch.
+        precision: `auto` is bf16 if the device gains from it and the network loses at most 0.02 dB by it on a few
             photographs, as measured and as expected, else fp32. What is named is taken.
         device: where to run.
         degradation: what the network was made for, on which bf16 and int8 are measured; by default, and for pairs
@@ -116,7 +116,7 @@ def _openvino(network: RestorationNetwork) -> Callable[[Floating], Engine]:
 
     def build(precision: Floating) -> Engine:
         if not gains_from_bf16(OpenVinoRunner.device):
-            precision = "fp32"  # where a processor has no bf16, OpenVINO has none either
+            precision = "fp32"  # if a processor has no bf16, OpenVINO has none either
         return OpenVinoRunner(model, network, precision, f"OpenVINO, {precision}")
 
     return build

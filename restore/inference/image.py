@@ -32,7 +32,7 @@ def restore_image(runner: Runner, image: Pixels) -> Pixels:
     """Restore one image of any kind with a network in eval mode or another runner.
 
     A gray image through a colour network comes back gray. A colour image through a gray network has its luma
-    restored; its chroma is kept, or enlarged bicubically where the network enlarges.
+    restored; its chroma is kept, or enlarged bicubically if the network enlarges.
 
     Args:
         runner: on any device.
@@ -56,14 +56,14 @@ def _restore_luma(runner: Runner, image: Pixels) -> Pixels:
 
 
 def baseline(degraded: Tensor, scale: int) -> Tensor:
-    """What one has without a network: the degraded image itself, enlarged bicubically where `scale` is not 1.
+    """What one has without a network: the degraded image itself, enlarged bicubically if `scale` is not 1.
 
     Args:
         degraded: (1, C, H, W) float in [0, 1], unclamped.
         scale: enlargement.
 
     Returns:
-        (1, C, scale*H, scale*W), 0 to 255, on the CPU; float and unclipped where `scale` is 1, since the published
+        (1, C, scale*H, scale*W), 0 to 255, on the CPU; float and unclipped if `scale` is 1, since the published
         PSNR of noisy images (20.17 dB at sigma 25) is of noise that no file could hold; else uint8.
     """
     if scale == 1:

@@ -54,7 +54,7 @@ class Calibration:
     """Of what a quantised network is made and where it is kept.
 
     Attributes:
-        train: the data set that it was trained on; it is used beside photographs, where it is at hand.
+        train: the data set that it was trained on; it is used beside photographs, if it is at hand.
         root: where known data sets lie.
         beside: a weights file; `<stem>.int8-<key>.xml` and `.bin` are kept beside it. None keeps nothing.
     """
@@ -73,7 +73,7 @@ def quantised(
         network: folded, in float32 on the CPU; its weights may change, what it computes does not.
         degradation: what it was made for.
         calibration: of what to make it.
-        bf16: whether what is not quantised may run in bfloat16: it does where that costs next to nothing.
+        bf16: whether what is not quantised may run in bfloat16: it does if that costs next to nothing.
 
     Raises:
         UserError: its norm does not survive 8 bits, or it has to be quantised and NNCF is not installed.
@@ -123,7 +123,7 @@ def _place(network: RestorationNetwork, degradation: Degradation, calibration: C
 
 
 def _read(path: Path) -> "tuple[Model, dict[Floating, Change]] | None":
-    """The model and what it costs with either precision of the rest; None where it is not there or damaged."""
+    """The model and what it costs with either precision of the rest; None if it is not there or damaged."""
     from restore.inference.openvino_runner import deserialise
 
     if not path.exists():
@@ -141,7 +141,7 @@ def _read(path: Path) -> "tuple[Model, dict[Floating, Change]] | None":
 
 
 def _write(path: Path, model: "Model", made: dict[str, Any]) -> None:
-    """Write the model with what was measured; where that cannot be, say so and go on."""
+    """Write the model with what was measured; if that cannot be, say so and go on."""
     from restore.inference.openvino_runner import serialise
 
     _, constants = serialise(model)

@@ -16,7 +16,7 @@ from restore.hardware import usable_cores
 from restore.inference.runner import Floating, Like, Runner
 from restore.models import RestorationNetwork
 
-# OpenVINO and NNCF report their use to their makers unless told otherwise, but not where the package that does it is
+# OpenVINO and NNCF report their use to their makers unless told otherwise, but not if the package that does it is
 # missing.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 

@@ -28,7 +28,7 @@ class Change(NamedTuple):
         db: as measured.
         images: how many photographs.
         expected: -10 log10(1 + D / MSE), where D is the mean square of what differs and MSE the reference's error: the
-            change where the two are independent. On a few photographs they may cancel, on the next they do not.
+            change if the two are independent. On a few photographs they may cancel, on the next they do not.
     """
 
     db: float

@@ -25,7 +25,7 @@ LOG = logging.getLogger(__name__)
 
 SHARE = 0.5  # of the free memory: convolutions' workspace comes on top of the estimate, and others need some too
 LARGEST = 8 * 2**30  # bytes for a tile: so no tensor has 2^31 elements, which not all kernels can count
-UNKNOWN = 2 * 2**30  # bytes for a tile where the free memory cannot be told
+UNKNOWN = 2 * 2**30  # bytes for a tile if the free memory cannot be told
 SMALLEST = 16  # pixels of height and width
 ENOUGH = 512  # pixels of height and width, or HALOS times the halo: larger tiles save an eighth of the work at most
 HALOS = 30
@@ -39,8 +39,8 @@ def tiled(
     Args:
         network: in eval mode, on its device.
         tile: height and width of a tile in input pixels, its halo not counted; 0 never tiles; `auto` takes the whole
-            image where it fits into half of the free memory and 8 GiB, else tiles that do.
-        approximate: tile also where the result depends on the tiles.
+            image if it fits into half of the free memory and 8 GiB, else tiles that do.
+        approximate: tile even if the result depends on the tiles.
         runner: what runs the network, if it does not do so itself.
 
     Raises:
@@ -124,7 +124,7 @@ class Tiled(Like):
         return restored
 
     def _fitting(self, degraded: Tensor, restored: Tensor) -> int:
-        """The size of tiles that fit into memory besides the result; the image's where that fits."""
+        """The size of tiles that fit into memory besides the result; the image's if that fits."""
         images, _, height, width = degraded.shape
         free = free_memory(self._runner.device)
         if free is None:
@@ -140,7 +140,7 @@ class Tiled(Like):
         return max(SMALLEST, min(math.isqrt(pixels) - 2 * self._halo, max(ENOUGH, HALOS * self._halo)))
 
     def _attempt(self, tile: Tensor) -> Tensor | None:
-        """The tile restored, or None where memory runs out."""
+        """The tile restored, or None if memory runs out."""
         try:
             return self._runner(tile.to(self._runner.device))
         except (RuntimeError, MemoryError) as error:

@@ -53,7 +53,7 @@ class ComposedUpsampling(nn.Module):
 
 
 def compose(network: AnyNetwork) -> AnyNetwork:
-    """A copy whose upsamplers and last convolution are composed where they are linear; for inference alone."""
+    """A copy whose upsamplers and last convolution are composed if they are linear; for inference alone."""
     composed = copy.deepcopy(network).eval()
     upsample, tail = getattr(composed, "upsample", None), getattr(composed, "tail", None)
     if not isinstance(tail, nn.Conv2d) or tail.kernel_size != (3, 3):

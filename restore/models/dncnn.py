@@ -22,8 +22,8 @@ class DnCNN(RestorationNetwork):
         features: channels between the layers.
         norm: normalisation of the middle layers; the paper's is `batch`.
         residual: predict the noise and subtract it (the paper), or predict the clean image.
-        bias: a bias on every convolution, also where a norm makes it redundant. Without it the network has
-            biases only where they stand in for a norm's shift.
+        bias: a bias on every convolution, even if a norm makes it redundant. Without it the network has
+            biases only if they stand in for a norm's shift.
         bn_momentum: weight of the new batch in the running statistics.
         bn_eps: added to the variance.
         recompute: `norm` computes norms and activations again in backward instead of keeping them (`recompute.py`);

@@ -36,7 +36,7 @@ def conv(
         out_features: channels of the output.
         kernel: height and width.
         bias: add one.
-        weight_normed: w = g v/||v|| (Salimans & Kingma 2016), where all of a network's convolutions have that norm.
+        weight_normed: w = g v/||v|| (Salimans & Kingma 2016), if all of a network's convolutions have that norm.
 
     Raises:
         ValueError: there are no features.
@@ -105,7 +105,7 @@ OutputNorm = nn.BatchNorm2d | nn.GroupNorm | nn.InstanceNorm2d | ImageRestoratio
 class ConvNorm(nn.Sequential):
     """A convolution and the normalisation of its output.
 
-    The convolution carries a bias only where the normalisation brings no shift of its own, or where `bias` asks for a
+    The convolution carries a bias only if the normalisation brings no shift of its own, or if `bias` asks for a
     redundant one, as some published files have it.
 
     Args:
@@ -121,7 +121,7 @@ class ConvNorm(nn.Sequential):
         bn_momentum: weight of the NEW batch in the running statistics (PyTorch's convention).
         bn_eps: added to the variance before the root.
         kernel: height and width of the convolution.
-        bias: keep the convolution's bias even where the normalisation makes it redundant.
+        bias: keep the convolution's bias even if the normalisation makes it redundant.
 
     Raises:
         ValueError: `bn_eps` is not positive, or `bn_momentum` not between 0 and 1.

@@ -2,7 +2,7 @@
 
 A layer conv-norm-activation keeps two maps for its backward: the convolution's output, which the norm needs, and the
 activation's, which the next convolution needs. The second follows from the first and the statistics that the norm has
-taken, in one pass over it. So where autograd saves a map that can be made again, it is given the way to make it
+taken, in one pass over it. So if autograd saves a map that can be made again, it is given the way to make it
 instead, by `torch.autograd.graph.saved_tensors_hooks`.
 """
 
@@ -23,7 +23,7 @@ from restore.models.norm import AdaDM, OutputNorm, normalises_output
 
 
 def sequential(norm: Norm, recompute: Recompute) -> type[nn.Sequential]:
-    """What holds a network's body: `Recomputed` where that is asked for and outputs are normalised."""
+    """What holds a network's body: `Recomputed` if that is asked for and outputs are normalised."""
     return Recomputed if recompute == "norm" and normalises_output(norm) else nn.Sequential
 
 
@@ -56,7 +56,7 @@ class _Map:
     """A map that is kept, or that is made when backward first asks for it and let go when its last user has it.
 
     Args:
-        kept: the map; None where it is made.
+        kept: the map; None if it is made.
         make: makes it from the maps of `sources`.
         sources: what it is made from.
     """

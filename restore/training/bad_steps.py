@@ -35,7 +35,7 @@ class Faults:
             and optimiser to where they were at the last checkpoint. `stop` only reports and counts finite spikes;
             the other two look at each step before it is taken, for which a GPU is waited for.
         most: how many bad steps are skipped or undone before the run stops all the same.
-        spike: a loss is one where it is this many times the mean of about the last hundred; 0: none is.
+        spike: a loss is one if it is this many times the mean of about the last hundred; 0: none is.
     """
 
     on_bad_step: Literal["stop", "skip", "rollback"] = "stop"
@@ -53,7 +53,7 @@ class BadSteps(Callback):
     """Finds bad steps by loss and gradient, and does about them what `faults` says.
 
     With `stop`, all is computed on the training device and looked at after each step on a CPU; on other devices,
-    where looking means waiting, at every logged step, before each validation and before each checkpoint, so that
+    if looking means waiting, at every logged step, before each validation and before each checkpoint, so that
     nothing is saved of a run that is not finite.
 
     Args:
@@ -119,7 +119,7 @@ class BadSteps(Callback):
             self._judge(trainer, pl_module)
 
     def _judge(self, trainer: Trainer, module: LightningModule) -> None:
-        """Before a step is taken: drop its gradients where it is bad."""
+        """Before a step is taken: drop its gradients if it is bad."""
         what = self._not_finite(trainer) or self._spike(trainer)
         if what is None:
             return

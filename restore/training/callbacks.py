@@ -48,7 +48,7 @@ class ProgressBar(RichProgressBar):
 class BestCheckpoint(ModelCheckpoint):
     """Keeps the state with the highest validation PSNR at `path`.
 
-    Of a checkpoint that training resumes from, the score is believed where `path` is there, and no path at all:
+    Of a checkpoint that training resumes from, the score is believed if `path` is there, and no path at all:
     Lightning would load, and delete recursively, whatever files it names.
     """
 

@@ -81,7 +81,7 @@ class LastCheckpoint(Checkpoint):
 
 
 def newest_whole(folder: Path) -> Path | None:
-    """The newest checkpoint of a run's folder that is not damaged, None where there is none at all.
+    """The newest checkpoint of a run's folder that is not damaged, None if there is none at all.
 
     A damaged one is named in the log and renamed, so that it takes nobody's place.
 
@@ -128,7 +128,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def check_fits(path: Path, state: dict[str, Any], module: LightningModule) -> None:
-    """Raises UserError where a checkpoint is of another network."""
+    """Raises UserError if a checkpoint is of another network."""
     expected = {name: tensor.shape for name, tensor in module.state_dict().items()}
     found = {name: tensor.shape for name, tensor in state["state_dict"].items()}
     if different := sorted(name for name in expected | found if expected.get(name) != found.get(name)):

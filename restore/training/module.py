@@ -53,7 +53,7 @@ class RestorationModule(LightningModule):
         self._runner: Runner | None = None
 
     def configure_model(self) -> None:
-        """Spread parameters, gradients and the optimiser's state over all processes where the strategy is FSDP.
+        """Spread parameters, gradients and the optimiser's state over all processes if the strategy is FSDP.
 
         The whole module is one unit, so that parameters are gathered once a step or validation image, on all processes
         equally often, into how many tiles an image may be cut.
@@ -65,7 +65,7 @@ class RestorationModule(LightningModule):
                 register_fsdp_forward_method(self, method)
 
     def whole_network(self) -> RestorationNetwork:
-        """The network with all its weights, also where they are spread over processes, which then all must call this;
+        """The network with all its weights, even if they are spread over processes, which then all must call this;
         the first gets them."""
         trained: RestorationNetwork = self.network
         if not isinstance(self, FSDPModule):

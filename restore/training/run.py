@@ -77,9 +77,9 @@ def fit(
         optim: loss, optimiser, schedule.
         output: the run folder.
         trainer: arguments of Lightning's Trainer, e.g. `{"max_steps": 1000}`; callbacks are added to ours, a logger
-            replaces ours. `precision` is by default bf16-mixed where the device gains from it.
+            replaces ours. `precision` is by default bf16-mixed if the device gains from it.
         weights: a weights file to start from, of the same network or of one for another scale (see `start_from`);
-            not read where a run is resumed.
+            not read if a run is resumed.
         hardware: how to use the machine; by default as it gains most.
         resume: `auto` continues from the folder's newest checkpoint that is not damaged, if there is one; a path from
             that file.
@@ -221,7 +221,7 @@ def _lightning(settings: Mapping[str, Any], output: Path, ours: list[Callback], 
 
 
 def _check_processes(trainer: Trainer, batch_size: int, synchronised: Norm | None) -> None:
-    """Raises UserError where the processes cannot share a batch equally or synchronise the network's norm."""
+    """Raises UserError if the processes cannot share a batch equally or synchronise the network's norm."""
     ranks = trainer.world_size
     if batch_size % ranks:
         fitting = [size for size in (batch_size // ranks * ranks, -(-batch_size // ranks) * ranks) if size]
