@@ -37,7 +37,7 @@ from restore.ranks import Ranks, ranks_of_torchrun
 from restore.report import Panel, comparison, contact_sheet, print_rows, write_csv
 
 BASELINES = ("noisy", "bicubic")
-ANY_CHANNELS = 0  # of a baseline alone: gray sets in gray, others in colour
+ANY_CHANNELS = 0  # of a baseline alone: gray sets in gray, others in color
 
 
 def evaluate(args: argparse.Namespace, settings: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Other projects' checkpoints: recognised by their keys, rebuilt as networks of ours, and written again.
+"""Other projects' checkpoints: recognized by their keys, rebuilt as networks of ours, and written again.
 
 A layout says how a project names the tensors of a network and what names and shapes tell about it: depth, width,
 scale, norm, biases and value range follow from the file; epsilon and momentum of batch norm, and whether the noise or
@@ -58,7 +58,7 @@ def load_any(path: Path, *, res_scale: float | None = None, scale: int | None = 
     else:
         tensors = _unpickle(path)
     tensors = _unwrapped(path, tensors)
-    layout = _recognise(path, tensors)
+    layout = _recognize(path, tensors)
     given = {name: value for name, value in (("res_scale", res_scale), ("scale", scale)) if value is not None}
     for name in given.keys() - layout.unsaid:
         raise UserError(f"{path}: {layout.name} does not take {name}, or the file already defines it")
@@ -253,7 +253,7 @@ class EDSRLayout(Layout):
 
     Attributes:
         renames: (our name of a module as a regular expression, theirs); the first that fits whole counts.
-        rgb_range: what the project's network multiplies [0, 1] with; None: the file says it, with the mean colour.
+        rgb_range: what the project's network multiplies [0, 1] with; None: the file says it, with the mean color.
     """
 
     name: str
@@ -436,7 +436,7 @@ def _unwrapped(path: Path, content: Any) -> dict[str, Tensor]:
     return tensors
 
 
-def _recognise(path: Path, tensors: Tensors) -> Layout:
+def _recognize(path: Path, tensors: Tensors) -> Layout:
     for layout in LAYOUTS:
         if layout.matches(tensors):
             return layout

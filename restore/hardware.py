@@ -1,4 +1,4 @@
-"""What this machine gains from, found out once: precision, memory format, allocator, threads, where patches lie.
+"""What is fastest on this machine, determined once: precision, memory format, allocator, threads, where patches lie.
 
 All of it is automatic and each choice can be overridden. What was chosen is one line in the log.
 """
@@ -20,7 +20,7 @@ STORE_SHARE = 0.5  # of a device's free memory that a patch store may take
 
 @dataclass(frozen=True)
 class Hardware:
-    """How a training run uses the machine; None stands for what the machine gains from.
+    """How a training run uses the machine; None: choose what is fastest on this machine.
 
     Attributes:
         channels_last: keep images and weights as (N, H, W, C) in memory, which convolution kernels prefer; default: so,
@@ -106,7 +106,7 @@ def usable_cores() -> int:
 
 
 def free_memory(device: torch.device, root: Path = Path("/")) -> int | None:
-    """Bytes that can still be had, or None if that cannot be told.
+    """Bytes that are still available, or None if that is unknown.
 
     Of CUDA's memory, with what PyTorch holds in reserve. Of a CPU's, what Linux calls available, within the limits of
     the control groups (of containers, of batch systems) that this process is in; their `proc` and `sys` lie in `root`.

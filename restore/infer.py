@@ -132,7 +132,7 @@ def _page() -> "ComparisonPage":
 def _weights(args: argparse.Namespace, jobs: "Callable[[], list[Job]]") -> tuple[str, Path]:
     """The weights file that is asked for, or that of the bundled model for the task and the images, and its name."""
     from restore import bundled
-    from restore.images.decode import is_in_colour
+    from restore.images.decode import is_in_color
 
     if args.weights:
         return str(args.weights), args.weights
@@ -142,7 +142,7 @@ def _weights(args: argparse.Namespace, jobs: "Callable[[], list[Job]]") -> tuple
         model = bundled.upscaler(args.upscale)
     else:
         sigma = None if args.denoise == ANY_SIGMA else args.denoise
-        model = bundled.denoiser(sigma, colour=any(is_in_colour(job.source) for job in jobs()))
+        model = bundled.denoiser(sigma, color=any(is_in_color(job.source) for job in jobs()))
     return model.name, model.weights
 
 

@@ -19,7 +19,7 @@ from restore.hardware import available_device, keep_pages
 from restore.images.io import write_atomically
 from restore.memory import RECIPES
 from restore.models import NetworkSpec, build
-from restore.models.norm import normalises_output
+from restore.models.norm import normalizes_output
 from restore.profiling import (
     Memory,
     Profile,
@@ -45,7 +45,7 @@ UNITS = {"KiB": 2**10, "MiB": MIB, "GiB": 2**30, "KB": 10**3, "MB": 10**6, "GB":
 CATEGORIES = {
     "parameters": "parameters",
     "gradients": "gradients",
-    "optimizer": "optimiser state",
+    "optimizer": "optimizer state",
     "activations": "activations for backward",
     "temporaries": "temporaries",
     "workspace": "convolution workspace",
@@ -156,7 +156,7 @@ def _rows(args: argparse.Namespace) -> list[Row]:
     for name in args.networks:
         step = _recipe(name, args)
         for norm in args.norms:
-            for recompute in args.recompute if normalises_output(norm) else ["none"]:
+            for recompute in args.recompute if normalizes_output(norm) else ["none"]:
                 variant = norm if recompute == "none" else f"{norm}, recomputed"
                 planned.append((_title(name, step), variant, _with(step, norm=norm, recompute=recompute)))
     if args.networks == list(RECIPES) and args.norms == ["batch", "none"]:

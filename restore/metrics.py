@@ -80,7 +80,7 @@ class Protocol:
     Attributes:
         name: as printed beside the number.
         border: pixels shaved off every side beside `scale` of them; None shaves nothing.
-        on_luma: score the luma (BT.601 studio range, not rounded) of colour images instead of RGB.
+        on_luma: score the luma (BT.601 studio range, not rounded) of color images instead of RGB.
     """
 
     name: ProtocolName
@@ -124,7 +124,7 @@ PROTOCOLS: dict[str, Protocol] = {
         # DIV2K validation: what EDSR's code shaves, and what its README says instead.
         Protocol("sr-rgb", border=6, on_luma=False),
         Protocol("sr-rgb-shave2", border=2, on_luma=False),
-        # Set12 and BSD68 as DnCNN reports them; CBSD68, Kodak24, McMaster in colour.
+        # Set12 and BSD68 as DnCNN reports them; CBSD68, Kodak24, McMaster in color.
         Protocol("denoise-gray", border=None, on_luma=False),
         Protocol("denoise-rgb", border=None, on_luma=False),
     )

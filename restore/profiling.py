@@ -6,7 +6,7 @@ real step after warm-up, read from the allocator's history.
 
 All three yield lifetimes, and a lifetime tells the category: what is born in the forward pass and outlives it is an
 activation kept for backward; what is born in backward and outlives the step is a gradient; what lives within one
-convolution is the library's workspace; all else is temporary. The step is one of many: the optimiser has its state,
+convolution is the library's workspace; all else is temporary. The step is one of many: the optimizer has its state,
 and there are no gradients at its start. The batch itself is not counted.
 
 The forecast's workspace is an estimate: a copy of what goes in and of what comes out, as oneDNN makes them if
@@ -239,7 +239,7 @@ def largest(step: Step, quantity: Quantity, budget: int, unit: int = 1) -> int:
 
 
 class _Trial:
-    """A network, its optimiser and a batch."""
+    """A network, its optimizer and a batch."""
 
     def __init__(self, step: Step, device: torch.device) -> None:
         form = torch.channels_last if step.channels_last else torch.contiguous_format
@@ -286,7 +286,7 @@ class _Trial:
 
     @property
     def held(self) -> Memory:
-        """What lives on from step to step: parameters with buffers, and the optimiser's state."""
+        """What lives on from step to step: parameters with buffers, and the optimizer's state."""
         tensors = (*self.network.parameters(), *self.network.buffers())
         return Memory(parameters=sum(t.nbytes for t in tensors), optimizer=sum(t.nbytes for t in self.state))
 

@@ -21,8 +21,8 @@ from restore.tables import print_table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe & Ito: told apart by colour-blind readers; the hatching, in print.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#56B4E9", "#F0E442", "#D55E00", "#CC79A7", "#000000")
+# Okabe & Ito: told apart by color-blind readers; the hatching, in print.
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#56B4E9", "#F0E442", "#D55E00", "#CC79A7", "#000000")
 HATCHES = ("", "//", "..", "\\\\", "xx", "--")
 MARKERS = "osD^vP*X"
 
@@ -46,7 +46,7 @@ def comparison(pair: ImagePair, outcomes: Mapping[str, tuple[Tensor, Score]]) ->
 def contact_sheet(path: Path, rows: Sequence[Sequence[Panel]], size: int = 320) -> None:
     """Write rows of captioned pictures as one, in the format that the suffix says.
 
-    The centre of each picture is shown, at most `size` pixels high and wide, one screen pixel per image pixel.
+    The center of each picture is shown, at most `size` pixels high and wide, one screen pixel per image pixel.
     """
     strips = [_row(row, size) for row in rows]
     width = max(strip.shape[1] for strip in strips)
@@ -110,9 +110,9 @@ def plot_stacks(path: Path, groups: Mapping[str, Mapping[str, Mapping[str, float
     grid = figure.subplots(len(groups), squeeze=False, gridspec_kw={"height_ratios": heights})
     for axes, (title, bars) in zip(grid[:, 0], groups.items(), strict=True):
         ends = dict.fromkeys(bars, 0.0)
-        for part, colour, hatch in zip(next(iter(bars.values())), COLOURS, HATCHES, strict=False):
+        for part, color, hatch in zip(next(iter(bars.values())), COLORS, HATCHES, strict=False):
             sizes = [parts[part] for parts in bars.values()]
-            axes.barh(list(bars), sizes, left=list(ends.values()), label=part, color=colour, hatch=hatch, edgecolor="w")
+            axes.barh(list(bars), sizes, left=list(ends.values()), label=part, color=color, hatch=hatch, edgecolor="w")
             ends = {name: end + bars[name][part] for name, end in ends.items()}
         for row, end in enumerate(ends.values()):
             axes.text(end, row, f" {end:,.0f}", va="center")
@@ -132,8 +132,8 @@ def plot_lines(path: Path, lines: Mapping[str, Sequence[tuple[float, float]]], x
 
     figure = Figure(figsize=(7, 4.5), dpi=110, layout="constrained")
     axes = figure.add_subplot()
-    for (name, points), colour, marker in zip(lines.items(), COLOURS * 3, MARKERS * 3, strict=False):
-        axes.plot(*zip(*points, strict=True), label=name, color=colour, marker=marker)
+    for (name, points), color, marker in zip(lines.items(), COLORS * 3, MARKERS * 3, strict=False):
+        axes.plot(*zip(*points, strict=True), label=name, color=color, marker=marker)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel(x_label)

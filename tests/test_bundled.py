@@ -18,7 +18,7 @@ from restore import bundled, evaluate, infer, train
 from restore.bundled import bundle, card, registry
 from restore.checkpoint import Weights, load_weights, save_weights
 from restore.errors import UserError
-from restore.images.decode import is_in_colour, read_picture
+from restore.images.decode import is_in_color, read_picture
 from restore.images.io import read_image, write_image
 from restore.models import EDSR, DnCNN
 
@@ -155,18 +155,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "models"
 
 
-@pytest.mark.parametrize(("sigma", "colour", "chosen"), [
+@pytest.mark.parametrize(("sigma", "color", "chosen"), [
     (25, False, "gray-25"),
     (26, False, "gray-blind"),
     (None, False, "gray-blind"),
     (25, True, "color-blind"),
 ])  # fmt: skip
-def test_the_denoiser_follows_from_level_and_colour(
-    folder: Path, sigma: float | None, colour: bool, chosen: str
-) -> None:
+def test_the_denoiser_follows_from_level_and_color(folder: Path, sigma: float | None, color: bool, chosen: str) -> None:
     for name in ("gray-25", "gray-blind", "color-blind"):
         (folder / f"dncnn-{name}.safetensors").touch()
-    assert bundled.denoiser(sigma, colour=colour).name == f"dncnn-{chosen}"
+    assert bundled.denoiser(sigma, color=color).name == f"dncnn-{chosen}"
 
 
 @pytest.fixture
@@ -214,12 +212,12 @@ def test_what_cannot_be_done_is_said(task: str, complaint: str, image_folder: Pa
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
-def test_colour_is_told_by_the_header_as_by_the_pixels(mode: str, tmp_path: Path) -> None:
+def test_color_is_told_by_the_header_as_by_the_pixels(mode: str, tmp_path: Path) -> None:
     from PIL import Image
 
     path = tmp_path / ("x.tif" if mode == "CMYK" else "x.png")
     Image.new(mode, (8, 8)).save(path)
-    assert is_in_colour(path) == (read_picture(path).pixels.shape[2] == 3)
+    assert is_in_color(path) == (read_picture(path).pixels.shape[2] == 3)
 
 
 @pytest.mark.usefixtures("small_models")

@@ -30,7 +30,7 @@ GOLDENS = {
 
 
 @pytest.mark.parametrize("name", GOLDENS)
-def test_golden_checkpoints_are_recognised_and_give_the_golden_outputs(golden: Path, name: str) -> None:
+def test_golden_checkpoints_are_recognized_and_give_the_golden_outputs(golden: Path, name: str) -> None:
     reference = torch.load(golden / f"{name}.pt", weights_only=True)
     weights = load_any(golden / f"{name}.pt", res_scale=reference["info"].get("res_scale"))
     assert GOLDENS[name].items() <= weights.network.spec.arguments.items()

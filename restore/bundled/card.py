@@ -64,7 +64,7 @@ def card(model: BundledModel, weights: Weights) -> str:
         "recipe": f"`restore/configs/{model.recipe}.yaml`",
         "command": f"`{origin['command']}`",
         **({"started from": f"`{start}`"} if start else {}),
-        "optimisation": f"{optim['loss']}, {optim['optimizer']}, {optim['schedule']}, lr {optim['lr']:g}, "
+        "optimization": f"{optim['loss']}, {optim['optimizer']}, {optim['schedule']}, lr {optim['lr']:g}, "
         f"batches of {training['batch_size']} patches of {training['patch_size']}x{training['patch_size']}, "
         f"{training['steps']:,} steps, {training['precision']}, seed {training['seed']}",
         "kept": f"the weights of step {training['best_step']:,}, the best on {training['validation']['set']}",

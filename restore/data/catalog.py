@@ -132,7 +132,7 @@ def find_images(name: str, split: Split, root: Path, degraded: Path | None = Non
     A folder that holds `HR` and `LR_bicubic` is taken as a super-resolution benchmark of that layout.
 
     Args:
-        name: a name of the catalogue or the path of a folder.
+        name: a name of the catalog or the path of a folder.
         split: which part of a known data set; a folder is taken whole.
         root: where known data sets lie.
         degraded: a folder of degraded versions of all images, in place of published ones; see `pairing.py`.

@@ -155,7 +155,7 @@ def _request(mirror: Mirror, partial: Path, timeout_s: float) -> None:
 
 
 def _total(length: str | None, start: int, mirror: Mirror) -> int | None:
-    """The size of the whole file, as far as the server or the catalogue knows it."""
+    """The size of the whole file, as far as the server or the catalog knows it."""
     total = start + int(length) if length and length.isdigit() else None
     if mirror.size is not None and total is not None and total != mirror.size:
         raise _UnavailableError(f"offers {total} bytes, expected {mirror.size}")

@@ -1,7 +1,7 @@
 """The patch store: every image decoded once into one flat, memory-mapped uint8 file with an index.
 
 A batch of patches is gathered at once, without a Python step per patch. A store is made for one set of files and
-one way of reading them; when a file changes, its size or time differs and the store is made anew.
+one way of reading them; when a file changes, its size or time differs and the store is rebuilt.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ class StoreSpec:
     """How images are stored.
 
     Attributes:
-        channels: 1 (gray, colour images by their luma) or 3 (RGB).
+        channels: 1 (gray, color images by their luma) or 3 (RGB).
         scale: 1 for clean images only, unless the set has degraded files of that size, which are added then; s > 1
             adds the image reduced s times, from the set's files or made by `imresize`.
         sizes: each image is stored once at each of these sizes (DnCNN's recipe: 1, .9, .8, .7), by `imresize`.
@@ -141,7 +141,7 @@ def _tensor(mapping: mmap.mmap) -> Tensor:
 
 
 def _exceeds_memory(mapping: mmap.mmap) -> bool:
-    """Whether the machine cannot keep all pages; if this cannot be told or acted upon, it can."""
+    """Whether the machine cannot keep all pages; if that is unknown, it can."""
     return hasattr(mmap, "MADV_WILLNEED") and len(mapping) > os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE
 
 
@@ -160,7 +160,7 @@ def open_store(images: ImageSet, spec: StoreSpec, cache: Path) -> PatchStore:
     """The store of these images, made first if there is none or a file has changed.
 
     It is built beside its place and renamed into it, so a half-built one is never read; of processes that start
-    together, one builds and the others wait. One that has lost its end or its index is made anew.
+    together, one builds and the others wait. One that has lost its end or its index is rebuilt.
 
     Raises:
         UserError: an image cannot be read or changes meanwhile, a published low-resolution image does not fit its

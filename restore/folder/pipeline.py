@@ -65,7 +65,7 @@ class Outcome:
 
 
 class Closed(Exception):  # noqa: N818  (no error: the run is being stopped)
-    """Nobody wants the picture any more."""
+    """The pipeline was closed."""
 
 
 class Space:
@@ -100,7 +100,7 @@ class Space:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Send away who is waiting."""
+        """Wake all waiters, which raise Closed."""
         with self._changed:
             self._open = False
             self._changed.notify_all()
@@ -213,7 +213,7 @@ def _failed(job: Job, error: BaseException, height: int = 0, width: int = 0) -> 
 
 
 def _write_sheet(path: Path, picture: Picture, restored: Picture, scale: int) -> None:
-    """The centre of an input, enlarged bicubically, beside that of its result."""
+    """The center of an input, enlarged bicubically, beside that of its result."""
     shown = SHEET_SIZE // scale
     top, left = (max(0, (extent - shown) // 2) for extent in picture.pixels.shape[:2])
     before = to_uint8(picture.pixels[top : top + shown, left : left + shown])

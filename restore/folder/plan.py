@@ -1,4 +1,4 @@
-"""Which file becomes which."""
+"""Maps inputs to output files."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence

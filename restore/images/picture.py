@@ -18,9 +18,11 @@ from PIL.ExifTags import Base
 from restore.errors import UserError
 from restore.images.decode import Picture
 from restore.images.io import IMAGE_SUFFIXES, Pixels, to_uint8, write_atomically
-from restore.images.notes import PREFIX, colour_space
+from restore.images.notes import PREFIX, color_space
 
-PICTURE_SUFFIXES = IMAGE_SUFFIXES | {".gif"}  # what folders are searched for: a GIF is refused aloud, not passed over
+PICTURE_SUFFIXES = IMAGE_SUFFIXES | {
+    ".gif"
+}  # what folders are searched for: a GIF is rejected with a message, not skipped silently
 
 JPEG_QUALITY = 95
 LONGEST_SEGMENT = 65533  # bytes of a JPEG's marker segment
@@ -95,7 +97,7 @@ def _fitted(name: str, picture: Picture) -> tuple[Picture, list[str]]:
         else:
             left_out.append(f"the PNG chunks {', '.join(names)}")
     if picture.icc:
-        space, expected = colour_space(picture.icc), "GRAY" if able.gray and picture.pixels.shape[2] == 1 else "RGB"
+        space, expected = color_space(picture.icc), "GRAY" if able.gray and picture.pixels.shape[2] == 1 else "RGB"
         if not able.icc or space != expected:
             kind = (
                 "an ICC profile"

@@ -16,7 +16,7 @@ from restore.choices import Backend, InferencePrecision
 from restore.data.degradation import Degradation, Paired, default_degradation
 from restore.errors import UserError
 from restore.hardware import gains_from_bf16
-from restore.inference.int8 import Calibration, quantised
+from restore.inference.int8 import Calibration, quantized
 from restore.inference.psnr_change import psnr_change
 from restore.inference.runner import Floating, Like, Runner
 from restore.models import RestorationNetwork
@@ -81,7 +81,7 @@ def accelerate(
         device: where to run.
         degradation: what the network was made for, on which bf16 and int8 are measured; by default, and for pairs
             that are files, bicubic downsampling for a network with a scale, and noise of sigma 25 for others.
-        calibration: for int8, of what the quantised network is made and where it is kept.
+        calibration: for int8, of what the quantized network is made and where it is kept.
 
     Raises:
         UserError: the backend is not installed, or does not run on the device or in the precision.
@@ -97,7 +97,7 @@ def accelerate(
     if precision == "int8":
         if backend != "openvino":
             raise UserError(f"int8 needs OpenVINO on a CPU, but the network runs on {backend} on {device}")
-        return quantised(lean.cpu().float(), degradation, calibration or Calibration(), bf16=gains_from_bf16(device))
+        return quantized(lean.cpu().float(), degradation, calibration or Calibration(), bf16=gains_from_bf16(device))
 
     build = _openvino(lean) if backend == "openvino" else partial(_torch, lean, device)
     if precision != "auto":

@@ -1,6 +1,6 @@
-"""8-bit networks: quantised after training by NNCF, kept beside their weights together with what that costs.
+"""8-bit networks: quantized after training by NNCF, kept beside their weights together with what that costs.
 
-Weights are quantised per output channel, activations per tensor, over the range they take on degraded patches, after
+Weights are quantized per output channel, activations per tensor, over the range they take on degraded patches, after
 cross-layer equalization. The first and the last two convolutions, which see and make pixels, and residual connections
 keep a higher precision.
 """
@@ -40,18 +40,18 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-FORMAT = 4  # of the recipe: another number, and every network is quantised anew
+FORMAT = 4  # of the recipe: another number, and every network is quantized again
 PATCHES = 64
 PATCH_SIZE = 96
 MEASURED_SIZE = 256  # of the degraded photographs
-LARGEST_LOSS_DB = 0.005  # that bf16 may cost more than fp32 in what is not quantised
+LARGEST_LOSS_DB = 0.005  # that bf16 may cost more than fp32 in what is not quantized
 PRECISE_AT_THE_END = 2  # convolutions
 RT_INFO = "restore"
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Of what a quantised network is made and where it is kept.
+    """Of what a quantized network is made and where it is kept.
 
     Attributes:
         train: the data set that it was trained on; it is used beside photographs, if it is at hand.
@@ -64,19 +64,19 @@ class Calibration:
     beside: Path | None = None
 
 
-def quantised(
+def quantized(
     network: RestorationNetwork, degradation: Degradation, calibration: Calibration, *, bf16: bool
 ) -> "OpenVinoRunner":
-    """The network in int8 on OpenVINO: read from beside its weights, or quantised, measured and written there.
+    """The network in int8 on OpenVINO: read from beside its weights, or quantized, measured and written there.
 
     Args:
         network: folded, in float32 on the CPU; its weights may change, what it computes does not.
         degradation: what it was made for.
         calibration: of what to make it.
-        bf16: whether what is not quantised may run in bfloat16: it does if that costs next to nothing.
+        bf16: whether what is not quantized may run in bfloat16: it does if that costs next to nothing.
 
     Raises:
-        UserError: its norm does not survive 8 bits, or it has to be quantised and NNCF is not installed.
+        UserError: its norm does not survive 8 bits, or it has to be quantized and NNCF is not installed.
     """
     from restore.inference.openvino_runner import OpenVinoRunner, convert
 
@@ -96,7 +96,7 @@ def quantised(
         equalize(network, patches)
         plain = convert(network)  # not before: a model shares its weights with the network
         exact = engine(plain, "fp32")
-        model = _quantise(plain, [patch.numpy() for patch in patches])
+        model = _quantize(plain, [patch.numpy() for patch in patches])
         candidates: list[Floating] = ["fp32", "bf16"] if bf16 else ["fp32"]
         changes = {rest: psnr_change(engine(model, rest), exact, degradation, MEASURED_SIZE) for rest in candidates}
         if path:
@@ -124,13 +124,13 @@ def _place(network: RestorationNetwork, degradation: Degradation, calibration: C
 
 def _read(path: Path) -> "tuple[Model, dict[Floating, Change]] | None":
     """The model and what it costs with either precision of the rest; None if it is not there or damaged."""
-    from restore.inference.openvino_runner import deserialise
+    from restore.inference.openvino_runner import deserialize
 
     if not path.exists():
         return None
     try:
         constants = path.with_suffix(".bin").read_bytes()
-        model = deserialise(path.read_bytes(), constants)
+        model = deserialize(path.read_bytes(), constants)
         made = json.loads(model.get_rt_info([RT_INFO]).astype(str))
         if made["constants"] != hashlib.sha256(constants).hexdigest():
             raise ValueError("its constants belong to another file")
@@ -142,11 +142,11 @@ def _read(path: Path) -> "tuple[Model, dict[Floating, Change]] | None":
 
 def _write(path: Path, model: "Model", made: dict[str, Any]) -> None:
     """Write the model with what was measured; if that cannot be, say so and go on."""
-    from restore.inference.openvino_runner import serialise
+    from restore.inference.openvino_runner import serialize
 
-    _, constants = serialise(model)
+    _, constants = serialize(model)
     model.set_rt_info(json.dumps({**made, "constants": hashlib.sha256(constants).hexdigest()}), [RT_INFO])
-    xml, _ = serialise(model)
+    xml, _ = serialize(model)
     try:
         write_atomically(path.with_suffix(".bin"), constants)
         write_atomically(path, xml)
@@ -154,7 +154,7 @@ def _write(path: Path, model: "Model", made: dict[str, Any]) -> None:
         LOG.warning(f"the quantized network could not be saved: {error}")
 
 
-def _quantise(model: "Model", patches: list[NDArray[np.float32]]) -> "Model":
+def _quantize(model: "Model", patches: list[NDArray[np.float32]]) -> "Model":
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # NNCF asks for it; it misses CUDA
     try:
         import nncf

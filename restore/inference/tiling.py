@@ -25,7 +25,7 @@ LOG = logging.getLogger(__name__)
 
 SHARE = 0.5  # of the free memory: convolutions' workspace comes on top of the estimate, and others need some too
 LARGEST = 8 * 2**30  # bytes for a tile: so no tensor has 2^31 elements, which not all kernels can count
-UNKNOWN = 2 * 2**30  # bytes for a tile if the free memory cannot be told
+UNKNOWN = 2 * 2**30  # bytes for a tile if the free memory is unknown
 SMALLEST = 16  # pixels of height and width
 ENOUGH = 512  # pixels of height and width, or HALOS times the halo: larger tiles save an eighth of the work at most
 HALOS = 30

@@ -2,7 +2,7 @@
 
 A layer conv-norm-activation keeps two maps for its backward: the convolution's output, which the norm needs, and the
 activation's, which the next convolution needs. The second follows from the first and the statistics that the norm has
-taken, in one pass over it. So if autograd saves a map that can be made again, it is given the way to make it
+taken, in one pass over it. So if autograd saves a map that can be recomputed, it is given the way to make it
 instead, by `torch.autograd.graph.saved_tensors_hooks`.
 """
 
@@ -19,16 +19,16 @@ from torch.nn import functional as F
 from restore.choices import Norm
 from restore.choices import Recompute as Recompute
 from restore.models.blocks import Residual
-from restore.models.norm import AdaDM, OutputNorm, normalises_output
+from restore.models.norm import AdaDM, OutputNorm, normalizes_output
 
 
 def sequential(norm: Norm, recompute: Recompute) -> type[nn.Sequential]:
-    """What holds a network's body: `Recomputed` if that is asked for and outputs are normalised."""
-    return Recomputed if recompute == "norm" and normalises_output(norm) else nn.Sequential
+    """What holds a network's body: `Recomputed` if that is asked for and outputs are normalized."""
+    return Recomputed if recompute == "norm" and normalizes_output(norm) else nn.Sequential
 
 
 class Recomputed(nn.Sequential):
-    """Layers in turn, as nn.Sequential has them, whose norms and activations are made again in backward.
+    """Layers in turn, as nn.Sequential has them, whose norms and activations are recomputed in the backward pass.
 
     So are the sums of residual blocks, each from the sum before it. But the sum behind half of the blocks is kept, and
     behind half of the rest and so on, because backward begins at the end and has freed more by the time it comes to
@@ -53,7 +53,7 @@ def _run(layers: nn.Sequential, x: Tensor) -> Tensor:
 
 
 class _Map:
-    """A map that is kept, or that is made when backward first asks for it and let go when its last user has it.
+    """A feature map: stored, or recomputed on first use in the backward pass and freed after the last.
 
     Args:
         kept: the map; None if it is made.
@@ -129,17 +129,17 @@ class _Pass:
 
     def _through_adadm(self, layer: AdaDM, x: Tensor, source: _Map) -> tuple[Tensor, _Map]:
         """In two steps, because the product keeps what batch norm puts out."""
-        normalised = nn.BatchNorm2d.forward(layer, x)
-        make = _batch_norm_again(layer, normalised)
-        between = _Map(None, make, source) if make else _Map(_bare(normalised))
-        self._settle((normalised, between), (x, source))
-        y = layer.modulate(normalised, x)
+        normalized = nn.BatchNorm2d.forward(layer, x)
+        make = _batch_norm_again(layer, normalized)
+        between = _Map(None, make, source) if make else _Map(_bare(normalized))
+        self._settle((normalized, between), (x, source))
+        y = layer.modulate(normalized, x)
         result = _Map(None, layer.modulate, between, source)
-        self._settle((y, result), (normalised, between), (x, source))
+        self._settle((y, result), (normalized, between), (x, source))
         return y, result
 
     def _settle(self, *known: tuple[Tensor, _Map]) -> None:
-        """Give up those of the tensors just saved that are maps which can be made again."""
+        """Give up those of the tensors just saved that are maps which can be recomputed."""
         for saved in self._saved:
             assert isinstance(saved.content, Tensor)
             found = next((known_as for tensor, known_as in known if _same(saved.content, tensor)), None)
@@ -150,7 +150,7 @@ class _Pass:
 
 
 def _way_to_make(layer: nn.Module, source: _Map, output: Tensor) -> Callable[[Tensor], Tensor] | None:
-    """How a layer's output is made again from its input; None where it is kept."""
+    """How a layer's output is recomputed from its input; None where it is kept."""
     if isinstance(layer, nn.BatchNorm2d):
         return _batch_norm_again(layer, output)
     remade = isinstance(layer, OutputNorm) or (isinstance(layer, nn.ReLU | nn.PReLU) and source.make is not None)
@@ -158,7 +158,7 @@ def _way_to_make(layer: nn.Module, source: _Map, output: Tensor) -> Callable[[Te
 
 
 def _batch_norm_again(layer: nn.BatchNorm2d, output: Tensor) -> Callable[[Tensor], Tensor] | None:
-    """How batch norm's output is made again from its input, without new statistics."""
+    """How batch norm's output is recomputed from its input, without new statistics."""
     if not layer.training:
         return partial(nn.BatchNorm2d.forward, layer)
     node: Any = output.grad_fn

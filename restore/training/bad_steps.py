@@ -32,10 +32,10 @@ class Faults:
 
     Attributes:
         on_bad_step: `stop` the run, `skip` the batch, or `rollback`: skip it and return weights, running statistics
-            and optimiser to where they were at the last checkpoint. `stop` only reports and counts finite spikes;
+            and optimizer to where they were at the last checkpoint. `stop` only reports and counts finite spikes;
             the other two look at each step before it is taken, for which a GPU is waited for.
         most: how many bad steps are skipped or undone before the run stops all the same.
-        spike: a loss is one if it is this many times the mean of about the last hundred; 0: none is.
+        spike: a loss above this multiple of its running mean (of about 100 steps) is a spike; 0 disables it.
     """
 
     on_bad_step: Literal["stop", "skip", "rollback"] = "stop"
@@ -194,7 +194,7 @@ class BadSteps(Callback):
 
 
 def _copy(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
-    """Weights, buffers, their average if there is one, and what the optimiser remembers."""
+    """Weights, buffers, their average if there is one, and what the optimizer remembers."""
     average = average_model(trainer)
     return deepcopy(
         {

@@ -83,7 +83,7 @@ class LastCheckpoint(Checkpoint):
 def newest_whole(folder: Path) -> Path | None:
     """The newest checkpoint of a run's folder that is not damaged, None if there is none at all.
 
-    A damaged one is named in the log and renamed, so that it takes nobody's place.
+    A damaged one is named in the log and renamed, so that it is not mistaken for a good one.
 
     Raises:
         UserError: there are checkpoints, but all are damaged.

@@ -1,4 +1,4 @@
-"""How much memory a run needs, said before its first step, and what it holds, logged every epoch."""
+"""Forecasts the memory of a run before its first step, and logs what it uses every epoch."""
 
 import logging
 

@@ -29,7 +29,7 @@ class PatchData:
     Attributes:
         train: a known data set (`photos`, `DIV2K`, `BSDS500`, `Train400`) or a folder of images.
         train_degraded: a folder of degraded versions of the training images, of the same sub-folders and names
-            (`a.png` and `a.jpg` or `ax2.png`), in place of a degradation; goes with `val_degraded`.
+            (`a.png` and `a.jpg` or `ax2.png`), in place of a degradation; needs `val_degraded`, too.
         val: a known data set or a folder.
         val_degraded: the same for the validation images.
         root: where known data sets lie; default: the environment variable RESTORE_DATA, else `data`.

@@ -74,7 +74,7 @@ def fit(
     Args:
         network: with its initial weights.
         data: training patches and validation images.
-        optim: loss, optimiser, schedule.
+        optim: loss, optimizer, schedule.
         output: the run folder.
         trainer: arguments of Lightning's Trainer, e.g. `{"max_steps": 1000}`; callbacks are added to ours, a logger
             replaces ours. `precision` is by default bf16-mixed if the device gains from it.
@@ -220,8 +220,8 @@ def _lightning(settings: Mapping[str, Any], output: Path, ours: list[Callback], 
         raise UserError(f"trainer: {error}") from error
 
 
-def _check_processes(trainer: Trainer, batch_size: int, synchronised: Norm | None) -> None:
-    """Raises UserError if the processes cannot share a batch equally or synchronise the network's norm."""
+def _check_processes(trainer: Trainer, batch_size: int, synchronized: Norm | None) -> None:
+    """Raises UserError if the processes cannot share a batch equally or synchronize the network's norm."""
     ranks = trainer.world_size
     if batch_size % ranks:
         fitting = [size for size in (batch_size // ranks * ranks, -(-batch_size // ranks) * ranks) if size]
@@ -229,11 +229,11 @@ def _check_processes(trainer: Trainer, batch_size: int, synchronised: Norm | Non
             f"data.batch_size is the total over all processes: {ranks} cannot share {batch_size} patches equally, "
             f"but {' or '.join(map(str, fitting))} would work"
         )
-    if synchronised == "adadm" and ranks > 1:
+    if synchronized == "adadm" and ranks > 1:
         raise UserError(
             "trainer.sync_batchnorm: PyTorch would replace the norm adadm by plain batch norm; leave it out"
         )
-    if synchronised and ranks > 1 and trainer.strategy.root_device.type == "cpu":
+    if synchronized and ranks > 1 and trainer.strategy.root_device.type == "cpu":
         raise UserError(
             "trainer.sync_batchnorm: PyTorch supports it on GPUs only; on CPUs each process has its own statistics"
         )
@@ -247,7 +247,7 @@ def _device(settings: Mapping[str, Any]) -> torch.device:
 
 @contextmanager
 def _ending_well(output: Path) -> Iterator[None]:
-    """What stops a run from outside, in one line each."""
+    """Reports interruptions of a run in one line each."""
     try:
         yield
     except SIGTERMException:

@@ -184,7 +184,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, mistake: Callable[[Path], None],
     assert complaint in "; ".join(finding.wrong)
 
 
-def test_the_reference_sets_are_what_the_catalogue_says(reference_data: Path) -> None:
+def test_the_reference_sets_are_what_the_catalog_says(reference_data: Path) -> None:
     findings = {(f.name, f.split): f for name in SOURCES for f in verify(name, reference_data)}
     there = {("BSDS500", "train"): 400, ("BSDS500", "test"): 100, ("B100", "test"): 100, ("Train400", "train"): 400}
     there |= {(name, "test"): n for name, n in {"Set5": 5, "Set14": 14, "Set12": 12, "BSD68": 68}.items()}

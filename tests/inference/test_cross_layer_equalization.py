@@ -1,4 +1,4 @@
-"""Equalising channels changes what is easy to quantise, not what is computed."""
+"""Equalizing channels changes what is easy to quantize, not what is computed."""
 
 import pytest
 import torch

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from restore.errors import UserError
-from restore.images.tensors import quantise
+from restore.images.tensors import quantize
 from restore.inference import restore_tensor, tiled, tiling
 from restore.models import EDSR, WDSRA, WDSRB, DnCNN, FDnCNN, FFDNet, RestorationNetwork, SRResNet
 
@@ -48,7 +48,7 @@ def test_tiles_come_out_as_parts_of_the_whole_image_do(network: str, tile: int) 
     assert whole.shape == parts.shape
     assert (whole - parts).abs().max() <= 1e-5
     ties = ((whole * 255) % 1 - 0.5).abs() < 1e-3
-    assert torch.equal(quantise(whole)[~ties], quantise(parts)[~ties])
+    assert torch.equal(quantize(whole)[~ties], quantize(parts)[~ties])
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (200, 3)])
@@ -96,7 +96,7 @@ def watched(network: RestorationNetwork, pixels: int = 10**9, error: Callable[[]
 
 @pytest.fixture
 def denoiser() -> RestorationNetwork:
-    """Needs 768 bytes a pixel: input, output and normalised output of a layer with 64 features."""
+    """Needs 768 bytes a pixel: input, output and normalized output of a layer with 64 features."""
     return randomised(DnCNN(depth=4, features=64))
 
 

@@ -334,7 +334,7 @@ def test_bad_data_are_an_error_before_training(photographs: Path) -> None:
     assert not (photographs / "run").exists()
 
 
-def test_flags_reach_network_data_optimiser_and_trainer(photographs: Path) -> None:
+def test_flags_reach_network_data_optimizer_and_trainer(photographs: Path) -> None:
     args = (
         f"--model.norm group --model.depth 3 --model.features 4 --data.train {photographs}/train --data.patch_size 8 "
         f"--data.val {photographs}/val --data.degradation Jpeg --data.degradation.quality [10,40] "
