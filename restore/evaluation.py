@@ -9,7 +9,7 @@ from typing import Any
 
 from restore import bundled, extensions, runner_options
 from restore.benchmark import Outcome, Show, default_protocol, measure, score_folder
-from restore.bundled.card import results_table, tier, write_between_markers
+from restore.bundled.card import results_table, trained_on, write_between_markers
 from restore.checkpoint import Weights
 from restore.data.catalog import find_images
 from restore.data.degradation import (
@@ -143,7 +143,7 @@ def _measure_bundled(args: argparse.Namespace) -> None:
         weights = load_any(model.weights)
         runner, _ = runner_options.runner(args, model.weights, weights, args.root)
         rows = bundled.measure_bundled(model, runner, args.root)
-        results.append((model, tier(weights), [row.summary for row in rows]))
+        results.append((model, trained_on(weights), [row.summary for row in rows]))
     if not results:
         raise UserError("no models are bundled")
     table = results_table(results)

@@ -15,7 +15,7 @@ from restore import bundled, cli
 from restore.benchmark import Outcome, default_protocol, measure
 from restore.bundled import BundledModel
 from restore.bundled.bundle import account
-from restore.bundled.card import MARKERS, results_table, tier
+from restore.bundled.card import MARKERS, results_table, trained_on
 from restore.checkpoint import Weights, load_weights
 from restore.data.catalog import find_images
 from restore.data.pairs import ImagePair
@@ -55,7 +55,7 @@ def main() -> int:
     if args.beside:
         model = bundled.find(args.beside[0])
         _keep_papers(model, models[model], Path(args.beside[1]), pictures)
-    table = results_table([(model, tier(weights), weights.results) for model, weights in models.items()])
+    table = results_table([(model, trained_on(weights), weights.results) for model, weights in models.items()])
     parts = [TITLE, f"{MARKERS[0]}\n{table}{MARKERS[1]}\n", _training(models, pictures)]
     for model, weights in models.items():
         _sheet(model, weights, pictures / f"{model.name}.jpg")

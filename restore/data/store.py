@@ -119,7 +119,7 @@ class PatchStore:
     def _cut(self, start: Tensor, width: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
         channels = self.spec.channels
         if self._announced is not None:
-            _announce(self._announced, start + top * width * channels, size * width * channels)
+            _prefetch(self._announced, start + top * width * channels, size * width * channels)
         row = top[:, None] + torch.arange(size, device=top.device)
         rows = start[:, None] + (row * width[:, None] + left[:, None]) * channels
         length = size * channels
@@ -145,7 +145,7 @@ def _exceeds_memory(mapping: mmap.mmap) -> bool:
     return hasattr(mmap, "MADV_WILLNEED") and len(mapping) > os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE
 
 
-def _announce(mapping: mmap.mmap, first: Tensor, length: Tensor) -> None:
+def _prefetch(mapping: mmap.mmap, first: Tensor, length: Tensor) -> None:
     """Have the system read these ranges of bytes, each in one piece, instead of megabytes around every page it lacks.
 
     Args:

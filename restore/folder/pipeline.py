@@ -69,7 +69,7 @@ class Closed(Exception):  # noqa: N818  (no error: the run is being stopped)
 
 
 class Space:
-    """Lets pictures in, in their order, while their pixels fit beside those in work, or if there is none."""
+    """Admits pictures in order while their pixels fit into the budget, and one at any time."""
 
     def __init__(self, capacity: float) -> None:
         self._capacity = capacity

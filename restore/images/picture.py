@@ -20,9 +20,7 @@ from restore.images.decode import Picture
 from restore.images.io import IMAGE_SUFFIXES, Pixels, to_uint8, write_atomically
 from restore.images.notes import PREFIX, color_space
 
-PICTURE_SUFFIXES = IMAGE_SUFFIXES | {
-    ".gif"
-}  # what folders are searched for: a GIF is rejected with a message, not skipped silently
+PICTURE_SUFFIXES = IMAGE_SUFFIXES | {".gif"}  # a GIF is rejected with a message, not skipped
 
 JPEG_QUALITY = 95
 LONGEST_SEGMENT = 65533  # bytes of a JPEG's marker segment

@@ -168,7 +168,7 @@ def _quantize(model: "Model", patches: list[NDArray[np.float32]]) -> "Model":
             nncf.Dataset(patches),
             subset_size=len(patches),
             target_device=nncf.TargetDevice.CPU,
-            ignored_scope=nncf.IgnoredScope(names=_kept_precise(model)),
+            ignored_scope=nncf.IgnoredScope(names=_ignored_scope(model)),
             advanced_parameters=nncf.AdvancedQuantizationParameters(
                 overflow_fix=nncf.OverflowFix.DISABLE,  # for processors without 8-bit instructions
                 # the mean of the patches' ranges would cut off what is bright and flat: tenths of a dB
@@ -178,7 +178,7 @@ def _quantize(model: "Model", patches: list[NDArray[np.float32]]) -> "Model":
         )
 
 
-def _kept_precise(model: "Model") -> list[str]:
+def _ignored_scope(model: "Model") -> list[str]:
     """The first convolution, the last ones, and the sums and differences of maps: residual connections."""
     ops = model.get_ordered_ops()
     convolutions = [op for op in ops if op.get_type_name() == "Convolution"]

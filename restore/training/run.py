@@ -104,7 +104,7 @@ def fit(
         if config:
             rank_zero_only(write_atomically)(output / "config.yaml", config)
         ours = _callbacks(prepared, optim, output, faults or Faults(), checkpoint_every)
-        with _ending_well(output), known_warnings():
+        with _report_interruptions(output), known_warnings():
             lightning = _lightning(trainer, output, list(ours.all), prepared.steps_per_epoch)
             _check_processes(lightning, prepared.batch_size, network.norm if trainer.get("sync_batchnorm") else None)
             device = lightning.strategy.root_device
@@ -246,7 +246,7 @@ def _device(settings: Mapping[str, Any]) -> torch.device:
 
 
 @contextmanager
-def _ending_well(output: Path) -> Iterator[None]:
+def _report_interruptions(output: Path) -> Iterator[None]:
     """Reports interruptions of a run in one line each."""
     try:
         yield
