@@ -3,59 +3,45 @@
 import argparse
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
-import torch
+from restore.choices import Backend, InferencePrecision, Tile
 
-from restore import bundled
-from restore.checkpoint import Weights
-from restore.command import best_device, device
-from restore.data.catalog import NAMES
-from restore.data.degradation import from_description
-from restore.data.store import default_cache
-from restore.errors import UserError
-from restore.hardware import keep_pages
-from restore.inference import (
-    BACKENDS,
-    PRECISIONS,
-    Calibration,
-    Ensemble,
-    Precision,
-    Runner,
-    Tile,
-    accelerate,
-    tiled,
-)
+if TYPE_CHECKING:  # with torch, which is not imported before the arguments are known to be right
+    from restore.checkpoint import Weights
+    from restore.inference import Runner
 
 LOG = logging.getLogger(__name__)
 
 
-def add_arguments(parser: argparse.ArgumentParser, precision: Precision) -> None:
+def add_arguments(parser: argparse.ArgumentParser, precision: InferencePrecision) -> None:
     """Options for how images are restored, with this default of `--precision`; see `runner`."""
-    parser.add_argument("--device", type=device, default=best_device(), help="default: %(default)s")
-    parser.add_argument(
-        "--backend", choices=BACKENDS, default="auto", help="default: OpenVINO on a CPU where it is installed"
+    group = parser.add_argument_group("speed and memory")
+    group.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: the fastest that is there)")
+    group.add_argument(
+        "--backend", choices=get_args(Backend), default="auto", help="default: OpenVINO on a CPU if it is installed"
     )
-    parser.add_argument(
+    group.add_argument(
         "--precision",
-        choices=PRECISIONS,
+        choices=get_args(InferencePrecision),
         default=precision,
-        help="auto: bf16 where it is faster and costs at most 0.02 dB; int8 is made once, takes a minute and says what "
+        help="auto: bf16 if it is faster and costs at most 0.02 dB; int8 takes a minute to prepare once, and says what "
         "it costs (default: %(default)s)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--tile",
         type=tile,
         default="auto",
         metavar="auto|N|0",
-        help="N: restore images in tiles of NxN pixels; 0: whole; auto (the default): whole where memory is enough",
+        help="N: restore images in tiles of NxN pixels; 0: whole; auto (the default): whole if memory is sufficient",
     )
-    parser.add_argument(
+    group.add_argument(
         "--tile-approximate",
         action="store_true",
-        help="tile also networks whose results that changes (group norm, ...)",
+        help="also tile networks whose results it changes (group norm, ...)",
     )
-    parser.add_argument(
-        "--ensemble", action="store_true", help="mean over 8 turns and reflections: better, 8 times slower"
+    group.add_argument(
+        "--ensemble", action="store_true", help="average over 8 rotations and flips: better, 8 times slower"
     )
 
 
@@ -68,7 +54,7 @@ def tile(text: str) -> Tile:
     return int(text)
 
 
-def runner(args: argparse.Namespace, path: Path, weights: Weights, root: Path) -> tuple[Runner, str]:
+def runner(args: argparse.Namespace, path: Path, weights: "Weights", root: Path) -> tuple["Runner", str]:
     """The network of a weights file, run as the options of `add_arguments` say, and the engine in words.
 
     Args:
@@ -80,13 +66,23 @@ def runner(args: argparse.Namespace, path: Path, weights: Weights, root: Path) -
     Raises:
         UserError: it cannot be run so here, or tiles are asked for and the network cannot be tiled exactly.
     """
-    if torch.device(args.device).type == "cpu":
+    from restore import bundled
+    from restore.data.degradation import from_description
+    from restore.data.store import default_cache
+    from restore.errors import UserError
+    from restore.hardware import available_device, keep_pages
+    from restore.inference import Calibration, Ensemble, accelerate, tiled
+
+    device = available_device(args.device)
+    if device.type == "cpu":
         keep_pages()
     network = weights.network
     try:
         degradation = from_description(weights.degradation)
     except UserError as error:
-        LOG.warning("%s: its degradation is not known, bf16 and int8 are judged on another (%s)", path.name, error)
+        LOG.warning(
+            "%s: its degradation is not known; bf16 and int8 are checked with the default one (%s)", path.name, error
+        )
         degradation = None
     if degradation and degradation.scale != network.scale:  # of a network with several scales, trained for another
         degradation = None
@@ -95,7 +91,7 @@ def runner(args: argparse.Namespace, path: Path, weights: Weights, root: Path) -
         network,
         backend=args.backend,
         precision=args.precision,
-        device=args.device,
+        device=device,
         degradation=degradation,
         calibration=Calibration(_trained_on(weights), root, beside),
     )
@@ -103,8 +99,10 @@ def runner(args: argparse.Namespace, path: Path, weights: Weights, root: Path) -
     return tiled(network, args.tile, approximate=args.tile_approximate, runner=inner), engine.description
 
 
-def _trained_on(weights: Weights) -> str:
+def _trained_on(weights: "Weights") -> str:
     """The known data set that a weights file names; a folder is not looked for: the file may come from anywhere."""
+    from restore.data.catalog import NAMES
+
     match weights.training.get("train"):
         case {"set": str(name)} if name in NAMES:
             return name
