@@ -101,6 +101,17 @@ def print_table(title: str, rows: Sequence[Mapping[str, str]]) -> None:
     console.print(table)
 
 
+def markdown_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """The lines of a table in Markdown; rows have the same keys. Nothing without rows."""
+    if not rows:
+        return []
+    return [
+        "| " + " | ".join(rows[0]) + " |",
+        "|" + "---|" * len(rows[0]),
+        *("| " + " | ".join(value.replace("|", "\\|") for value in row.values()) + " |" for row in rows),
+    ]
+
+
 def plot_stacks(path: Path, groups: Mapping[str, Mapping[str, Mapping[str, float]]], label: str) -> None:
     """Write a picture of groups of horizontal bars, each stacked from named parts; all bars have the same parts.
 

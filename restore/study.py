@@ -15,6 +15,7 @@ from restore.report import print_table
 from restore.studies.budget import BUDGETS, BudgetName
 from restore.studies.claims import CLAIMS
 from restore.studies.contrast import FULL, Contrast, campaign
+from restore.studies.contrast_report import write_contrast
 from restore.studies.criteria import CONTRAST
 from restore.studies.data import CollectionName, StudyData
 from restore.studies.judgement import Finding
@@ -156,11 +157,12 @@ def _contrast(args: argparse.Namespace) -> None:
         found = Contrast({}, {})
         standing = follow(campaign(found), archive)
         if not standing.waiting_for:
-            return
+            break
         LOG.info(found.stage)
         if not put_on_record(standing.waiting_for, archive, args.output, jobs=args.jobs, until=until):
             LOG.info(f"during the {found.stage}: {STOPPED}")
-            return
+            break
+    print(f"written: {', '.join(map(str, write_contrast(archive, found, args.output)))}")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def tuned(
     candidates = {arm: _candidates(experiment, inits) for arm, experiment in arms.items()}
     rates = {arm: FIRST_RATES[_kind(experiment)] for arm, experiment in arms.items()}
     if not budget.tuning_lengths:
-        return {arm: candidates[arm][0].with_optim(lr=rates[arm][0]) for arm in arms}
+        return {arm: candidates[arm][0].with_rate(rates[arm][0]) for arm in arms}
     best: dict[Arm, Experiment] = {}
     for first in dict.fromkeys(rates.values()):
         alike = {arm: candidates[arm] for arm in arms if rates[arm] == first}
@@ -62,4 +62,4 @@ def _candidates(experiment: Experiment, inits: Sequence[DnCNNInit]) -> list[Expe
 def words(experiment: Experiment) -> str:
     """What the search found, for a report."""
     init = experiment.network.arguments.get("init")
-    return f"{f'init {init}, ' if init else ''}{experiment.optim.optimizer} {experiment.optim.lr:g}"
+    return f"{f'init {init}, ' if init else ''}{experiment.optim.optimizer} {experiment.rate:g}"

@@ -101,7 +101,7 @@ BUDGETS: dict[BudgetName, Budget] = {
     for budget in (
         Budget(
             "smoke", seeds=1, depth=4, features=8, blocks=2, sr_features=8, wdsr_features=8, wide_features=16,
-            patch=16, sr_patch=12, batch=4, sr_batch=2, lengths=(5, 10), tuning_lengths=(), precision="fp32",
+            patch=16, sr_patch=12, batch=4, sr_batch=2, lengths=(75, 150), tuning_lengths=(), precision="fp32",
             images=1, crop=32, conclusive=False,
         ),
         Budget(
@@ -110,7 +110,7 @@ BUDGETS: dict[BudgetName, Budget] = {
             first_seed=10,
         ),
         Budget(
-            "mid", seeds=5, depth=12, features=32, blocks=8, sr_features=32, wdsr_features=24, wide_features=128,
+            "mid", seeds=3, depth=12, features=32, blocks=8, sr_features=32, wdsr_features=24, wide_features=128,
             patch=32, sr_patch=24, batch=16, sr_batch=16, lengths=(750, 3000), tuning_lengths=(375, 750),
             precision="bf16", first_seed=10,
         ),

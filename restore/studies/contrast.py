@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from restore.models.init import DnCNNInit
 from restore.studies.budget import BUDGETS, Budget
-from restore.studies.experiment import Experiment
+from restore.studies.experiment import Experiment, Record
 from restore.studies.requests import Requests, Results
 from restore.studies.tuning import Tuned, tune
 
@@ -70,7 +70,7 @@ class Contrast:
     """
 
     tuned: dict[Arm, Tuned]
-    runs: dict[tuple[Arm, int], Sequence[object]]
+    runs: dict[tuple[Arm, int], Sequence[Record]]
     stage: str = ""
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, Self
 
 from restore.data.degradation import Degradation
@@ -52,7 +52,7 @@ class Experiment:
     @property
     def steps(self) -> int:
         """Of the whole run."""
-        return self.length + round(DECAY_SHARE * self.length)
+        return steps_of(self.length)
 
     def rate_factor(self, step: int) -> float:
         """What the learning rate is multiplied by at a step, which counts from 0.
@@ -71,6 +71,15 @@ class Experiment:
     def with_optim(self, **settings: Any) -> Self:
         """The experiment with other settings of the optimization."""
         return replace(self, optim=replace(self.optim, **settings))
+
+    @property
+    def rate(self) -> float:
+        """The learning rate that a search varies: with Muon, of its convolutions; Adam's, for the rest, stays."""
+        return self.optim.muon_lr if self.optim.optimizer == "muon" else self.optim.lr
+
+    def with_rate(self, rate: float) -> Self:
+        """The experiment with another `rate`."""
+        return self.with_optim(**{"muon_lr" if self.optim.optimizer == "muon" else "lr": rate})
 
     def of_length(self, length: int) -> Self:
         """The experiment with another length."""
@@ -98,9 +107,19 @@ class Experiment:
         return _digest(shared, data, seed)
 
 
+def steps_of(length: int) -> int:
+    """Steps of a whole run, the decay included."""
+    return length + round(DECAY_SHARE * length)
+
+
 def _chosen(settings: Any) -> dict[str, Any]:
     """The fields of a dataclass that differ from their defaults, or have none."""
-    return {one.name: it for one in fields(settings) if (it := getattr(settings, one.name)) != one.default}
+    found = {}
+    for one in fields(settings):
+        default = one.default if one.default_factory is MISSING else one.default_factory()
+        if (value := getattr(settings, one.name)) != default:
+            found[one.name] = value
+    return found
 
 
 def _digest(description: dict[str, Any], data: StudyData, seed: int) -> str:
@@ -148,4 +167,10 @@ class Record:
 
     @property
     def length(self) -> int:
+        """Steps before the decay."""
         return int(self.experiment["length"])
+
+    @property
+    def steps(self) -> int:
+        """Of the whole run."""
+        return steps_of(self.length)

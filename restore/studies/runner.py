@@ -269,7 +269,7 @@ def describe(task: Task) -> str:
     experiment = task.experiment
     arguments = {name: it for name, it in experiment.network.arguments.items() if name not in ("scale", "channels")}
     words = " ".join(f"{name} {value}" for name, value in arguments.items())
-    optim = f"{experiment.optim.optimizer} {experiment.optim.lr:g}"
+    optim = f"{experiment.optim.optimizer} {experiment.rate:g}"
     by = f", {task.request.by}" if isinstance(task.request, Measurement) else ""
     return f"{experiment.network.name} {words}, {optim}, {experiment.length} steps, seed {task.seed}{by}"
 

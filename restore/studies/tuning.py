@@ -88,7 +88,7 @@ def _at_length(
 
 
 def _at(candidates: Sequence[Experiment], setting: Setting, length: int) -> Experiment:
-    return candidates[setting.candidate].with_optim(lr=setting.rate).of_length(length)
+    return candidates[setting.candidate].with_rate(setting.rate).of_length(length)
 
 
 def _validation(record: Record) -> float:

@@ -77,9 +77,12 @@ def test_published_networks_reach_as_far_as_their_layers_add_up_to(network: Rest
     assert receptive_field(network.eval()) == (halo, None)
 
 
-@pytest.mark.parametrize("norm", ["group", "instance", "layer"])
-def test_norms_over_the_whole_image_are_named(norm: str) -> None:
-    assert receptive_field(EDSR(features=4, blocks=1, norm=norm).eval()) == (6, f"{norm} norm")
+@pytest.mark.parametrize(("norm", "obstacle"), [
+    ("group", "group norm"), ("instance", "instance norm"), ("layer", "layer norm"),
+    ("adadm", "statistics of each image"), ("iln", "statistics of each image"),
+])  # fmt: skip
+def test_norms_over_the_whole_image_are_named(norm: str, obstacle: str) -> None:
+    assert receptive_field(EDSR(features=4, blocks=1, norm=norm).eval()) == (6, obstacle)
 
 
 def test_batch_norm_depends_on_the_whole_image_until_training_is_over() -> None:

@@ -193,10 +193,15 @@ def test_a_process_without_memory_for_the_whole_image_restores_it() -> None:
     assert "going on with tiles of 450 pixels" in done.stderr
 
 
-@pytest.mark.parametrize("norm", ["group", "instance", "layer"])
-def test_networks_that_cannot_be_tiled_exactly_say_so(norm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("norm", "obstacle"), [
+    *((norm, f"{norm} norm") for norm in ("group", "instance", "layer")),
+    *((norm, "statistics of each image") for norm in ("adadm", "iln")),
+])  # fmt: skip
+def test_networks_that_cannot_be_tiled_exactly_say_so(
+    norm: str, obstacle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     network = DnCNN(depth=4, features=8, norm=norm).eval()
-    with pytest.raises(UserError, match=f"because of its {norm} norm .--tile-approximate"):
+    with pytest.raises(UserError, match=f"because of its {obstacle} .--tile-approximate"):
         tiled(network, 32)
     whole = restore_tensor(network, IMAGE)
     assert torch.equal(restore_tensor(tiled(network), IMAGE), whole)

@@ -169,7 +169,7 @@ def test_dead_features_are_those_that_no_pixel_activates() -> None:
     with torch.no_grad():
         for convolution in (first, *others):
             convolution.weight.abs_()
-        assert dead_features(network, images()) == 0
+        assert dead_features(network, [images()]) == 0
         assert first.bias is not None
         first.bias[:6] = -100.0
-    assert dead_features(network, images()) == pytest.approx(6 / 24)
+    assert dead_features(network, [images(), images()[..., :5]]) == pytest.approx(6 / 24)
