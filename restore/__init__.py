@@ -1,20 +1,8 @@
 """restore: image restoration networks with and without batch normalisation, trained and measured alike."""
 
-from pathlib import Path
-
-from restore.compat import load_any
+from restore.api import denoise, load, measure, upscale
 from restore.images.resize import imresize
 from restore.metrics import psnr, ssim
 from restore.models import RestorationNetwork
 
-
-def load(path: Path | str) -> RestorationNetwork:
-    """The network of a weights file, ours or a known other project's, in eval mode on the CPU.
-
-    Raises:
-        UserError: the file is missing, damaged or of no known layout.
-    """
-    return load_any(Path(path)).network
-
-
-__all__ = ["RestorationNetwork", "imresize", "load", "psnr", "ssim"]
+__all__ = ["RestorationNetwork", "denoise", "imresize", "load", "measure", "psnr", "ssim", "upscale"]

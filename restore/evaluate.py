@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from restore import bundled, command, extensions, running
-from restore.benchmark import Outcome, Show, default_protocol, measure, score_folder
+from restore.benchmark import Outcome, Show, default_protocol, measure, paired_differences, score_folder
 from restore.bundled.card import results_table, tier, write_between_markers
 from restore.checkpoint import Weights
 from restore.compat import load_any
@@ -27,6 +27,7 @@ from restore.data.degradation import (
 )
 from restore.data.pairs import NOISE_SEED, ImagePair
 from restore.errors import UserError
+from restore.hardware import keep_pages
 from restore.images.io import read_image, write_atomically
 from restore.images.tensors import to_image
 from restore.inference import Runner
@@ -100,6 +101,8 @@ def main(argv: list[str] | None = None) -> int:
     if stray := [word for word in settings if word.startswith("--") and not word.startswith("--degradation.")]:
         parser.error(f"unrecognized arguments: {stray[0]}")
     args.degradation = make_degradation(args.degradation, settings) if args.degradation or settings else None
+    if args.device == "cpu":
+        keep_pages()
     if args.all_bundled:
         others = "weights", "model", "data", "restored", "reference", "json", "csv", "sheet", "report"
         if given := [name for name in others if getattr(args, name)]:
@@ -131,9 +134,13 @@ def main(argv: list[str] | None = None) -> int:
     if ranks.rank > 0:
         return 0
     print_rows([row.summary for row in rows])
+    differences = paired_differences([row for row in rows if row.model not in (*BASELINES, "input")])
+    for difference in differences:
+        print(difference)
     if args.json:
         document = {
             "rows": [asdict(row) for row in rows],
+            "differences": [asdict(difference) for difference in differences],
             "noise_seed": NOISE_SEED,
             "precision": args.precision,
             "provenance": provenance(torch.device(args.device)),
@@ -183,7 +190,7 @@ def _measure_all(args: argparse.Namespace, show: Show, ranks: Ranks) -> list[Row
         for degradation in _degradations(name, weights, args):
             if degradation.scale not in runners:
                 at_scale = replace(weights, network=weights.network.at(degradation.scale))
-                runners[degradation.scale], engine = running.runner(args, path, at_scale, args.root)
+                runners[degradation.scale], engine = running.runner(running.options(args), path, at_scale, args.root)
                 if args.precision != "fp32" and ranks.rank == 0:
                     print(f"{name} run by {engine}")
             task = tasks.setdefault((degradation, weights.network.channels), {_baseline_name(degradation): None})
@@ -211,7 +218,7 @@ def _measure_bundled(args: argparse.Namespace) -> int:
     results = []
     for model in bundled.available():
         weights = load_any(model.weights)
-        runner, _ = running.runner(args, model.weights, weights, args.root)
+        runner, _ = running.runner(running.options(args), model.weights, weights, args.root)
         rows = bundled.measure_bundled(model, runner, args.root)
         results.append((model, tier(weights), [row.summary for row in rows]))
     if not results:

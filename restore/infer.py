@@ -16,6 +16,7 @@ from restore.compat import load_any
 from restore.data.catalog import default_root
 from restore.errors import UserError
 from restore.folder import LOG_NAME, Job, Summary, Writing, passed_over, plan, restore_folder
+from restore.hardware import keep_pages
 from restore.images.header import MEGAPIXELS
 from restore.images.picture import FORMATS, JPEG_QUALITY, is_in_colour
 from restore.inference import Runner, at_level
@@ -54,6 +55,8 @@ def main(argv: list[str] | None = None) -> int:
     def jobs() -> list[Job]:
         return plan(args.input, args.output, args.format, sheets)
 
+    if args.device == "cpu":
+        keep_pages()
     name, weights = _weights(args, jobs)
     runner, engine, settings = _runner(args, weights)
     page = ComparisonPage()
@@ -148,7 +151,7 @@ def _runner(args: argparse.Namespace, path: Path) -> tuple[Runner, str, dict[str
         "tile": args.tile if args.tile_approximate else "exact",
         **({} if args.sigma is None else {"sigma": args.sigma}),
     }
-    runner, engine = running.runner(args, path, weights, default_root())
+    runner, engine = running.runner(running.options(args), path, weights, default_root())
     return at_level(runner, None if args.sigma is None else args.sigma / 255), engine, settings
 
 

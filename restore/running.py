@@ -2,9 +2,8 @@
 
 import argparse
 import logging
+from dataclasses import dataclass, fields
 from pathlib import Path
-
-import torch
 
 from restore import bundled
 from restore.checkpoint import Weights
@@ -13,10 +12,10 @@ from restore.data.catalog import NAMES
 from restore.data.degradation import from_description
 from restore.data.store import default_cache
 from restore.errors import UserError
-from restore.hardware import keep_pages
 from restore.inference import (
     BACKENDS,
     PRECISIONS,
+    Backend,
     Calibration,
     Ensemble,
     Precision,
@@ -68,11 +67,35 @@ def tile(text: str) -> Tile:
     return int(text)
 
 
-def runner(args: argparse.Namespace, path: Path, weights: Weights, root: Path) -> tuple[Runner, str]:
-    """The network of a weights file, run as the options of `add_arguments` say, and the engine in words.
+@dataclass(frozen=True)
+class Options:
+    """How images are restored.
+
+    Attributes:
+        device: where to run, e.g. `cpu` or `cuda`.
+        backend, precision: see `accelerate`.
+        tile, tile_approximate: see `tiled`.
+        ensemble: the mean over eight turns and reflections.
+    """
+
+    device: str = "cpu"
+    backend: Backend = "auto"
+    precision: Precision = "auto"
+    tile: Tile = "auto"
+    tile_approximate: bool = False
+    ensemble: bool = False
+
+
+def options(args: argparse.Namespace) -> Options:
+    """What the arguments of `add_arguments` say."""
+    return Options(**{field.name: getattr(args, field.name) for field in fields(Options)})
+
+
+def runner(chosen: Options, path: Path, weights: Weights, root: Path) -> tuple[Runner, str]:
+    """The network of a weights file, run as the options say, and the engine in words.
 
     Args:
-        args: of the command line.
+        chosen: how.
         path: of the weights file.
         weights: what it holds.
         root: where known data sets lie, for int8.
@@ -80,8 +103,6 @@ def runner(args: argparse.Namespace, path: Path, weights: Weights, root: Path) -
     Raises:
         UserError: it cannot be run so here, or tiles are asked for and the network cannot be tiled exactly.
     """
-    if torch.device(args.device).type == "cpu":
-        keep_pages()
     network = weights.network
     try:
         degradation = from_description(weights.degradation)
@@ -93,14 +114,14 @@ def runner(args: argparse.Namespace, path: Path, weights: Weights, root: Path) -
     beside = default_cache() / path.name if path.parent == bundled.FOLDER else path  # the package stays as installed
     engine = accelerate(
         network,
-        backend=args.backend,
-        precision=args.precision,
-        device=args.device,
+        backend=chosen.backend,
+        precision=chosen.precision,
+        device=chosen.device,
         degradation=degradation,
         calibration=Calibration(_trained_on(weights), root, beside),
     )
-    inner = Ensemble(engine) if args.ensemble else engine
-    return tiled(network, args.tile, approximate=args.tile_approximate, runner=inner), engine.description
+    inner = Ensemble(engine) if chosen.ensemble else engine
+    return tiled(network, chosen.tile, approximate=chosen.tile_approximate, runner=inner), engine.description
 
 
 def _trained_on(weights: Weights) -> str:

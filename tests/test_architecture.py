@@ -37,7 +37,19 @@ MAY_USE: dict[str, set[str]] = {
     | {"checkpoint", "compat", "inference", "benchmark", "report", "provenance", "profiling", "hardware"},
 }
 MAY_USE["studies"] = MAY_USE["training"] | {"training", "page"}
-ENTRIES = {"study", "train", "infer", "evaluate", "convert", "export", "memory", "command", "running", "__init__"}
+ENTRIES = {
+    "study",
+    "train",
+    "infer",
+    "evaluate",
+    "convert",
+    "export",
+    "memory",
+    "command",
+    "running",
+    "api",
+    "__init__",
+}
 
 
 def room(path: Path) -> str:

@@ -4,14 +4,14 @@ Which runs a claim says to end higher is written here from its words, not taken 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from made_up import BASE_DB, INPUT_DB, SMALL, World, archive_of, standing
 
-from restore.studies.claims import CLAIMS
+from restore.studies.claims import CLAIMS, super_resolution
 from restore.studies.criteria import CRITERIA
 from restore.studies.experiment import Experiment
 from restore.studies.judgement import Finding, Verdict, judge_all
@@ -130,13 +130,14 @@ class WonBack(NotAtTheEnd):
         return self.amount(run, seed) if what.lower() == self.part.lower() or "momentum" in self.part else 0
 
 
+PROBED = {"shift": "relative", "loss": "loss_range", "gradient": "gradient_change", "beta": "smoothness"}
+
+
 class Probed(NotAtTheEnd):
     """A ratio of what a probe sees."""
 
-    VALUES = {"shift": "relative", "loss": "loss_range", "gradient": "gradient_change", "beta": "smoothness"}
-
     def probed(self, run: Experiment, seed: int, value: str) -> float:
-        return math.exp(self.amount(run, seed)) if value == self.VALUES[self.part.split(", ")[-1]] else 1.0
+        return math.exp(self.amount(run, seed)) if value == PROBED[self.part.split(", ")[-1]] else 1.0
 
 
 class StepsTo28(Case):
@@ -193,7 +194,8 @@ CASES = [
         higher=both(argument("res_scale", 0.1), lambda run: run.optim.lr >= 3e-3), arms=(argument("res_scale", 0.1),),
     ),
     Case(
-        "weight_norm_replaces_batch_norm", "over batch norm", lower=has("batch", WDSR), arms=(has("batch"), has("weight")),
+        "weight_norm_replaces_batch_norm", "over batch norm", lower=has("batch", WDSR),
+        arms=(has("batch"), has("weight")),
     ),
     Case(
         "weight_norm_replaces_batch_norm", "over no norm", lower=has("none", WDSR), arms=(has("none"), has("weight")),
@@ -265,6 +267,22 @@ CASES = [
 EXACT = {"forty_percent_of_memory", "weight_scale_does_not_matter", "folding_and_recomputing"}  # nothing by chance
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_forecast_for_each_network() -> Iterator[None]:
+    """Forecasts of memory take a second each."""
+    known: dict[str, int] = {}
+
+    def peak(experiment: Experiment) -> int:
+        key = str(experiment.description["network"])
+        known[key] = known.get(key) or forecast(experiment)
+        return known[key]
+
+    forecast = super_resolution._peak
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(super_resolution, "_peak", peak)
+        yield
+
+
 def named(case: Case) -> str:
     return f"{case.claim}, {case.part}"
 
@@ -332,3 +350,20 @@ def test_an_arm_that_ends_at_its_input_or_mostly_fails_makes_a_comparison_void(c
     for arm in case.arms:
         assert verdict(case, amounts=AMOUNTS["for"], untrained=arm) == "void"
         assert verdict(case, amounts=AMOUNTS["for"], failed=arm, failed_seeds=(0, 2, 4)) == "void"
+
+
+class SlowBatchNorm(World):
+    """A step with batch norm takes twice as long, and longer runs end higher."""
+
+    def psnr(self, run: Experiment, seed: int | None) -> float | None:
+        seed = seed or 0
+        return BASE_DB + 0.001 * seed + math.log2(run.length / SMALL.lengths[0])
+
+    def step_s(self, run: Experiment) -> float:
+        return 0.02 if has("batch")(run) else 0.01
+
+
+def test_at_equal_time_batch_norm_has_as_many_steps_as_it_can_take() -> None:
+    found = {part.name: part.effect.mean for part in finding("better_without", SlowBatchNorm()).parts}
+    assert found["equal steps"] == pytest.approx(0, abs=0.01)
+    assert found["equal time"] == pytest.approx(1, abs=0.01)  # half of the steps are 1 dB
