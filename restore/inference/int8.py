@@ -31,6 +31,7 @@ from restore.inference.equalise import equalise
 from restore.inference.fidelity import Change, psnr_change
 from restore.inference.runner import Floating
 from restore.models import RestorationNetwork
+from restore.models.norm import multiplies_by_deviation
 
 if TYPE_CHECKING:
     from openvino import Model, Output
@@ -75,9 +76,15 @@ def quantised(
         bf16: whether what is not quantised may run in bfloat16: it does where that costs next to nothing.
 
     Raises:
-        UserError: it has to be quantised and NNCF is not installed.
+        UserError: its norm does not survive 8 bits, or it has to be quantised and NNCF is not installed.
     """
     from restore.inference.openvino_runner import OpenVinoRunner, convert
+
+    if multiplies_by_deviation(network.norm):
+        raise UserError(
+            f"int8: the norm {network.norm} multiplies by each image's deviation, which 8 bits lose; "
+            "choose another --precision"
+        )
 
     def engine(model: "Model", rest: Floating, description: str = "candidate") -> OpenVinoRunner:
         return OpenVinoRunner(model, network, rest, description)

@@ -21,6 +21,11 @@ def normalises_output(norm: Norm) -> bool:
     return norm not in ("none", "weight")
 
 
+def multiplies_by_deviation(norm: Norm) -> bool:
+    """Whether the output of `norm` is in proportion to a standard deviation that is taken of each image."""
+    return norm in ("adadm", "iln")
+
+
 def conv(
     in_features: int, out_features: int, kernel: int = 3, *, bias: bool = True, weight_normed: bool = False
 ) -> nn.Conv2d:

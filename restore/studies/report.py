@@ -129,11 +129,9 @@ def _range(steps: set[int]) -> str:
 
 def _criterion_before_data(entry: Entry, archive: Archive) -> bool:
     """Whether each criterion is the one that was noted, and was noted before the first run that it judges."""
+    runs = [it if isinstance(it, Experiment) else it.of for it in entry.used if not isinstance(it, Trial)]
     dates = [
-        archive.results[task.key(archive.data)]["provenance"]["date"]
-        for request in entry.used
-        if isinstance(request, Experiment)
-        for task in archive.tasks(request)
+        archive.results[task.key(archive.data)]["provenance"]["date"] for run in runs for task in archive.tasks(run)
     ]
     for name, criterion in entry.claim.criteria.items():
         noted = archive.criteria.get(f"{entry.claim.name}/{name}")

@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restore.data.degradation import GaussianNoise
-from restore.inference import Calibration, int8
+from restore.errors import UserError
+from restore.inference import Calibration, accelerate, int8
 from restore.inference.fidelity import Change
-from restore.models import NORMS, DnCNN, Norm
+from restore.models import DnCNN, Norm
 from restore.models.fold import fold
 
 pytest.importorskip("restore.inference.openvino_runner")  # before OpenVINO itself, whose telemetry it turns off
@@ -58,7 +59,7 @@ def test_a_quantised_network_computes_with_8_bits_and_loses_nothing_else() -> No
     assert lost > 0
 
 
-@pytest.mark.parametrize("norm", [norm for norm in NORMS if norm not in ("batch", "none", "weight")])
+@pytest.mark.parametrize("norm", ["group", "instance", "layer"])
 def test_a_network_whose_norm_stays_is_quantised_around_it(norm: Norm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(int8, "PATCHES", 4)
     network = DnCNN(depth=6, features=16, norm=norm, init="he").eval()
@@ -67,6 +68,12 @@ def test_a_network_whose_norm_stays_is_quantised_around_it(norm: Norm, monkeypat
     restored = int8.quantised(fold(network), GaussianNoise(), Calibration(), bf16=False)(degraded)
     changed = (exact - degraded).square().mean()
     assert 0 < (restored - exact).square().mean() < changed / 100
+
+
+@pytest.mark.parametrize("norm", ["adadm", "iln"])
+def test_norms_that_multiply_by_a_deviation_are_refused(norm: Norm) -> None:
+    with pytest.raises(UserError, match=f"int8: the norm {norm} multiplies by each image's deviation"):
+        accelerate(DnCNN(depth=3, features=4, norm=norm).eval(), precision="int8")
 
 
 @pytest.mark.parametrize(

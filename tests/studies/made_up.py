@@ -1,18 +1,18 @@
 """Studies answered with made-up results: nothing is trained."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from restore.studies.budget import BUDGETS, Budget
-from restore.studies.claim import CLAIMS
+from restore.studies.claims import CLAIMS
 from restore.studies.data import StudyData
 from restore.studies.experiment import Experiment, Record
 from restore.studies.judgement import Finding
 from restore.studies.measurements import CONTRASTS, OTHER_DOMAINS, SIGMAS
-from restore.studies.requests import Archive, Measurement, Task, Trial, rounded
+from restore.studies.requests import Archive, Measurement, Requests, Results, Task, Trial, rounded
 from restore.studies.stages import Standing, follow
 
 SMALL = BUDGETS["small"]
@@ -23,6 +23,8 @@ DATE = "2030-01-01T00:00:00+00:00"
 PICTURE = (  # a PNG of one pixel, in base 64
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 )
+
+T = TypeVar("T")
 
 
 class World:
@@ -66,8 +68,13 @@ def archive_of(seeds: int = SMALL.seeds, budget: Budget = SMALL) -> Archive:
 
 def standing(claim: str, world: World, archive: Archive) -> Standing[Finding]:
     """A claim followed to its finding; what it asks for is made up and put on record."""
+    return followed(lambda: CLAIMS[claim].study(archive.budget), world, archive)
+
+
+def followed(begin: Callable[[], Generator[Requests, Results, T]], world: World, archive: Archive) -> Standing[T]:
+    """The same of any study."""
     while True:
-        found = follow(CLAIMS[claim].study(archive.budget), archive)
+        found = follow(begin(), archive)
         if found.outcome is not None:
             return found
         for task in archive.missing(found.waiting_for):
