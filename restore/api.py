@@ -15,16 +15,16 @@ import torch
 from PIL import Image as Pillow
 from torch import Tensor
 
-from restore import bundled, running
+from restore import bundled, runner_options
 from restore.benchmark import default_protocol
 from restore.benchmark import measure as measure_rows
 from restore.checkpoint import Weights
-from restore.command import best_device
-from restore.compat import load_any
+from restore.choices import InferencePrecision, Tile
 from restore.data.catalog import default_root, find_images
 from restore.data.degradation import Degradation, Paired, default_degradation, from_description
 from restore.errors import UserError
-from restore.inference import Precision, Runner, Tile, at_level, restore_any, tiled
+from restore.foreign_checkpoints import load_any
+from restore.inference import Runner, at_level, restore_any, tiled
 from restore.metrics import PROTOCOLS, Row
 from restore.models import RestorationNetwork
 
@@ -55,7 +55,7 @@ def denoise(
     *,
     model: Model | None = None,
     device: str | None = None,
-    precision: Precision = "auto",
+    precision: InferencePrecision = "auto",
     tile: Tile = "auto",
     ensemble: bool = False,
 ) -> AnyImage:
@@ -78,7 +78,7 @@ def denoise(
     ((32, 32), dtype('float64'), True)
     """
     if model is None:
-        model = bundled.denoiser(sigma, colour=_is_in_colour(image)).weights
+        model = bundled.denoiser(sigma, color=_is_in_color(image)).weights
     return _restored(image, model, 1, sigma, _options(device, precision, tile, ensemble))
 
 
@@ -88,7 +88,7 @@ def upscale(
     *,
     model: Model | None = None,
     device: str | None = None,
-    precision: Precision = "auto",
+    precision: InferencePrecision = "auto",
     tile: Tile = "auto",
     ensemble: bool = False,
 ) -> AnyImage:
@@ -164,13 +164,15 @@ def _weights_file(name: Path | str) -> Path:
     return bundled.find(name).weights
 
 
-def _options(device: str | None, precision: Precision, tile: Tile, ensemble: bool) -> running.Options:
-    return running.Options(device or best_device(), precision=precision, tile=tile, ensemble=ensemble)
+def _options(device: str | None, precision: InferencePrecision, tile: Tile, ensemble: bool) -> runner_options.Options:
+    return runner_options.Options(device, precision=precision, tile=tile, ensemble=ensemble)
 
 
-def _restored(image: AnyImage, model: Model, scale: int, sigma: float | None, options: running.Options) -> AnyImage:
+def _restored(
+    image: AnyImage, model: Model, scale: int, sigma: float | None, options: runner_options.Options
+) -> AnyImage:
     if isinstance(model, RestorationNetwork):
-        runner = running.runner(options, Path(type(model).__name__), Weights(model), default_root())[0]
+        runner = runner_options.runner(options, Path(type(model).__name__), Weights(model), default_root())[0]
     else:
         path = _weights_file(model)
         version = path.stat().st_mtime_ns if path.is_file() else 0
@@ -185,16 +187,16 @@ def _restored(image: AnyImage, model: Model, scale: int, sigma: float | None, op
 
 
 @lru_cache(maxsize=KEPT)
-def _runner_of(file: tuple[Path, int], scale: int, options: running.Options) -> Runner:
+def _runner_of(file: tuple[Path, int], scale: int, options: runner_options.Options) -> Runner:
     """The network of a file, of which the time of its last change is a part, ready to run."""
     path, _ = file
     weights = load_any(path)
     several = scale in weights.network.all_scales and scale != weights.network.scale
     weights = load_any(path, scale=scale) if several else weights
-    return running.runner(options, path, weights, default_root())[0]
+    return runner_options.runner(options, path, weights, default_root())[0]
 
 
-def _is_in_colour(image: Any) -> bool:
+def _is_in_color(image: Any) -> bool:
     return _as_batch(image)[0].shape[1] == 3
 
 

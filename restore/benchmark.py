@@ -17,7 +17,7 @@ from restore.data.pairs import ImagePair, load_pair
 from restore.errors import UserError
 from restore.images.color import with_channels
 from restore.images.io import list_images, read_image, to_uint8
-from restore.images.tensors import as_tensor, quantise
+from restore.images.tensors import as_tensor, quantize
 from restore.inference import Runner, at_level, baseline, restore_tensor
 from restore.metrics import PROTOCOLS, ImageScore, Protocol, Row, Score
 from restore.progress import progress
@@ -54,7 +54,7 @@ def measure(
 
     Args:
         models: by name, networks in eval mode or other runners, or None for the baseline: the degraded image itself,
-            enlarged bicubically where the degradation shrinks it.
+            enlarged bicubically if the degradation shrinks it.
         images: the test set.
         degradation: what each image goes through; its noise is seeded by its name.
         protocol: how images are scored.
@@ -91,9 +91,9 @@ def measure(
 
 
 def score_folder(restored: Path, reference: Path, protocol: Protocol, scale: int) -> Row:
-    """Score anybody's restored images against references, paired by stem (`baby.png` or `babyx2.png`).
+    """Score existing images against references, paired by stem (`baby.png` or `babyx2.png`).
 
-    A reference is cut to its restored image's size where they differ by less than `scale` ("modcrop").
+    A reference is cut to its restored image's size if they differ by less than `scale` ("modcrop").
 
     Raises:
         UserError: an image has no partner, cannot be read, or has another size.
@@ -172,7 +172,7 @@ def _difference(row: Row, other: Row) -> Difference:
 def _restore(runner: Runner | None, pair: ImagePair, scale: int) -> Tensor:
     if runner is None:
         return baseline(pair.degraded, scale)
-    return quantise(restore_tensor(at_level(runner, pair.level), pair.degraded.to(runner.device))).cpu()
+    return quantize(restore_tensor(at_level(runner, pair.level), pair.degraded.to(runner.device))).cpu()
 
 
 def _row(

@@ -110,7 +110,7 @@ def test_what_does_not_apply_to_an_enlarging_network_is_refused(tmp_path: Path, 
     asked = "--weights", str(tmp_path / "sr.safetensors"), "--data", str(image_folder)
     for options, complaint in (
         (("--sigma", "25"), "--sigma and --quality do not apply"),
-        (("--scale", "2"), "does not work at"),
+        (("--scale", "2"), "cannot be measured"),
         (("--degradation", "Bicubic", "--degradation.scale", "2"), "bicubic x2 has scale 2, the network 3"),
     ):
         with pytest.raises(UserError, match=complaint):
@@ -152,7 +152,7 @@ def test_tiles_score_as_the_whole_image_and_the_ensemble_otherwise(tmp_path: Pat
     assert abs(ensemble - whole) > 1e-2
 
 
-def test_gray_test_images_are_scored_gray_for_a_colour_network(tmp_path: Path) -> None:
+def test_gray_test_images_are_scored_gray_for_a_color_network(tmp_path: Path) -> None:
     save_weights(tmp_path / "sr.safetensors", Weights(EDSR(features=4, blocks=1, scale=3)))
     write_image(tmp_path / "set/x.png", np.random.default_rng(0).integers(0, 256, (40, 41, 1), np.uint8))
     bicubic, network = rows(tmp_path, "--weights", str(tmp_path / "sr.safetensors"), "--data", str(tmp_path / "set"))

@@ -16,7 +16,7 @@ from restore.errors import UserError
 from restore.images.color import with_channels
 from restore.images.crop import crop_to_multiple
 from restore.images.io import Image, read_image, to_uint8
-from restore.images.tensors import as_tensor, quantise, to_tensor
+from restore.images.tensors import as_tensor, quantize, to_tensor
 
 # What a step's draws are for besides the choice of its patches, which follows from (seed, step) alone.
 PAIRS = (0, 1)
@@ -28,7 +28,7 @@ class PatchBatch(NamedTuple):
 
     Attributes:
         clean: (N, C, scale*S, scale*S) uint8.
-        degraded: (N, C, S, S) uint8, or None where the degradation is computed from `clean` on the device.
+        degraded: (N, C, S, S) uint8, or None if the degradation is computed from `clean` on the device.
         step: which batch of the run this is.
     """
 
@@ -93,7 +93,7 @@ class PatchSampler:
         if self._augment is not None:
             clean, degraded = self._augment(clean, draws.integers(0, 2**31, (count,)).tolist()), None
             if self._store.spec.scale > 1:
-                degraded = quantise(Bicubic(self._store.spec.scale)(clean / 255, draws))
+                degraded = quantize(Bicubic(self._store.spec.scale)(clean / 255, draws))
         return PatchBatch(clean, degraded, step)
 
     def names(self, step: int) -> list[str]:

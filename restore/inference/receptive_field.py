@@ -58,7 +58,7 @@ def receptive_field(network: RestorationNetwork) -> ReceptiveField:
 
 
 class _Following(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes for each tensor how far its pixels reach into the image, in the image's pixels beyond their own rim.
+    """Notes for each tensor how far its pixels reach into the image, in input pixels beyond the pixel itself.
 
     The pixels of an enlarged map are fractions of a pixel. One that reaches into another depends on all of it, which is
     why the sum of fractions is rounded up in the end.

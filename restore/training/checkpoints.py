@@ -81,9 +81,9 @@ class LastCheckpoint(Checkpoint):
 
 
 def newest_whole(folder: Path) -> Path | None:
-    """The newest checkpoint of a run's folder that is not damaged, None where there is none at all.
+    """The newest checkpoint of a run's folder that is not damaged, None if there is none at all.
 
-    A damaged one is named in the log and renamed, so that it takes nobody's place.
+    A damaged one is named in the log and renamed, so that it is not mistaken for a good one.
 
     Raises:
         UserError: there are checkpoints, but all are damaged.
@@ -96,7 +96,7 @@ def newest_whole(folder: Path) -> Path | None:
             read_checkpoint(path)
         except UserError as error:
             if damaged:
-                raise UserError(f"no whole checkpoint is left: {damaged}; {error}") from error
+                raise UserError(f"no intact checkpoint is left: {damaged}; {error}") from error
             damaged = str(error)
             continue
         if damaged:
@@ -104,7 +104,7 @@ def newest_whole(folder: Path) -> Path | None:
             rank_zero_only((folder / LAST).replace)(folder / DAMAGED)
         return path
     if damaged:
-        raise UserError(f"no whole checkpoint is left: {damaged}")
+        raise UserError(f"no intact checkpoint is left: {damaged}")
     return None
 
 
@@ -128,12 +128,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def check_fits(path: Path, state: dict[str, Any], module: LightningModule) -> None:
-    """Raises UserError where a checkpoint is of another network."""
+    """Raises UserError if a checkpoint is of another network."""
     expected = {name: tensor.shape for name, tensor in module.state_dict().items()}
     found = {name: tensor.shape for name, tensor in state["state_dict"].items()}
     if different := sorted(name for name in expected | found if expected.get(name) != found.get(name)):
         raise UserError(
-            f"{path}: of another network than the one to train: {len(different)} tensors differ, the first is "
+            f"{path}: belongs to another network than the one to train: {len(different)} tensors differ, the first is "
             f"{different[0]} ({_shape(found, different[0])} in the file, {_shape(expected, different[0])} expected)"
         )
 

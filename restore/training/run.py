@@ -74,12 +74,12 @@ def fit(
     Args:
         network: with its initial weights.
         data: training patches and validation images.
-        optim: loss, optimiser, schedule.
+        optim: loss, optimizer, schedule.
         output: the run folder.
         trainer: arguments of Lightning's Trainer, e.g. `{"max_steps": 1000}`; callbacks are added to ours, a logger
-            replaces ours. `precision` is by default bf16-mixed where the device gains from it.
+            replaces ours. `precision` is by default bf16-mixed if the device gains from it.
         weights: a weights file to start from, of the same network or of one for another scale (see `start_from`);
-            not read where a run is resumed.
+            not read if a run is resumed.
         hardware: how to use the machine; by default as it gains most.
         resume: `auto` continues from the folder's newest checkpoint that is not damaged, if there is one; a path from
             that file.
@@ -104,7 +104,7 @@ def fit(
         if config:
             rank_zero_only(write_atomically)(output / "config.yaml", config)
         ours = _callbacks(prepared, optim, output, faults or Faults(), checkpoint_every)
-        with _ending_well(output), known_warnings():
+        with _report_interruptions(output), known_warnings():
             lightning = _lightning(trainer, output, list(ours.all), prepared.steps_per_epoch)
             _check_processes(lightning, prepared.batch_size, network.norm if trainer.get("sync_batchnorm") else None)
             device = lightning.strategy.root_device
@@ -179,7 +179,7 @@ def _lock(folder: Path) -> Iterator[None]:
         lock = FileLock(folder / LOCK, timeout=LONGEST_WAIT_S)
         lock.acquire()
     except Timeout as error:
-        raise UserError(f"{folder}: another run is writing there; --output starts one elsewhere") from error
+        raise UserError(f"{folder}: another run is writing there; choose another --output") from error
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
     try:
@@ -220,22 +220,22 @@ def _lightning(settings: Mapping[str, Any], output: Path, ours: list[Callback], 
         raise UserError(f"trainer: {error}") from error
 
 
-def _check_processes(trainer: Trainer, batch_size: int, synchronised: Norm | None) -> None:
-    """Raises UserError where the processes cannot share a batch equally or synchronise the network's norm."""
+def _check_processes(trainer: Trainer, batch_size: int, synchronized: Norm | None) -> None:
+    """Raises UserError if the processes cannot share a batch equally or synchronize the network's norm."""
     ranks = trainer.world_size
     if batch_size % ranks:
         fitting = [size for size in (batch_size // ranks * ranks, -(-batch_size // ranks) * ranks) if size]
         raise UserError(
-            f"data.batch_size is for all processes together: {ranks} cannot share {batch_size} patches equally, "
-            f"but {' or '.join(map(str, fitting))}"
+            f"data.batch_size is the total over all processes: {ranks} cannot share {batch_size} patches equally, "
+            f"but {' or '.join(map(str, fitting))} would work"
         )
-    if synchronised == "adadm" and ranks > 1:
+    if synchronized == "adadm" and ranks > 1:
         raise UserError(
             "trainer.sync_batchnorm: PyTorch would replace the norm adadm by plain batch norm; leave it out"
         )
-    if synchronised and ranks > 1 and trainer.strategy.root_device.type == "cpu":
+    if synchronized and ranks > 1 and trainer.strategy.root_device.type == "cpu":
         raise UserError(
-            "trainer.sync_batchnorm: PyTorch has it on GPUs only; CPU processes have statistics of their own"
+            "trainer.sync_batchnorm: PyTorch supports it on GPUs only; on CPUs each process has its own statistics"
         )
 
 
@@ -246,8 +246,8 @@ def _device(settings: Mapping[str, Any]) -> torch.device:
 
 
 @contextmanager
-def _ending_well(output: Path) -> Iterator[None]:
-    """What stops a run from outside, in one line each."""
+def _report_interruptions(output: Path) -> Iterator[None]:
+    """Reports interruptions of a run in one line each."""
     try:
         yield
     except SIGTERMException:
@@ -267,7 +267,7 @@ def _starting_point(resume: str | None, last: Path) -> Path | None:
         return None
     if resume == "auto":
         start = newest_whole(last.parent)
-        words = f"Resuming from {start}" if start else f"{last}: nothing to resume from, starting anew"
+        words = f"Resuming from {start}" if start else f"{last}: nothing to resume from; starting from step 0"
         rank_zero_only(LOG.info)(words)
         return start
     if not Path(resume).is_file():
@@ -279,5 +279,5 @@ def _starting_point(resume: str | None, last: Path) -> Path | None:
 def _refuse_existing(last: Path) -> None:
     if last.exists():
         raise UserError(
-            f"{last.parent.parent}: holds a run already; --resume auto continues it, --output starts another"
+            f"{last.parent.parent}: already contains a run; --resume auto continues it, --output starts another"
         )

@@ -18,7 +18,7 @@ from torch import Tensor
 from restore.checkpoint import load_weights
 from restore.data.degradation import Bicubic
 from restore.errors import UserError
-from restore.images.tensors import quantise
+from restore.images.tensors import quantize
 from restore.metrics import psnr
 from restore.studies import runner
 from restore.studies import trajectory as trajectories
@@ -210,7 +210,7 @@ def test_the_recorded_psnr_is_that_of_the_kept_weights(folders: Folders) -> None
     network = load_weights(folder / "runs" / f"{experiment.key(DATA, 0)}.safetensors").network
     (pair,) = DATA.test_pairs(Bicubic(2), 3)["photos"]
     with torch.no_grad():
-        restored = quantise(network(pair.degraded))
+        restored = quantize(network(pair.degraded))
     luma = torch.tensor([65.481, 128.553, 24.966]).view(3, 1, 1) / 255
     found, clean = (((image * luma).sum(1, keepdim=True))[..., 2:-2, 2:-2] for image in (restored, pair.clean))
     assert record["psnr"]["photos"] == [pytest.approx(psnr(found, clean).item(), abs=0.02)]

@@ -4,57 +4,45 @@ import argparse
 import logging
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
-from restore import bundled
-from restore.checkpoint import Weights
-from restore.command import best_device, device
-from restore.data.catalog import NAMES
-from restore.data.degradation import from_description
-from restore.data.store import default_cache
-from restore.errors import UserError
-from restore.inference import (
-    BACKENDS,
-    PRECISIONS,
-    Backend,
-    Calibration,
-    Ensemble,
-    Precision,
-    Runner,
-    Tile,
-    accelerate,
-    tiled,
-)
+from restore.choices import Backend, InferencePrecision, Tile
+
+if TYPE_CHECKING:  # with torch, which is not imported before the arguments are known to be right
+    from restore.checkpoint import Weights
+    from restore.inference import Runner
 
 LOG = logging.getLogger(__name__)
 
 
-def add_arguments(parser: argparse.ArgumentParser, precision: Precision) -> None:
+def add_arguments(parser: argparse.ArgumentParser, precision: InferencePrecision) -> None:
     """Options for how images are restored, with this default of `--precision`; see `runner`."""
-    parser.add_argument("--device", type=device, default=best_device(), help="default: %(default)s")
-    parser.add_argument(
-        "--backend", choices=BACKENDS, default="auto", help="default: OpenVINO on a CPU where it is installed"
+    group = parser.add_argument_group("speed and memory")
+    group.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: the fastest that is there)")
+    group.add_argument(
+        "--backend", choices=get_args(Backend), default="auto", help="default: OpenVINO on a CPU if it is installed"
     )
-    parser.add_argument(
+    group.add_argument(
         "--precision",
-        choices=PRECISIONS,
+        choices=get_args(InferencePrecision),
         default=precision,
-        help="auto: bf16 where it is faster and costs at most 0.02 dB; int8 is made once, takes a minute and says what "
+        help="auto: bf16 if it is faster and costs at most 0.02 dB; int8 takes a minute to prepare once, and says what "
         "it costs (default: %(default)s)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--tile",
         type=tile,
         default="auto",
         metavar="auto|N|0",
-        help="N: restore images in tiles of NxN pixels; 0: whole; auto (the default): whole where memory is enough",
+        help="N: restore images in tiles of NxN pixels; 0: whole; auto (the default): whole if memory is sufficient",
     )
-    parser.add_argument(
+    group.add_argument(
         "--tile-approximate",
         action="store_true",
-        help="tile also networks whose results that changes (group norm, ...)",
+        help="also tile networks whose results it changes (group norm, ...)",
     )
-    parser.add_argument(
-        "--ensemble", action="store_true", help="mean over 8 turns and reflections: better, 8 times slower"
+    group.add_argument(
+        "--ensemble", action="store_true", help="average over 8 rotations and flips: better, 8 times slower"
     )
 
 
@@ -72,15 +60,15 @@ class Options:
     """How images are restored.
 
     Attributes:
-        device: where to run, e.g. `cpu` or `cuda`.
+        device: where to run, e.g. `cpu` or `cuda`; None: the fastest that is there.
         backend, precision: see `accelerate`.
         tile, tile_approximate: see `tiled`.
         ensemble: the mean over eight turns and reflections.
     """
 
-    device: str = "cpu"
+    device: str | None = None
     backend: Backend = "auto"
-    precision: Precision = "auto"
+    precision: InferencePrecision = "auto"
     tile: Tile = "auto"
     tile_approximate: bool = False
     ensemble: bool = False
@@ -91,7 +79,7 @@ def options(args: argparse.Namespace) -> Options:
     return Options(**{field.name: getattr(args, field.name) for field in fields(Options)})
 
 
-def runner(chosen: Options, path: Path, weights: Weights, root: Path) -> tuple[Runner, str]:
+def runner(chosen: Options, path: Path, weights: "Weights", root: Path) -> tuple["Runner", str]:
     """The network of a weights file, run as the options say, and the engine in words.
 
     Args:
@@ -103,11 +91,21 @@ def runner(chosen: Options, path: Path, weights: Weights, root: Path) -> tuple[R
     Raises:
         UserError: it cannot be run so here, or tiles are asked for and the network cannot be tiled exactly.
     """
+    from restore import bundled
+    from restore.data.degradation import from_description
+    from restore.data.store import default_cache
+    from restore.errors import UserError
+    from restore.hardware import available_device
+    from restore.inference import Calibration, Ensemble, accelerate, tiled
+
+    device = available_device(chosen.device)
     network = weights.network
     try:
         degradation = from_description(weights.degradation)
     except UserError as error:
-        LOG.warning("%s: its degradation is not known, bf16 and int8 are judged on another (%s)", path.name, error)
+        LOG.warning(
+            "%s: its degradation is not known; bf16 and int8 are checked with the default one (%s)", path.name, error
+        )
         degradation = None
     if degradation and degradation.scale != network.scale:  # of a network with several scales, trained for another
         degradation = None
@@ -116,7 +114,7 @@ def runner(chosen: Options, path: Path, weights: Weights, root: Path) -> tuple[R
         network,
         backend=chosen.backend,
         precision=chosen.precision,
-        device=chosen.device,
+        device=device,
         degradation=degradation,
         calibration=Calibration(_trained_on(weights), root, beside),
     )
@@ -124,8 +122,10 @@ def runner(chosen: Options, path: Path, weights: Weights, root: Path) -> tuple[R
     return tiled(network, chosen.tile, approximate=chosen.tile_approximate, runner=inner), engine.description
 
 
-def _trained_on(weights: Weights) -> str:
+def _trained_on(weights: "Weights") -> str:
     """The known data set that a weights file names; a folder is not looked for: the file may come from anywhere."""
+    from restore.data.catalog import NAMES
+
     match weights.training.get("train"):
         case {"set": str(name)} if name in NAMES:
             return name
