@@ -1,5 +1,6 @@
 """What is optimised and how: a network, a loss and a schedule as a Lightning module."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, assert_never
@@ -184,7 +185,11 @@ class RestorationModule(LightningModule):
         self.log("val/ssim", self.val_ssim)
 
     def configure_optimizers(self) -> Any:
-        steps = int(self.trainer.estimated_stepping_batches)
+        steps = self.trainer.estimated_stepping_batches
+        if steps == math.inf:
+            if self.optim.schedule not in ("constant", "step"):
+                raise UserError(f"optim.schedule {self.optim.schedule} needs an end: set trainer.max_steps")
+            steps = 1  # which these schedules don't look at
         fused = self.trainer.gradient_clip_val is None  # Lightning cannot clip before a fused step in mixed precision
-        optimizer, schedule = self.optim.build(self.network.parameters(), steps, fused=fused)
+        optimizer, schedule = self.optim.build(self.network.parameters(), int(steps), fused=fused)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

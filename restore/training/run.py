@@ -4,13 +4,13 @@ import errno
 import json
 import logging
 import resource
+import signal
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
-from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -45,38 +45,15 @@ from restore.training.checkpoints import (
 from restore.training.datamodule import PatchData
 from restore.training.memory_log import MemoryLog
 from restore.training.module import Optimization, RestorationModule
+from restore.training.stops import StopSignals, TimeLimit
 from restore.training.warm_start import start_from
 
 LOG = logging.getLogger(__name__)
 
-STOPPED = 128 + 15  # exit code of a run that SIGTERM ended
+STOPPED = 128  # and a signal's number: exit code of a run that the signal ended
 LOCK = ".lock"
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # what the loggers' files can run into
 LONGEST_WAIT_S = 10  # for a lock: workers outlive a killed run by up to 5 s
-
-Settings = ParamSpec("Settings")
-Fit = Callable[Concatenate[RestorationNetwork, PatchData, Optimization, Path, Settings], dict[str, Any]]
-
-
-def _alone(fit: Fit[Settings]) -> Fit[Settings]:
-    """Only one process, with the ranks that belong to it, trains into a folder at a time."""
-
-    @wraps(fit)
-    def locked(
-        network: RestorationNetwork,
-        data: PatchData,
-        optim: Optimization,
-        output: Path,
-        /,
-        *args: Settings.args,
-        **settings: Settings.kwargs,
-    ) -> dict[str, Any]:
-        if getattr(rank_zero_only, "rank", 0) != 0:
-            return fit(network, data, optim, output, *args, **settings)
-        with _lock(output):
-            return fit(network, data, optim, output, *args, **settings)
-
-    return locked
 
 
 @contextmanager
@@ -100,7 +77,6 @@ def _lock(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-@_alone
 def fit(
     network: RestorationNetwork,
     data: PatchData,
@@ -134,7 +110,8 @@ def fit(
         resume: `auto` continues from the folder's newest checkpoint that is not damaged, if there is one; a path from
             that file.
         faults: what to do about steps that would spoil the weights.
-        checkpoint_every: steps between checkpoints to resume from; also saved at the end of each epoch, and on SIGTERM.
+        checkpoint_every: steps between checkpoints to resume from; also saved at the end of each epoch, and when
+            a signal stops the run.
         config: the text of `config.yaml`.
 
     Returns:
@@ -144,8 +121,42 @@ def fit(
         UserError: the folder holds a run and `resume` is None, or another process trains into it; `weights` do not
             fit; data are missing, or others than those of the run that is resumed; `trainer` is refused by Lightning;
             the loss diverged; nothing more can be written.
-        SystemExit: with code 143, after SIGTERM.
+        SystemExit: with code 143, 130 or 129, after SIGTERM, SIGINT (Ctrl+C) or SIGHUP (a closed terminal).
     """
+    stops = StopSignals()
+    first = getattr(rank_zero_only, "rank", 0) == 0
+    with _lock(output) if first else nullcontext(), _ending_well(output, stops):
+        return _fit(
+            network,
+            data,
+            optim,
+            output,
+            trainer,
+            weights,
+            resume,
+            hardware or Hardware(),
+            faults or Faults(),
+            checkpoint_every,
+            config,
+            stops,
+        )
+
+
+def _fit(
+    network: RestorationNetwork,
+    data: PatchData,
+    optim: Optimization,
+    output: Path,
+    trainer: Mapping[str, Any],
+    weights: Path | None,
+    resume: str | None,
+    hardware: Hardware,
+    faults: Faults,
+    checkpoint_every: int,
+    config: str,
+    stops: StopSignals,
+) -> dict[str, Any]:
+    """`fit`, in a folder that is locked and with signals caught."""
     last = output / "checkpoints" / LAST
     start = _starting_point(resume, last)
     if weights and not start:
@@ -158,7 +169,7 @@ def fit(
 
     best = BestCheckpoint(last.parent / "best.ckpt")
     throughput = Throughput()
-    bad_steps = BadSteps(faults or Faults(), last, checkpoint_every, data.describe)
+    bad_steps = BadSteps(faults, last, checkpoint_every, data.describe)
     callbacks = [
         *([EMAWeightAveraging(decay=optim.ema_decay)] if optim.ema_decay else []),
         bad_steps,
@@ -168,8 +179,9 @@ def fit(
         throughput,
         best,
         LastCheckpoint(last, checkpoint_every),
+        stops,
     ]
-    with _ending_well(output), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)  # Lightning 2.6's own
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # it does on resuming
         warnings.filterwarnings(
@@ -178,7 +190,7 @@ def fit(
         lightning = _lightning(trainer, output, callbacks, data.steps_per_epoch)
         device = lightning.strategy.root_device
         _check_processes(lightning, data.batch_size, bool(trainer.get("sync_batchnorm")))
-        hardware = (hardware or Hardware()).resolved(device, data.store_bytes, network.norm)
+        hardware = hardware.resolved(device, data.store_bytes, network.norm)
         rank_zero_only(LOG.info)(f"Training on {hardware.describe(device, str(lightning.precision))}")
         module = RestorationModule(network, optim, protocol, hardware)
         data.store_on_device = bool(hardware.store_on_device)
@@ -234,6 +246,7 @@ def fit(
 def _lightning(settings: Mapping[str, Any], output: Path, ours: list[Callback], steps_per_epoch: int) -> Trainer:
     given = {name: value for name, value in settings.items() if value is not None}
     theirs = given.pop("callbacks", ())
+    limit = given.pop("max_time", None)
     callbacks = [*([theirs] if isinstance(theirs, Callback) else theirs), *ours]
     if given.get("strategy") == "fsdp":  # PyTorch's second, which is for CPUs too; checkpoints are whole
         given["strategy"] = ModelParallelStrategy(save_distributed_checkpoint=False)
@@ -255,6 +268,8 @@ def _lightning(settings: Mapping[str, Any], output: Path, ours: list[Callback], 
         "precision": "bf16-mixed" if gains_from_bf16(_device(given)) else "32-true",
     }
     try:
+        if limit:
+            callbacks.append(TimeLimit(limit))
         return Trainer(**defaults | given, callbacks=callbacks)
     except (ValueError, TypeError, MisconfigurationException) as error:
         raise UserError(f"trainer: {error}") from error
@@ -282,14 +297,16 @@ def _device(settings: Mapping[str, Any]) -> torch.device:
 
 
 @contextmanager
-def _ending_well(output: Path) -> Iterator[None]:
+def _ending_well(output: Path, stops: StopSignals) -> Iterator[None]:
     """What stops a run from outside, in one line each."""
     try:
-        yield
+        with stops:
+            yield
     except SIGTERMException:
+        number = stops.received or signal.SIGTERM
         good = last_good(output / "checkpoints")
-        rank_zero_only(LOG.info)(f"stopped by SIGTERM; {good}; --resume auto continues")
-        raise SystemExit(STOPPED) from None
+        rank_zero_only(LOG.info)(f"stopped by {number.name}; {good}; --resume auto continues")
+        raise SystemExit(STOPPED + number) from None
     except OSError as error:
         inside = error.filename is not None and Path(error.filename).is_relative_to(output.absolute())
         if error.errno not in FULL and not (inside and error.errno == errno.ENOENT):  # someone deleted the folder
