@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -11,7 +12,10 @@ from typing import NoReturn
 from restore import progress
 from restore.errors import UserError
 
-CONFIGS = Path(__file__).parent / "configs"
+# The recipes: of the checkout that this is, or of the installed package.
+CHECKOUT = Path(__file__).parents[1]
+INSTALLED = Path(sysconfig.get_path("data")) / "share/restore"
+CONFIGS = (CHECKOUT if (CHECKOUT / "configs/quickstart.yaml").exists() else INSTALLED) / "configs"
 
 LOG = logging.getLogger("restore")
 CLOSED_PIPE = 128 + 13  # exit code of a process that SIGPIPE ended
