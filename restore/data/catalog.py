@@ -177,7 +177,10 @@ def _layout(name: str, split: Split, root: Path) -> tuple[Path, _Layout]:
         if all((root / folder).is_dir() for folder in layout.clean):
             return root, layout
     expected = " or ".join(" + ".join(str(root / folder) for folder in layout.clean) for layout in layouts)
-    raise UserError(f"{name} ({split}) not found: expected {expected}")
+    from restore.data.sources import SOURCES  # which imports this module
+
+    how = f"`restore data {name} --root {root}` gets it or says how" if name in SOURCES else "put its images there"
+    raise UserError(f"{name} ({split}) not found: looked for {expected}; {how}")
 
 
 def _images_of(folder: Path, layout: _Layout) -> list[Path]:

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from restore.data.catalog import BSD68, PHOTOS, find_images
+from restore.data.catalog import BSD68, PHOTOS, Split, find_images
+from restore.data.sources import SOURCES
 from restore.errors import UserError
 from restore.images.io import write_image
 
@@ -118,3 +119,14 @@ def test_reference_sets_have_their_published_sizes(reference_data: Path) -> None
     assert found == {"Set5": 5, "Set14": 14, "Set12": 12, "BSD68": 68}
     assert len(find_images("B100", "test", reference_data).clean) == 100
     assert len(find_images("BSDS500", "train", reference_data).clean) == 400
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_missing_data_set_says_where_it_was_looked_for_and_the_command_that_gets_it(
+    name: str, tmp_path: Path
+) -> None:
+    split: Split = "test" if SOURCES[name].parts.get("test") else "train"
+    with pytest.raises(UserError) as error:
+        find_images(name, split, tmp_path)
+    assert f"looked for {tmp_path}/" in str(error.value)
+    assert f"`restore data {name} --root {tmp_path}`" in str(error.value)
