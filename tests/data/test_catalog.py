@@ -56,7 +56,7 @@ def test_cbsd68_are_the_scenes_of_bsd68_in_bsds500_and_no_others(tmp_path: Path)
     found = [path.stem for path in find_images("CBSD68", "test", tmp_path).clean]
     assert found == [str(scene) for scene in BSD68]
     (tmp_path / val / "3096.jpg").unlink()
-    with pytest.raises(UserError, match="val: without 3096, which belongs to CBSD68"):
+    with pytest.raises(UserError, match="val: 3096 is missing, which belongs to CBSD68"):
         find_images("CBSD68", "test", tmp_path)
     tree(tmp_path, "CBSD68/3096.png")
     assert [path.stem for path in find_images("CBSD68", "test", tmp_path).clean] == ["3096"]
@@ -107,7 +107,7 @@ def test_a_folder_whose_images_may_all_be_alike_is_taken_whole(tmp_path: Path, n
 @pytest.mark.parametrize(("name", "split", "complaint"), [
     ("Set6", "test", "neither a folder nor a known data set"),
     ("Train400", "test", "Train400 has no test split, only train"),
-    ("Set5", "test", r"expected .*Set5/HR or .*Set5"),
+    ("Set5", "test", r"looked for .*Set5/HR or .*Set5"),
 ])  # fmt: skip
 def test_what_is_missing_is_said(tmp_path: Path, name: str, split: str, complaint: str) -> None:
     with pytest.raises(UserError, match=complaint):
