@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from restore import bundled, extensions, runner_options
-from restore.benchmark import Outcome, Show, default_protocol, measure, score_folder
+from restore.benchmark import ScoredImage, Show, default_protocol, measure, score_folder
 from restore.bundled.card import results_table, trained_on, write_between_markers
 from restore.checkpoint import Weights
 from restore.data.catalog import find_images
@@ -61,7 +61,7 @@ def evaluate(args: argparse.Namespace, settings: list[str]) -> None:
         rows = [score_folder(args.restored, args.reference, PROTOCOLS[args.protocol], (args.scale or [1])[0])]
     else:
 
-        def show(pair: ImagePair, outcomes: dict[str, Outcome]) -> None:
+        def show(pair: ImagePair, outcomes: dict[str, ScoredImage]) -> None:
             if args.sheet:
                 panels.append(comparison(pair, outcomes))
             if args.report:
@@ -154,7 +154,7 @@ def _measure_bundled(args: argparse.Namespace) -> None:
         print(f"written: {args.all_bundled}")
 
 
-def _add_to(page: ComparisonPage, pair: ImagePair, outcomes: dict[str, Outcome]) -> None:
+def _add_to(page: ComparisonPage, pair: ImagePair, outcomes: dict[str, ScoredImage]) -> None:
     """Each network's result against the baseline's."""
     (_, baseline), *networks = outcomes.items()
     truth = to_image(pair.clean)

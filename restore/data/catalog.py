@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from restore.data.pairing import NAMED, by_name, pair
+from restore.data.pairing import MAX_IMAGES_NAMED, by_name, pair
 from restore.errors import UserError
 from restore.images.io import list_images
 
@@ -204,7 +204,7 @@ def _of_one_role(folder: Path) -> list[Path]:
     if ("degraded" in roles and len(roles) > 1) or {"training", "test"} <= roles.keys():
         found = sorted(set().union(*roles.values()), key=lambda parent: (parent in roles.get("degraded", ()), parent))
         raise UserError(
-            f"{folder}: contains images of different kinds (in {', '.join(found[:NAMED])}); name one folder, such as "
+            f"{folder}: contains images of different kinds (in {', '.join(found[:MAX_IMAGES_NAMED])}); name one, such as "
             f"{folder / found[0]}"
         )
     return images

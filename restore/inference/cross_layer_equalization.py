@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from restore.models import RestorationNetwork
 from restore.models.norm import ConvNorm
 
-SHARE = 0.5  # of the ranges' difference that weights take over
+RANGE_SHARE = 0.5  # of the ranges' difference that weights take over
 
 
 @torch.no_grad()
@@ -43,7 +43,7 @@ def equalize(network: RestorationNetwork, images: Iterable[Tensor]) -> None:
         tiny = 1e-6
         activations = largest[after].clamp(min=tiny)
         weights = after.weight.abs().amax((0, 2, 3)).clamp(min=tiny)
-        factor = activations**SHARE / weights ** (1 - SHARE)
+        factor = activations**RANGE_SHARE / weights ** (1 - RANGE_SHARE)
         before.weight /= factor[:, None, None, None]
         if before.bias is not None:
             before.bias /= factor

@@ -45,9 +45,9 @@ from restore.training.warm_start import start_from
 
 LOG = logging.getLogger(__name__)
 
-STOPPED = 128 + 15  # exit code of a run that SIGTERM ended
+EXIT_CODE_SIGTERM = 128 + 15  # exit code of a run that SIGTERM ended
 LOCK = ".lock"
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # what the loggers' files can run into
+DISK_FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # what the loggers' files can run into
 LONGEST_WAIT_S = 10  # for a lock: workers outlive a killed run by up to 5 s
 
 
@@ -253,10 +253,12 @@ def _report_interruptions(output: Path) -> Iterator[None]:
     except SIGTERMException:
         good = last_good(output / "checkpoints")
         rank_zero_only(LOG.info)(f"stopped by SIGTERM; {good}; --resume auto continues")
-        raise SystemExit(STOPPED) from None
+        raise SystemExit(EXIT_CODE_SIGTERM) from None
     except OSError as error:
         inside = error.filename is not None and Path(error.filename).is_relative_to(output.absolute())
-        if error.errno not in FULL and not (inside and error.errno == errno.ENOENT):  # someone deleted the folder
+        if error.errno not in DISK_FULL_ERRORS and not (
+            inside and error.errno == errno.ENOENT
+        ):  # someone deleted the folder
             raise
         raise UserError(f"{error.filename or output}: {error.strerror}; {last_good(output / 'checkpoints')}") from error
 
