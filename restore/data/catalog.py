@@ -204,7 +204,7 @@ def _of_one_role(folder: Path) -> list[Path]:
     if ("degraded" in roles and len(roles) > 1) or {"training", "test"} <= roles.keys():
         found = sorted(set().union(*roles.values()), key=lambda parent: (parent in roles.get("degraded", ()), parent))
         raise UserError(
-            f"{folder}: contains images of different kinds (in {', '.join(found[:MAX_IMAGES_NAMED])}); name one, such as "
+            f"{folder}: holds images of different kinds (in {', '.join(found[:MAX_IMAGES_NAMED])}); name one, such as "
             f"{folder / found[0]}"
         )
     return images

@@ -24,12 +24,10 @@ from restore.models import RestorationNetwork
 LOG = logging.getLogger(__name__)
 
 FREE_MEMORY_SHARE = 0.5  # convolutions need workspace beyond the estimate, and other programs need some memory, too
-    0.5  # of the free memory: convolutions' workspace comes on top of the estimate, and others need some too
-)
 MAX_TILE_BYTES = 8 * 2**30  # so that no tensor has 2^31 elements, which not all kernels can count
 DEFAULT_TILE_BYTES = 2 * 2**30  # if the free memory is unknown
-MIN_TILE_PIXELS = 16  # pixels of height and width
-LARGE_TILE_PIXELS = 512  # of height and width, or so many halos: larger tiles save an eighth of the work at most
+MIN_TILE_PIXELS = 16  # of height and width
+LARGE_TILE_PIXELS = 512  # of height and width; larger tiles, or of more halos, save an eighth of the work at most
 LARGE_TILE_HALOS = 30
 
 

@@ -92,7 +92,7 @@ def test_a_folder_in_the_layout_of_a_benchmark_is_taken_as_one(tmp_path: Path) -
 ])  # fmt: skip
 def test_a_folder_whose_images_have_several_roles_is_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
     tree(tmp_path, *names)
-    with pytest.raises(UserError, match=r"contains images of different kinds .* name one, such as"):
+    with pytest.raises(UserError, match=r"holds images of different kinds .* name one, such as"):
         find_images(str(tmp_path), "train", Path())
 
 
