@@ -223,6 +223,7 @@ def _essence(message: str) -> str:
     noise = ("Does not validate", "Subtypes:", "Errors:", "- Expected a <class 'NoneType'>", "Given value")
     lines = [line.strip() for line in message.splitlines()]
     essence = " ".join(line.removeprefix("- ") for line in lines if not line.startswith(noise))
+    essence = essence.replace("Expected a typing.Literal[", "Expected one of [")
     return essence.replace("import_path_allowlist in set_parsing_settings", f"the environment's {extensions.VARIABLE}")
 
 
