@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from restore.api import load
+    from restore.api import denoise, load, measure, upscale
     from restore.images.resize import imresize
     from restore.metrics import psnr, ssim
     from restore.models import RestorationNetwork
@@ -16,10 +16,13 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "RestorationNetwork": "restore.models",
+    "denoise": "restore.api",
     "imresize": "restore.images.resize",
     "load": "restore.api",
+    "measure": "restore.api",
     "psnr": "restore.metrics",
     "ssim": "restore.metrics",
+    "upscale": "restore.api",
 }
 
 
@@ -35,4 +38,14 @@ def __dir__() -> list[str]:
     return [*globals(), *_HOMES]
 
 
-__all__ = ["RestorationNetwork", "__version__", "imresize", "load", "psnr", "ssim"]
+__all__ = [
+    "RestorationNetwork",
+    "__version__",
+    "denoise",
+    "imresize",
+    "load",
+    "measure",
+    "psnr",
+    "ssim",
+    "upscale",
+]

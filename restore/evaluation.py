@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from restore import bundled, extensions, runner_options
-from restore.benchmark import ScoredImage, Show, default_protocol, measure, score_folder
+from restore.benchmark import ScoredImage, Show, default_protocol, measure, paired_differences, score_folder
 from restore.bundled.card import results_table, trained_on, write_between_markers
 from restore.checkpoint import Weights
 from restore.data.catalog import find_images
@@ -26,7 +26,7 @@ from restore.data.pairs import NOISE_SEED, ImagePair
 from restore.errors import UserError
 from restore.evaluate import STDOUT
 from restore.foreign_checkpoints import load_any
-from restore.hardware import available_device
+from restore.hardware import available_device, keep_pages
 from restore.images.io import read_image, write_atomically
 from restore.images.tensors import to_image
 from restore.inference import Runner
@@ -51,6 +51,8 @@ def evaluate(args: argparse.Namespace, settings: list[str]) -> None:
         UserError: weights or images are missing or do not fit.
     """
     args.degradation = make_degradation(args.degradation, settings) if args.degradation or settings else None
+    if available_device(args.device).type == "cpu":
+        keep_pages()
     if args.all_bundled:
         _measure_bundled(args)
         return
@@ -72,9 +74,13 @@ def evaluate(args: argparse.Namespace, settings: list[str]) -> None:
     if ranks.rank > 0:
         return
     print_rows([row.summary for row in rows])
+    differences = paired_differences([row for row in rows if row.model not in (*BASELINES, "input")])
+    for difference in differences:
+        print(difference)
     if args.json:
         document = {
             "rows": [asdict(row) for row in rows],
+            "differences": [asdict(difference) for difference in differences],
             "noise_seed": NOISE_SEED,
             "precision": args.precision,
             "provenance": provenance(available_device(args.device)),
@@ -113,7 +119,9 @@ def _measure_all(args: argparse.Namespace, show: Show, ranks: Ranks) -> list[Row
         for degradation in _degradations(name, weights, args):
             if degradation.scale not in runners:
                 at_scale = replace(weights, network=weights.network.at(degradation.scale))
-                runners[degradation.scale], engine = runner_options.runner(args, path, at_scale, args.root)
+                runners[degradation.scale], engine = runner_options.runner(
+                    runner_options.options(args), path, at_scale, args.root
+                )
                 if args.precision != "fp32" and ranks.rank == 0:
                     print(f"{name} run by {engine}")
             task = tasks.setdefault((degradation, weights.network.channels), {_baseline_name(degradation): None})
@@ -141,7 +149,7 @@ def _measure_bundled(args: argparse.Namespace) -> None:
     results = []
     for model in bundled.available():
         weights = load_any(model.weights)
-        runner, _ = runner_options.runner(args, model.weights, weights, args.root)
+        runner, _ = runner_options.runner(runner_options.options(args), model.weights, weights, args.root)
         rows = bundled.measure_bundled(model, runner, args.root)
         results.append((model, trained_on(weights), [row.summary for row in rows]))
     if not results:

@@ -43,10 +43,12 @@ interrupted run.
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     from restore.folder import Writing, passed_over, plan, restore_folder
-    from restore.hardware import available_device
+    from restore.hardware import available_device, keep_pages
     from restore.provenance import provenance
 
     device = available_device(args.device)
+    if device.type == "cpu":
+        keep_pages()
     sheets = [args.compare] if args.compare else []
 
     def jobs() -> "list[Job]":
@@ -162,7 +164,7 @@ def _runner(args: argparse.Namespace, path: Path) -> "tuple[Runner, str, dict[st
         "tile": args.tile if args.tile_approximate else "exact",
         **({} if args.sigma is None else {"sigma": args.sigma}),
     }
-    runner, engine = runner_options.runner(args, path, weights, default_root())
+    runner, engine = runner_options.runner(runner_options.options(args), path, weights, default_root())
     return at_level(runner, None if args.sigma is None else args.sigma / 255), engine, settings
 
 

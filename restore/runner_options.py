@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -54,11 +55,35 @@ def tile(text: str) -> Tile:
     return int(text)
 
 
-def runner(args: argparse.Namespace, path: Path, weights: "Weights", root: Path) -> tuple["Runner", str]:
-    """The network of a weights file, run as the options of `add_arguments` say, and the engine in words.
+@dataclass(frozen=True)
+class Options:
+    """How images are restored.
+
+    Attributes:
+        device: where to run, e.g. `cpu` or `cuda`; None: the fastest that is there.
+        backend, precision: see `accelerate`.
+        tile, tile_approximate: see `tiled`.
+        ensemble: the mean over eight turns and reflections.
+    """
+
+    device: str | None = None
+    backend: Backend = "auto"
+    precision: InferencePrecision = "auto"
+    tile: Tile = "auto"
+    tile_approximate: bool = False
+    ensemble: bool = False
+
+
+def options(args: argparse.Namespace) -> Options:
+    """What the arguments of `add_arguments` say."""
+    return Options(**{field.name: getattr(args, field.name) for field in fields(Options)})
+
+
+def runner(chosen: Options, path: Path, weights: "Weights", root: Path) -> tuple["Runner", str]:
+    """The network of a weights file, run as the options say, and the engine in words.
 
     Args:
-        args: of the command line.
+        chosen: how.
         path: of the weights file.
         weights: what it holds.
         root: where known data sets lie, for int8.
@@ -70,12 +95,10 @@ def runner(args: argparse.Namespace, path: Path, weights: "Weights", root: Path)
     from restore.data.degradation import from_description
     from restore.data.store import default_cache
     from restore.errors import UserError
-    from restore.hardware import available_device, keep_pages
+    from restore.hardware import available_device
     from restore.inference import Calibration, Ensemble, accelerate, tiled
 
-    device = available_device(args.device)
-    if device.type == "cpu":
-        keep_pages()
+    device = available_device(chosen.device)
     network = weights.network
     try:
         degradation = from_description(weights.degradation)
@@ -89,14 +112,14 @@ def runner(args: argparse.Namespace, path: Path, weights: "Weights", root: Path)
     beside = default_cache() / path.name if path.parent == bundled.FOLDER else path  # the package stays as installed
     engine = accelerate(
         network,
-        backend=args.backend,
-        precision=args.precision,
+        backend=chosen.backend,
+        precision=chosen.precision,
         device=device,
         degradation=degradation,
         calibration=Calibration(_trained_on(weights), root, beside),
     )
-    inner = Ensemble(engine) if args.ensemble else engine
-    return tiled(network, args.tile, approximate=args.tile_approximate, runner=inner), engine.description
+    inner = Ensemble(engine) if chosen.ensemble else engine
+    return tiled(network, chosen.tile, approximate=chosen.tile_approximate, runner=inner), engine.description
 
 
 def _trained_on(weights: "Weights") -> str:

@@ -26,8 +26,8 @@ MAY_USE: dict[str, set[str]] = {
     "provenance": set(),
     "hardware": set(),
     "checkpoint": FOUNDATION,
-    "compat": FOUNDATION | {"checkpoint"},
-    "portable": FOUNDATION,
+    "foreign_checkpoints": FOUNDATION | {"checkpoint"},
+    "exporters": FOUNDATION,
     "inference": FOUNDATION | {"hardware"},
     "benchmark": FOUNDATION | {"inference", "ranks"},
     "bundled": FOUNDATION | {"checkpoint", "inference", "benchmark"},
@@ -36,7 +36,7 @@ MAY_USE: dict[str, set[str]] = {
     "profiling": FOUNDATION,
     "folder": FOUNDATION | {"inference", "report", "ranks"},
     "training": FOUNDATION
-    | {"checkpoint", "compat", "inference", "benchmark", "report", "provenance", "profiling", "hardware"},
+    | {"checkpoint", "foreign_checkpoints", "inference", "benchmark", "report", "provenance", "profiling", "hardware"},
 }
 MAY_USE["studies"] = MAY_USE["training"] | {"training", "page"}
 ENTRIES = {
@@ -50,8 +50,8 @@ ENTRIES = {
     "memory_table",
     "evaluation",
     "study_actions",
-    "command",
-    "running",
+    "cli",
+    "runner_options",
     "api",
     "__init__",
     "__main__",

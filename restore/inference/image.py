@@ -41,18 +41,22 @@ def restore_image(runner: Runner, image: Pixels) -> Pixels:
     Returns:
         (scale*H, scale*W, 1 or 3) of the same type and as many channels.
     """
-    if runner.channels == 1 and image.shape[2] == 3:
-        return _restore_luma(runner, image)
-    return to_pixels(restore_tensor(runner, to_tensor(image).to(runner.device)), image.dtype)
+    return to_pixels(restore_any(runner, to_tensor(image)), image.dtype)
 
 
-def _restore_luma(runner: Runner, image: Pixels) -> Pixels:
+def restore_any(runner: Runner, degraded: Tensor) -> Tensor:
+    """Restore one image, (1, 1 or 3, H, W) float in [0, 1], as `restore_image` does; the result is unclamped."""
+    if runner.channels == 1 and degraded.shape[1] == 3:
+        return _restore_luma(runner, degraded)
+    return restore_tensor(runner, degraded.to(runner.device))
+
+
+def _restore_luma(runner: Runner, degraded: Tensor) -> Tensor:
     """Add to red, green and blue what the network adds to luma: the chroma stays, and nothing is rounded twice."""
-    degraded = to_tensor(image)
     luma = restore_tensor(runner, rgb_to_gray(degraded).to(runner.device)).cpu()
     if runner.scale > 1:
         degraded = torch.from_numpy(imresize(degraded[0].permute(1, 2, 0).numpy(), runner.scale)).permute(2, 0, 1)[None]
-    return to_pixels(degraded + (luma - rgb_to_gray(degraded)), image.dtype)
+    return degraded + (luma - rgb_to_gray(degraded))
 
 
 def baseline(degraded: Tensor, scale: int) -> Tensor:

@@ -100,10 +100,10 @@ class _Following(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 obstacle = "instance norm"
             case aten.group_norm:
                 obstacle = "layer norm" if args[1] == 1 else "group norm"
-            case aten.std | aten.std_mean:
-                obstacle = "statistics of each image"
             case aten.slice if args[1] == 1:
                 return Fraction(0)  # some of the channels
+            case aten.std | aten.std_mean:
+                obstacle = "statistics of each image"
             case operation:
                 if torch.Tag.pointwise in func.tags or operation in LOCAL:
                     return Fraction(0)
