@@ -23,7 +23,7 @@ from restore.progress import progress
 
 LARGEST_IMAGE = 2**28  # bytes
 LARGEST_RATIO = 20  # of what an archive unpacks to, to its own size; images hardly shrink
-MAX_BYTES_OF_ANY_RATIO = 2**26  # bytes that may be unpacked whatever the ratio
+MAX_BYTES_OF_ANY_RATIO = 2**26  # bytes that may be unpacked at any ratio
 MOST_ENTRIES = 200_000
 CHUNK = 2**18
 

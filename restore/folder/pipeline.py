@@ -107,7 +107,7 @@ class Space:
 
 
 class Pipeline:
-    """Restores images with one runner in the calling thread, while other threads read ahead and write behind.
+    """Restores images with one runner in the calling thread, while other threads read and write.
 
     Attributes:
         waited_s: for how long the runner had nothing to do.

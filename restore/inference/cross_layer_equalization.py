@@ -1,7 +1,7 @@
 """Cross-layer equalization (Nagel et al. 2019): the same network with channels of similar range, for int8.
 
 Activations are quantized with one step for all channels, so a few channels of a wide range leave few levels to the
-others. What a channel is multiplied by before its ReLU can be divided out of the weights behind it (Nagel et al. 2019,
+others. What a channel is multiplied by before its ReLU can be divided out of the weights after it (Nagel et al. 2019,
 arXiv:1906.04721); how far to go divides the trouble between activations and weights (Xiao et al. 2022,
 arXiv:2211.10438).
 """

@@ -1,7 +1,7 @@
 """How far a network looks: what a tile needs around it to come out as it does in the whole image.
 
 What is read are the operations of one small forward pass, not the names of modules, so that any network is understood,
-whatever its branches, that is made of size-preserving convolutions, pixel shuffles and what works on each pixel alone.
+with any branches, that is made of size-preserving convolutions, pixel shuffles and what works on each pixel separately.
 """
 
 import math

@@ -190,7 +190,7 @@ class _Span(NamedTuple):
 
 
 def _spans(length: int, tile: int, halo: int, multiple_of: int = 1) -> Iterator[_Span]:
-    """Cover an axis with tiles that all read equally much, since libraries prepare anew for each new shape.
+    """Cover an axis with tiles that all read equally much, since libraries prepare for each new shape.
 
     They begin and end at multiples, as `length` and `halo` are ones.
 

@@ -50,7 +50,7 @@ class BestCheckpoint(ModelCheckpoint):
     """Keeps the state with the highest validation PSNR at `path`.
 
     Of a checkpoint that training resumes from, the score is believed if `path` is there, and no path at all:
-    Lightning would load, and delete recursively, whatever files it names.
+    Lightning would load, and delete recursively, any files that it names.
     """
 
     def __init__(self, path: Path) -> None:

@@ -67,7 +67,7 @@ def fit(
     checkpoint_every: int = 500,
     config: str = "",
 ) -> dict[str, Any]:
-    """Train a network and leave a run folder behind.
+    """Train a network and write a run folder.
 
     The folder holds `config.yaml`, `csv/` and `tensorboard/` logs, `checkpoints/last.ckpt`, the one before in
     `previous.ckpt` and `best.ckpt` (by validation PSNR), `samples/`, and at the end `weights.safetensors` (the best)
