@@ -139,7 +139,7 @@ class Profile:
         step: what was measured.
         source: where the figures come from.
         memory: None if the device has too little.
-        tensors: bytes at the peak of tensors alone, without the workspace, which depends on the library.
+        tensors: bytes at the peak of tensors only, without the workspace, which depends on the library.
         layers: by layer, of a forecast.
         device: of a CUDA step.
     """
@@ -310,7 +310,7 @@ class _Allocation:
 
 
 def _peaks(allocations: Sequence[_Allocation], forward_end: int, trial: _Trial) -> tuple[Memory, int]:
-    """What is held at the peak, and the bytes at the peak of tensors alone."""
+    """What is held at the peak, and the bytes at the peak of tensors only."""
     tensors = [allocation for allocation in allocations if not allocation.workspace]
     return _at_peak(allocations, forward_end, trial), _at_peak(tensors, forward_end, trial).peak
 
