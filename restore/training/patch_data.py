@@ -1,6 +1,7 @@
 """Which images a run is trained and validated on, and how patches are made of them."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -18,6 +19,8 @@ from restore.errors import UserError
 from restore.images.io import read_image
 from restore.models import RestorationNetwork
 from restore.training.datamodule import TrainingData
+
+LOG = logging.getLogger(__name__)
 
 LARGEST_SIZE = 8.0  # of a training image, relative to its file
 
@@ -82,7 +85,6 @@ class PatchData:
         if self.train_degraded is None:
             return
         for name, given in (
-            ("degradation", self.degradation is not None),
             ("sizes", tuple(self.sizes) != (1.0,)),
             ("transforms", bool(self.transforms)),
         ):
@@ -96,7 +98,9 @@ class PatchData:
         """What applies the transforms; Albumentations takes seconds to import, so it is only if there are some."""
         if not self.transforms:
             return None
-        from restore.data.augmentation import augment, make_transforms
+        from pytorch_lightning.utilities import rank_zero_only
+
+from restore.data.augmentation import augment, make_transforms
 
         return partial(augment, make_transforms(self.transforms))
 
@@ -138,6 +142,8 @@ class PatchData:
     def _degradation_for(self, network: RestorationNetwork) -> Degradation:
         degradation = self.degradation or default_degradation(network.scale)
         if self.train_degraded is not None:
+            if self.degradation is not None:  # of the recipe that other settings come from
+                rank_zero_only(LOG.info)(f"Training on pairs of images, not on data.degradation ({degradation.label})")
             degradation = Paired(network.scale)
         if degradation.scale != network.scale:
             raise UserError(
