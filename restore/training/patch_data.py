@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from restore.data.catalog import ImageSet, default_root, find_images
@@ -32,7 +33,7 @@ class PatchData:
     Attributes:
         train: a known data set (`photos`, `DIV2K`, `BSDS500`, `Train400`) or a folder of images.
         train_degraded: a folder of degraded versions of the training images, of the same sub-folders and names
-            (`a.png` and `a.jpg` or `ax2.png`), in place of a degradation; needs `val_degraded`, too.
+            (`a.png` and `a.jpg` or `ax2.png`), in place of `degradation`; needs `val_degraded`, too.
         val: a known data set or a folder.
         val_degraded: the same for the validation images.
         root: where known data sets lie; default: the environment variable RESTORE_DATA, else `data`.
@@ -98,9 +99,7 @@ class PatchData:
         """What applies the transforms; Albumentations takes seconds to import, so it is only if there are some."""
         if not self.transforms:
             return None
-        from pytorch_lightning.utilities import rank_zero_only
-
-from restore.data.augmentation import augment, make_transforms
+        from restore.data.augmentation import augment, make_transforms
 
         return partial(augment, make_transforms(self.transforms))
 
