@@ -81,25 +81,34 @@ def _waiting_for(names: Sequence[str], archive: Archive) -> dict[object, Request
 
 
 def _standings(archive: Archive, folder: Path) -> dict[str, Standing[Finding]]:
-    """The claims that have all of their runs on record."""
-    followed = {claim.name: follow(claim.study(archive.budget), archive) for claim in CLAIMS.values()}
+    """The claims that were asked for and have all of their runs on record."""
+    followed = {name: follow(CLAIMS[name].study(archive.budget), archive) for name in _asked_for(archive)}
     found = {name: one for name, one in followed.items() if one.outcome is not None}
     if not found:
         raise UserError(f"{folder}: no claim has all of its runs on record")
     return found
 
 
+def _asked_for(archive: Archive) -> list[str]:
+    """The claims whose criteria were noted, in any start."""
+    noted = {key.split("/")[0] for key in archive.criteria}
+    return [name for name in CLAIMS if name in noted]
+
+
 def _report(archive: Archive, folder: Path) -> None:
     standings = _standings(archive, folder)
     written = write_report(archive, standings, folder)
     print_table(f"budget {archive.budget.name}, {archive.seeds} seeds", overview(standings, archive))
-    if waiting := [name for name in CLAIMS if name not in standings]:
+    if waiting := [name for name in _asked_for(archive) if name not in standings]:
         print(f"not all on record yet: {', '.join(waiting)}")
     print(f"written: {', '.join(map(str, written))}")
 
 
 def _plan(archive: Archive, folder: Path) -> None:
-    print_table("seeds for a power of 80 %, two-sided at 5 %", plan(_standings(archive, folder)))
+    rows = plan(_standings(archive, folder))
+    if not rows:
+        raise UserError(f"{folder}: no comparison has two seeds on record; run the studies with more --seeds first")
+    print_table("seeds for a power of 80 %, two-sided at 5 %", rows)
 
 
 def _contrast(args: argparse.Namespace) -> None:

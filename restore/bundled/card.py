@@ -20,7 +20,7 @@ def results_table(models: Iterable[tuple[BundledModel, str, Sequence[Mapping[str
     """Markdown of measured rows.
 
     Args:
-        models: of each the kind of device that it was trained on, and its rows' summaries, the baseline's before its own.
+        models: of each the kind of device it was trained on, and its rows' summaries, the baseline's before its own.
     """
     lines = [
         "| model | trained on | test set | protocol | input | PSNR of the input | PSNR | SSIM | published |",

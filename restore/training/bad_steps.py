@@ -17,7 +17,7 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from restore.errors import UserError
-from restore.training.checkpoints import last_good
+from restore.training.checkpoints import last_good, step_ends
 from restore.training.lightning_internals import average_model, batch_number
 
 LOG = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class BadSteps(Callback):
             self._good = _copy(trainer, pl_module)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if self._look_first:
+        if self._look_first and batch_idx % trainer.accumulate_grad_batches == 0:
             self._buffers = [buffer.clone() for buffer in pl_module.buffers()]
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
@@ -145,7 +145,9 @@ class BadSteps(Callback):
             assert self._good is not None
             _restore(self._good, trainer, pl_module)
             self._undo = False
-        elif self._good is not None and (batch_number(trainer) + 1) % self._every_n_steps == 0:
+        elif (
+            self._good is not None and trainer.global_step % self._every_n_steps == 0 and step_ends(trainer, batch_idx)
+        ):
             self._good = _copy(trainer, pl_module)
         if pl_module.device.type == "cpu" or batch_idx % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._check(trainer)

@@ -17,6 +17,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from restore.errors import UserError
 from restore.images.io import write_atomically
+from restore.training.lightning_internals import is_last_batch
 
 LOG = logging.getLogger(__name__)
 
@@ -44,9 +45,10 @@ class CheckpointFiles(TorchCheckpointIO):
 
 
 class LastCheckpoint(Checkpoint):
-    """Saves to resume from: every `every_n_steps` steps, at the end of each epoch and of the run, and on SIGTERM.
+    """Saves to resume from: every `every_n_steps` steps, at the end of each epoch and of the run, and when stopped.
 
-    At the end of an epoch it saves after the validation, which a resumed run would not make up for.
+    It saves between steps only: of gradients that are being accumulated, a checkpoint knows nothing. At the end of an
+    epoch it saves after the validation, which a resumed run would not make up for.
     """
 
     def __init__(self, path: Path, every_n_steps: int) -> None:
@@ -60,10 +62,8 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        epoch_ends = (
-            trainer.fit_loop.epoch_loop.batch_progress.is_last_batch or trainer.global_step == trainer.max_steps
-        )
-        if not epoch_ends and (batch_idx + 1) % self._every_n_steps == 0:
+        epoch_ends = is_last_batch(trainer) or trainer.global_step == trainer.max_steps
+        if not epoch_ends and step_ends(trainer, batch_idx) and trainer.global_step % self._every_n_steps == 0:
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -78,6 +78,11 @@ class LastCheckpoint(Checkpoint):
     def _save(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(self._path)
         self._saved_at = trainer.global_step
+
+
+def step_ends(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether a batch of an epoch is the last of those whose gradients are accumulated for one step."""
+    return is_last_batch(trainer) or (batch_idx + 1) % trainer.accumulate_grad_batches == 0
 
 
 def newest_whole(folder: Path) -> Path | None:

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,11 +42,12 @@ from restore.training.lightning_internals import known_warnings
 from restore.training.memory_log import MemoryLog
 from restore.training.module import RestorationModule
 from restore.training.patch_data import PatchData
+from restore.training.stops import StopSignals, TimeLimit
 from restore.training.warm_start import start_from
 
 LOG = logging.getLogger(__name__)
 
-STOPPED = 128 + 15  # exit code of a run that SIGTERM ended
+STOPPED = 128  # and a signal's number: exit code of a run that the signal ended
 LOCK = ".lock"
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # what the loggers' files can run into
 LONGEST_WAIT_S = 10  # for a lock: workers outlive a killed run by up to 5 s
@@ -84,7 +86,8 @@ def fit(
         resume: `auto` continues from the folder's newest checkpoint that is not damaged, if there is one; a path from
             that file.
         faults: what to do about steps that would spoil the weights.
-        checkpoint_every: steps between checkpoints to resume from; also saved at the end of each epoch, and on SIGTERM.
+        checkpoint_every: steps between checkpoints to resume from; also saved at the end of each epoch, and when
+            a signal stops the run.
         config: the text of `config.yaml`.
 
     Returns:
@@ -94,9 +97,10 @@ def fit(
         UserError: the folder holds a run and `resume` is None, or another process trains into it; `weights` do not
             fit; data are missing, or others than those of the run that is resumed; `trainer` is refused by Lightning;
             the loss diverged; nothing more can be written.
-        SystemExit: with code 143, after SIGTERM.
+        SystemExit: with code 143, 130 or 129, after SIGTERM, SIGINT (Ctrl+C) or SIGHUP (a closed terminal).
     """
-    with _lock(output):
+    stops = StopSignals()
+    with _lock(output), _report_interruptions(output, stops):
         start = _starting_point(resume, output / "checkpoints" / LAST)
         if weights and not start:
             start_from(network, weights)
@@ -104,8 +108,8 @@ def fit(
         if config:
             rank_zero_only(write_atomically)(output / "config.yaml", config)
         ours = _callbacks(prepared, optim, output, faults or Faults(), checkpoint_every)
-        with _report_interruptions(output), known_warnings():
-            lightning = _lightning(trainer, output, list(ours.all), prepared.steps_per_epoch)
+        with known_warnings():
+            lightning = _lightning(trainer, output, [*ours.all, stops], prepared.steps_per_epoch)
             _check_processes(lightning, prepared.batch_size, network.norm if trainer.get("sync_batchnorm") else None)
             device = lightning.strategy.root_device
             hardware = (hardware or Hardware()).resolved(device, prepared.store_bytes, network.norm)
@@ -194,6 +198,7 @@ def _lock(folder: Path) -> Iterator[None]:
 def _lightning(settings: Mapping[str, Any], output: Path, ours: list[Callback], steps_per_epoch: int) -> Trainer:
     given = {name: value for name, value in settings.items() if value is not None}
     theirs = given.pop("callbacks", ())
+    limit = given.pop("max_time", None)
     callbacks = [*([theirs] if isinstance(theirs, Callback) else theirs), *ours]
     if given.get("strategy") == "fsdp":  # PyTorch's second, which is for CPUs too; checkpoints are whole
         given["strategy"] = ModelParallelStrategy(save_distributed_checkpoint=False)
@@ -215,6 +220,8 @@ def _lightning(settings: Mapping[str, Any], output: Path, ours: list[Callback], 
         "precision": "bf16-mixed" if gains_from_bf16(_device(given)) else "32-true",
     }
     try:
+        if limit:
+            callbacks.append(TimeLimit(limit))
         return Trainer(**defaults | given, callbacks=callbacks)
     except (ValueError, TypeError, MisconfigurationException) as error:
         raise UserError(f"trainer: {error}") from error
@@ -246,14 +253,16 @@ def _device(settings: Mapping[str, Any]) -> torch.device:
 
 
 @contextmanager
-def _report_interruptions(output: Path) -> Iterator[None]:
+def _report_interruptions(output: Path, stops: StopSignals) -> Iterator[None]:
     """Reports interruptions of a run in one line each."""
     try:
-        yield
+        with stops:
+            yield
     except SIGTERMException:
+        number = stops.received or signal.SIGTERM
         good = last_good(output / "checkpoints")
-        rank_zero_only(LOG.info)(f"stopped by SIGTERM; {good}; --resume auto continues")
-        raise SystemExit(STOPPED) from None
+        rank_zero_only(LOG.info)(f"stopped by {number.name}; {good}; --resume auto continues")
+        raise SystemExit(STOPPED + number) from None
     except OSError as error:
         inside = error.filename is not None and Path(error.filename).is_relative_to(output.absolute())
         if error.errno not in FULL and not (inside and error.errno == errno.ENOENT):  # someone deleted the folder

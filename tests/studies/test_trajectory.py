@@ -217,7 +217,9 @@ def test_the_recorded_psnr_is_that_of_the_kept_weights(folders: Folders) -> None
 
 
 def test_probing_a_run_does_not_change_it(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trajectories, "PROBE_EVERY", 2)
+    monkeypatch.setattr(
+        trajectories, "PROBES", {name: replace(schedule, every=2) for name, schedule in trajectories.PROBES.items()}
+    )
     plain = denoising(length=5)
     probing = plain.probing("percentiles", "effective_lr", "landscape", "shift")
     unwatched, watched = outcome(plain, folders("plain")), outcome(probing, folders("probing"))
