@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import torch
 import yaml
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from restore.choices import Norm, Quantity
 from restore.cli import CONFIGS
@@ -35,6 +34,7 @@ from restore.progress import progress
 from restore.provenance import provenance
 from restore.report import plot_lines, plot_stacks, write_csv
 from restore.tables import print_table
+from restore.torch_internals import without_data
 
 CLAIM = 0.40  # Lim et al. 2017, section 3.1: "about 40 %", of SRResNet's memory
 TOLERANCE = 0.05
@@ -136,7 +136,7 @@ def _recipe(name: str, args: argparse.Namespace) -> Step:
 def _complete(spec: NetworkSpec) -> NetworkSpec:
     """With all arguments of the network, defaults too."""
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True):
+        with without_data():
             return build(spec).spec
     except ValueError as error:
         raise UserError(str(error)) from error

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from restore.choices import Tile
 from restore.errors import UserError
-from restore.hardware import free_memory
+from restore.hardware import free_memory, is_out_of_memory
 from restore.inference.memory import bytes_per_pixel
 from restore.inference.receptive_field import receptive_field
 from restore.inference.runner import Like, Runner
@@ -147,7 +147,7 @@ class Tiled(Like):
         try:
             return self._runner(tile.to(self._runner.device))
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         if self._runner.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -216,8 +216,3 @@ def _refusal(obstacle: str) -> str:
         f"the network cannot be tiled exactly because of its {obstacle} "
         "(--tile-approximate tiles it nevertheless, --tile 0 tries it whole)"
     )
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether this is CUDA's error, Python's, or that of PyTorch's allocator on CPUs, which has no type of its own."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
