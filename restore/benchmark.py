@@ -1,5 +1,6 @@
 """Network x test set x protocol -> rows: the numbers that papers print."""
 
+import math
 import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from restore.errors import UserError
 from restore.images.color import with_channels
 from restore.images.io import list_images, read_image, to_uint8
 from restore.images.tensors import as_tensor, quantise
-from restore.inference import Runner, baseline, restore_tensor
+from restore.inference import Runner, baseline, check_finite, restore_tensor
 from restore.metrics import PROTOCOLS, ImageScore, Protocol, Row, Score
 from restore.progress import progress
 from restore.ranks import ALONE, Ranks
@@ -68,18 +69,18 @@ def measure(
         pair = load_pair(images, number, degradation, channels)
         outcomes = {}
         for place, (model, runner) in enumerate(models.items()):
-            restored = _restore(runner, pair, degradation.scale)
             try:
+                restored = _restore(runner, pair, degradation.scale)
                 outcomes[model] = Outcome(restored, protocol.score(restored, pair.clean, degradation.scale))
             except UserError as error:
-                raise UserError(f"{images.clean[number]}: {error}") from error
+                raise UserError(f"{images.clean[number]}: {model}: {error}") from error
             scores[place, number] = torch.tensor(outcomes[model].score, dtype=torch.float64)
         if show is not None:
             show(pair, outcomes)
     sigma = degradation.sigma if isinstance(degradation, GaussianNoise) else None
     sigma = None if isinstance(sigma, tuple) else sigma
     label, scale = degradation.label, degradation.scale
-    names = [path.stem for path in images.clean]
+    names = images.names
     rows = []
     for model, of_images in zip(models, ranks.total(scores).tolist(), strict=True):
         found = [ImageScore(name, *score) for name, score in zip(names, of_images, strict=True)]
@@ -113,12 +114,15 @@ def score_folder(restored: Path, reference: Path, protocol: Protocol, scale: int
 def _restore(runner: Runner | None, pair: ImagePair, scale: int) -> Tensor:
     if runner is None:
         return baseline(pair.degraded, scale)
-    return quantise(restore_tensor(runner, pair.degraded.to(runner.device))).cpu()
+    restored = restore_tensor(runner, pair.degraded.to(runner.device))
+    check_finite(restored)
+    return quantise(restored).cpu()
 
 
 def _row(
     model: str, images: str, protocol: Protocol, label: str, scale: int, sigma: float | None, scores: list[ImageScore]
 ) -> Row:
-    psnr = statistics.fmean(score.psnr for score in scores)
+    finite = [score.psnr for score in scores if math.isfinite(score.psnr)]  # that of equal images is infinite
+    psnr = statistics.fmean(finite) if finite else math.inf
     ssim = statistics.fmean(score.ssim for score in scores)
     return Row(model, images, protocol.name, label, scale, sigma, psnr, ssim, len(scores), tuple(scores))

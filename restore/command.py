@@ -1,10 +1,12 @@
 """What all commands share: one line and exit code 1 for a user's mistake."""
 
 import argparse
+import io
 import logging
 import os
 import sys
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,7 +21,15 @@ class ActionParser(argparse.ArgumentParser):
     """argparse's parser with wrong arguments as `UserError`."""
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see {self.prog} --help)")
+        raise UserError(f"{message}{self._nearest(message)} (see {self.prog} --help)")
+
+    def _nearest(self, message: str) -> str:
+        """The options that a misspelt one is nearest to."""
+        if not message.startswith("unrecognized arguments: "):
+            return ""
+        misspelt = [word.partition("=")[0] for word in message.split() if word.startswith("--")]
+        nearest = [get_close_matches(word, self._option_string_actions, 1) for word in misspelt]
+        return f"; did you mean {', '.join(match[0] for match in nearest if match)}?" if any(nearest) else ""
 
 
 class ArgumentParser(ActionParser):
@@ -33,6 +43,11 @@ class ArgumentParser(ActionParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+
+
+def path(text: str) -> Path:
+    """The type of an option that is a path; `~` is the home folder."""
+    return Path(text).expanduser()
 
 
 def device(name: str) -> str:
@@ -53,6 +68,9 @@ def best_device() -> str:
 
 def run(main: Callable[[], int]) -> None:
     """Run a command's `main` and exit with its code; a user's mistake is one line on stderr and code 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files need not be UTF-8
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(format="%(message)s")
     logging.getLogger("restore").setLevel(logging.INFO)
     try:

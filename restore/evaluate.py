@@ -3,6 +3,8 @@
 import argparse
 import json
 import math
+import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from restore.data.catalog import NAMES, default_root, find_images
 from restore.data.degradation import Bicubic, BicubicBlur, Degradation, GaussianNoise, Jpeg
 from restore.data.pairs import NOISE_SEED, ImagePair
 from restore.errors import UserError
-from restore.images.io import read_image, write_atomically
+from restore.images.io import IMAGE_SUFFIXES, check_writable, read_image, write_atomically
 from restore.images.tensors import to_image
 from restore.inference import Runner
 from restore.metrics import PROTOCOLS, Row
@@ -50,26 +52,28 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--weights", nargs="+", default=[], help="weights files, `noisy` or `bicubic`")
     parser.add_argument("--model", nargs="+", default=[], metavar="NAME", help="bundled models")
     parser.add_argument("--data", nargs="+", default=[], help="test sets: known names or folders")
-    parser.add_argument("--root", type=Path, default=default_root(), help="where known sets lie (default: %(default)s)")
+    parser.add_argument(
+        "--root", type=command.path, default=default_root(), help="where known sets lie (default: %(default)s)"
+    )
     parser.add_argument("--sigma", type=float, nargs="+", default=[], help="noise levels, 0-255 (default: as trained)")
     parser.add_argument("--quality", type=int, nargs="+", default=[], help="JPEG qualities")
     parser.add_argument("--scale", type=int, nargs="+", default=[], help="scales, for `bicubic` and DnCNN-3")
     parser.add_argument("--protocol", choices=PROTOCOLS, help="default: the papers' for each test set")
-    parser.add_argument("--restored", type=Path, help="score these images instead of restoring any")
-    parser.add_argument("--reference", type=Path, help="the true images for --restored, of the same names")
+    parser.add_argument("--restored", type=command.path, help="score these images instead of restoring any")
+    parser.add_argument("--reference", type=command.path, help="the true images for --restored, of the same names")
     parser.add_argument(
         "--all-bundled",
         nargs="?",
-        type=Path,
+        type=command.path,
         const=STDOUT,
         metavar="FILE.md",
         help="measure all bundled models on their test sets and print the table, or write it between FILE's markers",
     )
-    parser.add_argument("--json", type=Path, help="write the rows with every image's scores")
-    parser.add_argument("--csv", type=Path, help="write the rows")
-    parser.add_argument("--sheet", type=Path, help="write a PNG contact sheet: degraded, restored, truth")
+    parser.add_argument("--json", type=command.path, help="write the rows with every image's scores")
+    parser.add_argument("--csv", type=command.path, help="write the rows")
+    parser.add_argument("--sheet", type=command.path, help="write a PNG contact sheet: degraded, restored, truth")
     parser.add_argument(
-        "--report", type=Path, metavar="FILE.html", help="write a page with sliders: degraded, restored, truth"
+        "--report", type=command.path, metavar="FILE.html", help="write a page with sliders: degraded, restored, truth"
     )
     running.add_arguments(parser, precision="fp32")
     args = parser.parse_args(argv)
@@ -80,6 +84,8 @@ def main(argv: list[str] | None = None) -> int:
         return _measure_bundled(args)
 
     ranks = ranks_of_torchrun()
+    _check_targets(args, ranks)
+    failures: list[UserError] = []
     panels: list[list[Panel]] = []
     page = ComparisonPage()
     if args.restored or args.reference:
@@ -98,10 +104,27 @@ def main(argv: list[str] | None = None) -> int:
             if args.report:
                 _add_to(page, pair, outcomes)
 
-        rows = _measure_all(args, show, ranks)
-    written = _write_pictures(args, panels, page, rows, ranks)
-    if ranks.rank > 0:
-        return 0
+        rows = _measure_all(args, show, ranks, failures)
+    if ranks.rank == 0:
+        _write_scores(args, rows)
+    _write_pictures(args, panels, page, rows, ranks, failures)
+    for failure in failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _check_targets(args: argparse.Namespace, ranks: Ranks) -> None:
+    """Raises UserError if something that is asked for cannot be written."""
+    if args.sheet and args.sheet.suffix.lower() not in IMAGE_SUFFIXES:
+        raise UserError(f"{args.sheet}: cannot write {args.sheet.suffix or 'a file without suffix'}; name a .png")
+    for path in filter(None, (args.json, args.csv, args.sheet, args.report)):
+        check_writable(ranks.own(path))
+
+
+def _write_scores(args: argparse.Namespace, rows: list[Row]) -> None:
+    """Print the table, and write what else is asked for of numbers."""
+    if not rows:
+        return
     print_rows([row.summary for row in rows])
     if args.json:
         document = {
@@ -113,32 +136,46 @@ def main(argv: list[str] | None = None) -> int:
         write_atomically(args.json, json.dumps(_finite(document), indent=1, allow_nan=False) + "\n")
     if args.csv:
         write_csv(args.csv, [row.summary for row in rows])
-    for path in filter(None, (args.json, args.csv, *written)):
+    for path in filter(None, (args.json, args.csv)):
         print(f"written: {path}")
-    return 0
 
 
 def _write_pictures(
-    args: argparse.Namespace, panels: list[list[Panel]], page: ComparisonPage, rows: list[Row], ranks: Ranks
-) -> list[Path]:
-    """Sheet and page, where they are asked for, of the images that this process has measured."""
-    written = []
-    if args.sheet and panels:
-        written.append(ranks.own(args.sheet))
-        contact_sheet(written[-1], panels)
-    if args.report:
+    args: argparse.Namespace,
+    panels: list[list[Panel]],
+    page: ComparisonPage,
+    rows: list[Row],
+    ranks: Ranks,
+    failures: list[UserError],
+) -> None:
+    """Sheet and page, if they are asked for, of the images that this process has measured."""
+
+    def write_page() -> None:
         protocols = ", ".join(dict.fromkeys(row.protocol for row in rows))
         names = ", ".join([*args.model, *args.weights])
         settings = {"weights": names, "protocol": protocols, **provenance(torch.device(args.device))}
-        written.append(ranks.own(args.report))
-        page.write(written[-1], f"Restored: {', '.join(args.data)}", settings)
-    return written
+        page.write(ranks.own(args.report), f"Restored: {', '.join(args.data)}", settings)
+
+    if args.sheet and panels:
+        _try(lambda: contact_sheet(ranks.own(args.sheet), panels), ranks.own(args.sheet), failures)
+    if args.report:
+        _try(write_page, ranks.own(args.report), failures)
 
 
-def _measure_all(args: argparse.Namespace, show: Show, ranks: Ranks) -> list[Row]:
+def _try(write: Callable[[], None], path: Path, failures: list[UserError]) -> None:
+    """Write a file whose failure must not cost the scores."""
+    try:
+        write()
+        print(f"written: {path}")
+    except UserError as error:
+        failures.append(error)
+
+
+def _measure_all(args: argparse.Namespace, show: Show, ranks: Ranks, failures: list[UserError]) -> list[Row]:
+    """The rows of all that could be measured; of a single process, what could not is added to `failures`."""
     tasks: dict[tuple[Degradation, int], dict[str, Runner | None]] = {}
     files = {model.name: model.weights for model in map(bundled.find, args.model)}
-    files |= {name: Path(name) for name in args.weights if name not in BASELINES}
+    files |= {name: command.path(name) for name in args.weights if name not in BASELINES}
     for name, path in files.items():
         weights = load_any(path)
         runners: dict[int, Runner] = {}
@@ -167,7 +204,14 @@ def _measure_all(args: argparse.Namespace, show: Show, ranks: Ranks) -> list[Row
             channels = of_network or read_image(images.clean[0]).shape[2]
             protocol = PROTOCOLS[args.protocol] if args.protocol else default_protocol(images, degradation, channels)
             look = show if args.sheet or args.report else None
-            rows += measure(models, images, degradation, protocol, channels, look, ranks)
+            try:
+                rows += measure(models, images, degradation, protocol, channels, look, ranks)
+            except UserError as error:
+                if ranks.count > 1:  # the others wait for this one's scores
+                    raise
+                failures.append(error)
+    if failures and not rows:
+        raise failures[0]
     return rows
 
 

@@ -17,6 +17,7 @@ from restore.data.catalog import default_root
 from restore.folder import LOG_NAME, Job, Summary, Writing, passed_over, plan, restore_folder
 from restore.images.decode import is_in_colour
 from restore.images.header import MEGAPIXELS
+from restore.images.io import check_writable
 from restore.images.picture import FORMATS, JPEG_QUALITY
 from restore.inference import Runner
 from restore.page import ComparisonPage, Table
@@ -53,6 +54,10 @@ def main(argv: list[str] | None = None) -> int:
     def jobs() -> list[Job]:
         return plan(args.input, args.output, args.format, sheets)
 
+    if args.report:
+        check_writable(ranks_of_torchrun().own(args.report))
+    if args.compare:
+        check_writable(args.compare / "sheet.png")
     name, weights = _weights(args, jobs)
     runner, engine, settings = _runner(args, weights)
     page = ComparisonPage()
@@ -63,8 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     _print(summary, args.output)
     print(f"{name}: network run by {engine}")
     if others := passed_over(args.input, [args.output, *sheets]):
-        kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common())
-        print(f"note: files passed over, no images by their suffix: {kinds}")
+        print(f"note: passed over: {others}")
     if args.report:
         print(f"report: {_write_report(page, args.report, summary, {'weights': name, **origin})}")
     return 1 if summary.having("failed") else 0
@@ -73,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> command.ArgumentParser:
     parser = command.ArgumentParser("restore.infer", "Restore images with a trained network.", EXAMPLES)
     network = parser.add_mutually_exclusive_group(required=True)
-    network.add_argument("--weights", type=Path, help="a weights file")
+    network.add_argument("--weights", type=command.path, help="a weights file")
     network.add_argument("--model", metavar="NAME", help="a bundled model, by name or the name's beginning")
     network.add_argument(
         "--denoise",
@@ -86,16 +90,18 @@ def _parser() -> command.ArgumentParser:
     network.add_argument(
         "--upscale", type=int, choices=(2, 3, 4), help="enlarge so many times, with the bundled model for it"
     )
-    parser.add_argument("--input", type=Path, nargs="+", required=True, help="images and folders of images")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the restored images, same names")
+    parser.add_argument("--input", type=command.path, nargs="+", required=True, help="images and folders of images")
+    parser.add_argument("--output", type=command.path, required=True, help="folder for the restored images, same names")
     parser.add_argument("--format", choices=FORMATS, help="write all images so (default: as they come)")
     parser.add_argument(
         "--quality",
         type=_quality,
         help=f"1 to 100, of JPEG and WebP (default: JPEG {JPEG_QUALITY}, WebP lossless)",
     )
-    parser.add_argument("--compare", type=Path, help="folder for a sheet of each image: input and result")
-    parser.add_argument("--report", type=Path, metavar="FILE.html", help="write a page with sliders: input and result")
+    parser.add_argument("--compare", type=command.path, help="folder for a sheet of each image: input and result")
+    parser.add_argument(
+        "--report", type=command.path, metavar="FILE.html", help="write a page with sliders: input and result"
+    )
     again = parser.add_mutually_exclusive_group()
     again.add_argument(
         "--resume", dest="overwrite", action="store_false", default=False, help="keep what is finished (the default)"

@@ -13,11 +13,12 @@ from PIL import ImageDraw, ImageFont
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from restore.data.pairs import ImagePair
 from restore.images.color import with_channels
-from restore.images.io import Image, write_atomically, write_image
+from restore.images.io import Image, printable, write_atomically, write_image
 from restore.images.tensors import to_image
 from restore.metrics import Score
 
@@ -62,7 +63,7 @@ def _row(panels: Sequence[Panel], size: int) -> Image:
         shown = with_channels(image[top : top + size, left : left + size], 3)
         canvas = Pillow.new("RGB", (shown.shape[1] + GAP, shown.shape[0] + CAPTION_HEIGHT + GAP), "white")
         canvas.paste(Pillow.fromarray(np.ascontiguousarray(shown)), (0, 0))
-        ImageDraw.Draw(canvas).text((2, shown.shape[0] + 3), caption, "black", ImageFont.load_default(13))
+        ImageDraw.Draw(canvas).text((2, shown.shape[0] + 3), printable(caption), "black", ImageFont.load_default(13))
         cells.append(np.asarray(canvas))
     height = max(cell.shape[0] for cell in cells)
     padded = [np.pad(cell, ((0, height - cell.shape[0]), (0, 0), (0, 0)), constant_values=255) for cell in cells]
@@ -93,7 +94,7 @@ def print_table(title: str, rows: Sequence[Mapping[str, str]]) -> None:
     for number, heading in enumerate(rows[0]):
         table.add_column(heading, justify="right" if number else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row.values())
+        table.add_row(*(Text(printable(cell)) for cell in row.values()))
     console = Console()
     if not console.is_terminal:
         console.width = WIDTH_IN_FILES

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +27,12 @@ class ImageSet:
     name: str
     clean: tuple[Path, ...]
     degraded: dict[int, tuple[Path, ...]]
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Of each image: its path below the folder that holds them all, without suffix."""
+        top = os.path.commonpath([path.parent for path in self.clean])
+        return tuple(path.relative_to(top).with_suffix("").as_posix() for path in self.clean)
 
     def files(self, scale: int) -> list[Path]:
         """All that is read for a network of that scale: the images and their low-resolution versions, if any."""
@@ -109,7 +116,7 @@ NAMES = ("photos", *_SETS)
 
 def default_root() -> Path:
     """Where data sets are looked for: the environment variable RESTORE_DATA, else `data`."""
-    return Path(os.environ.get("RESTORE_DATA", "data"))
+    return Path(os.environ.get("RESTORE_DATA", "data")).expanduser()
 
 
 def find_images(name: str, split: Split, root: Path) -> ImageSet:
@@ -127,9 +134,11 @@ def find_images(name: str, split: Split, root: Path) -> ImageSet:
         folder = Path(skimage.__file__).parent / "data"
         return ImageSet("photos", tuple(folder / file for file in PHOTOS[split]), {})
     if name not in _SETS:
-        if not Path(name).is_dir():
+        folder = Path(name).expanduser()
+        if not folder.is_dir():
             raise UserError(f"{name}: neither a folder nor a known data set ({', '.join(NAMES)})")
-        return ImageSet(Path(name).resolve().name, tuple(list_images(Path(name))), {})
+        return ImageSet(folder.resolve().name, tuple(list_images(folder)), {})
+    root = root.expanduser()
     layouts: tuple[_Layout, ...] = getattr(_SETS[name], split)
     if not layouts:
         known = [other for other in ("train", "test") if getattr(_SETS[name], other)]

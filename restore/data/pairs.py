@@ -1,5 +1,6 @@
 """Pairs of degraded and clean images: patches for training, whole images for measuring."""
 
+import os
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -154,7 +155,7 @@ class ImagePair(NamedTuple):
     """One whole image under a degradation.
 
     Attributes:
-        name: of the image file, without suffix.
+        name: of the image, as in `ImageSet.names`.
         degraded: (1, C, h, w) float32 in [0, 1], noise not clipped.
         clean: (1, C, scale*h, scale*w) uint8.
     """
@@ -168,7 +169,7 @@ NOISE_SEED = 0
 
 
 def load_pair(images: ImageSet, index: int, degradation: Degradation, channels: int) -> ImagePair:
-    """Read and degrade one image of a test set; the noise of each follows from NOISE_SEED and its name alone.
+    """Read and degrade one image of a test set; the noise of each follows from NOISE_SEED and its name only.
 
     Args:
         images: the test set.
@@ -186,12 +187,12 @@ def load_pair(images: ImageSet, index: int, degradation: Degradation, channels: 
         image = to_uint8(read_image(path))
         return with_channels(image, channels) if channels == 1 or scale == 1 else image
 
-    path = images.clean[index]
+    path, name = images.clean[index], images.names[index]
     clean = crop_to_multiple(read(path), scale)
     if scale in images.degraded:
         low = read(images.degraded[scale][index])
         clean = crop_to_low_resolution(read(path), low, scale, path)
         degraded = to_tensor(low)
     else:
-        degraded = degradation(to_tensor(clean), seeded(NOISE_SEED, zlib.crc32(path.stem.encode())))
-    return ImagePair(path.stem, degraded, as_tensor(clean))
+        degraded = degradation(to_tensor(clean), seeded(NOISE_SEED, zlib.crc32(os.fsencode(name))))
+    return ImagePair(name, degraded, as_tensor(clean))

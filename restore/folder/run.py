@@ -111,6 +111,8 @@ def _entry(outcome: Outcome) -> dict[str, Any]:
         return {"status": "failed", "reason": outcome.reason}
     return {
         "status": "restored",
+        "input_bytes": outcome.input_bytes,
+        "input_mtime_ns": outcome.input_mtime_ns,
         "height": outcome.height,
         "width": outcome.width,
         "seconds": round(outcome.seconds, 4),

@@ -2,7 +2,7 @@
 
 from restore.inference.backends import BACKENDS, PRECISIONS, Backend, Engine, Precision, accelerate
 from restore.inference.ensemble import Ensemble
-from restore.inference.image import baseline, restore_image, restore_tensor
+from restore.inference.image import baseline, check_finite, restore_image, restore_tensor
 from restore.inference.int8 import Calibration
 from restore.inference.runner import Runner
 from restore.inference.tiling import Tile, tiled
@@ -19,6 +19,7 @@ __all__ = [
     "Tile",
     "accelerate",
     "baseline",
+    "check_finite",
     "restore_image",
     "restore_tensor",
     "tiled",

@@ -3,11 +3,18 @@
 import torch
 from torch import Tensor
 
+from restore.errors import UserError
 from restore.images.color import rgb_to_gray
 from restore.images.io import Pixels
 from restore.images.resize import imresize
 from restore.images.tensors import as_tensor, quantise, to_image, to_pixels, to_tensor
 from restore.inference.runner import Runner
+
+
+def check_finite(restored: Tensor) -> None:
+    """Raises UserError if a network's result holds numbers that are not finite, which as pixels would be black."""
+    if not restored.isfinite().all():
+        raise UserError("the network yields numbers that are not finite; its weights are spoilt or it cannot cope here")
 
 
 @torch.inference_mode()
@@ -33,16 +40,22 @@ def restore_image(runner: Runner, image: Pixels) -> Pixels:
 
     Returns:
         (scale*H, scale*W, 1 or 3) of the same type and as many channels.
+
+    Raises:
+        UserError: the result is not finite.
     """
     if runner.channels == 1 and image.shape[2] == 3:
         return _restore_luma(runner, image)
-    return to_pixels(restore_tensor(runner, to_tensor(image).to(runner.device)), image.dtype)
+    restored = restore_tensor(runner, to_tensor(image).to(runner.device))
+    check_finite(restored)
+    return to_pixels(restored, image.dtype)
 
 
 def _restore_luma(runner: Runner, image: Pixels) -> Pixels:
     """Add to red, green and blue what the network adds to luma: the chroma stays, and nothing is rounded twice."""
     degraded = to_tensor(image)
     luma = restore_tensor(runner, rgb_to_gray(degraded).to(runner.device)).cpu()
+    check_finite(luma)
     if runner.scale > 1:
         degraded = torch.from_numpy(imresize(degraded[0].permute(1, 2, 0).numpy(), runner.scale)).permute(2, 0, 1)[None]
     return to_pixels(degraded + (luma - rgb_to_gray(degraded)), image.dtype)
