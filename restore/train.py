@@ -50,6 +50,7 @@ def build_parser() -> ArgumentParser:
         description="Train a restoration network; without arguments, the quickstart.",
         epilog=EXAMPLES,
         exit_on_error=False,
+        allow_abbrev=False,
     )
     parser.add_argument("--config", action="config", help="a YAML file of settings; flags override it")
     parser.add_argument("--output", type=Path, help="run folder (default: runs/ and the name of the configuration)")
