@@ -77,20 +77,29 @@ def load_weights(path: Path) -> Weights:
     try:
         header = json.loads(metadata["restore"])
         if header["format"] != FORMAT:
-            raise UserError(f"{path}: weights format {header['format']}, this version reads {FORMAT}")
-        spec = NetworkSpec(header["network"]["name"], dict(header["network"]["arguments"]))
+            raise UserError(f"weights format {header['format']}, this version reads {FORMAT}")
+        spec = _upgraded(NetworkSpec(header["network"]["name"], dict(header["network"]["arguments"])))
         _check_extent(spec, tensors)
         weights = Weights(build(spec), dict(header["degradation"]), dict(header["training"]), list(header["results"]))
-    except UserError:
-        raise
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: its metadata do not describe a network ({error})") from error
+        raise UserError(f"{path}: its metadata does not describe a network ({error})") from error
     try:
         weights.network.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
         raise UserError(f"{path}: tensors do not fit {header['network']}: {error}") from error
     weights.network.eval()
     return weights
+
+
+def _upgraded(spec: NetworkSpec) -> NetworkSpec:
+    """The specification of a file written before `init` was an argument: DnCNN's then said the same in a number."""
+    arguments = dict(spec.arguments)
+    scale = arguments.pop("last_init_scale", 1.0)
+    if spec.name == "DnCNN" and "init" not in arguments:
+        arguments["init"] = "he" if scale == 1 else "small_last"
+    return NetworkSpec(spec.name, arguments)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

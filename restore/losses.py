@@ -1,9 +1,15 @@
 """Training losses: pure functions of (N, C, H, W) tensors in [0, 1], one value per image."""
 
 from collections.abc import Callable
-from typing import Literal
 
 from torch import Tensor
+
+from restore.errors import UserError
+from restore.extensions import load
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+CHARBONNIER_EPS = 1e-3
 
 
 def half_squared_error(restored: Tensor, clean: Tensor) -> Tensor:
@@ -16,5 +22,23 @@ def l1(restored: Tensor, clean: Tensor) -> Tensor:
     return (restored - clean).abs().flatten(1).mean(1)
 
 
-LossName = Literal["half_squared_error", "l1"]
-LOSSES: dict[LossName, Callable[[Tensor, Tensor], Tensor]] = {"half_squared_error": half_squared_error, "l1": l1}
+def charbonnier(restored: Tensor, clean: Tensor) -> Tensor:
+    """Mean of sqrt(error^2 + 0.001^2) of each image, (N,): smooth at zero (Lai et al. 2017, equation 2)."""
+    return ((restored - clean).square() + CHARBONNIER_EPS**2).sqrt().flatten(1).mean(1)
+
+
+LOSSES: dict[str, Loss] = {loss.__name__: loss for loss in (half_squared_error, l1, charbonnier)}
+
+
+def find_loss(name: str) -> Loss:
+    """A loss by its name here, or by the path `package.module.function` of one of the user's.
+
+    Raises:
+        UserError: there is no such loss, or its package is not allowed.
+    """
+    if name in LOSSES:
+        return LOSSES[name]
+    if "." not in name:
+        raise UserError(f"unknown loss {name!r}; known: {', '.join(LOSSES)}; or the path package.module.function")
+    loss: Loss = load(name)
+    return loss

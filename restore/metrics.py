@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from restore.choices import ProtocolName
 from restore.errors import UserError
 from restore.images.color import luma
 from restore.images.crop import shave
@@ -79,10 +80,10 @@ class Protocol:
     Attributes:
         name: as printed beside the number.
         border: pixels shaved off every side beside `scale` of them; None shaves nothing.
-        on_luma: score the luma (BT.601 studio range, not rounded) of colour images instead of RGB.
+        on_luma: score the luma (BT.601 studio range, not rounded) of color images instead of RGB.
     """
 
-    name: str
+    name: ProtocolName
     border: int | None
     on_luma: bool
 
@@ -94,6 +95,14 @@ class Protocol:
         Raises:
             UserError: the shapes differ, or too little is left after shaving.
         """
+        x, y = self._compared(restored, reference, scale)
+        return Score(psnr(x, y).item(), ssim(x, y).item())
+
+    def psnr(self, restored: Tensor, reference: Tensor, scale: int = 1) -> float:
+        """The PSNR (dB) of `score` only, in a fraction of its time."""
+        return psnr(*self._compared(restored, reference, scale)).item()
+
+    def _compared(self, restored: Tensor, reference: Tensor, scale: int) -> tuple[Tensor, Tensor]:
         _check_shapes(restored, reference)
         border = 0 if self.border is None else scale + self.border
         if min(restored.shape[-2:]) - 2 * border < 11:
@@ -104,8 +113,7 @@ class Protocol:
         x, y = restored.double(), reference.double()
         if self.on_luma and x.shape[1] == 3:
             x, y = luma(x), luma(y)
-        x, y = shave(x, border), shave(y, border)
-        return Score(psnr(x, y).item(), ssim(x, y).item())
+        return shave(x, border), shave(y, border)
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -116,7 +124,7 @@ PROTOCOLS: dict[str, Protocol] = {
         # DIV2K validation: what EDSR's code shaves, and what its README says instead.
         Protocol("sr-rgb", border=6, on_luma=False),
         Protocol("sr-rgb-shave2", border=2, on_luma=False),
-        # Set12 and BSD68 as DnCNN reports them; CBSD68, Kodak24, McMaster in colour.
+        # Set12 and BSD68 as DnCNN reports them; CBSD68, Kodak24, McMaster in color.
         Protocol("denoise-gray", border=None, on_luma=False),
         Protocol("denoise-rgb", border=None, on_luma=False),
     )

@@ -6,10 +6,10 @@ real step after warm-up, read from the allocator's history.
 
 All three yield lifetimes, and a lifetime tells the category: what is born in the forward pass and outlives it is an
 activation kept for backward; what is born in backward and outlives the step is a gradient; what lives within one
-convolution is the library's workspace; all else is temporary. The step is one of many: the optimiser has its state,
+convolution is the library's workspace; all else is temporary. The step is one of many: the optimizer has its state,
 and there are no gradients at its start. The batch itself is not counted.
 
-The forecast's workspace is an estimate: a copy of what goes in and of what comes out, as oneDNN makes them where
+The forecast's workspace is an estimate: a copy of what goes in and of what comes out, as oneDNN makes them if
 tensors are not channels-last.
 """
 
@@ -17,9 +17,9 @@ import math
 import statistics
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple, assert_never
 
@@ -27,21 +27,19 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
-from torch.optim import SGD, Adam, Optimizer
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from restore.losses import LOSSES, LossName
+from restore.choices import Quantity, StepPrecision
+from restore.losses import find_loss
 from restore.models import NetworkSpec, RestorationNetwork, build
+from restore.optim import Optimization, state_tensors
 
 Source = Literal["forecast", "cpu", "cuda"]
-Precision = Literal["fp32", "bf16-mixed", "fp16-mixed"]
-OptimizerName = Literal["adam", "sgd"]
-Quantity = Literal["batch", "patch", "features", "depth"]
 
-AUTOCAST: dict[Precision, torch.dtype] = {"bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16}
+AUTOCAST: dict[StepPrecision, torch.dtype] = {"bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16}
 CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
 
 
@@ -54,7 +52,7 @@ class Step:
         batch: patches.
         patch: height and width of the network's input.
         loss: see `losses.py`.
-        optimizer: `adam`, or `sgd` with momentum.
+        optimizer: see `Optimization`, as for `optimizer_args`.
         precision: `fp32`, or autocast to bfloat16 or float16.
         channels_last: memory format of weights and images.
         compile: None, or torch.compile with this share of activations that may be kept (1: as it likes).
@@ -63,11 +61,12 @@ class Step:
     network: NetworkSpec
     batch: int
     patch: int
-    loss: LossName = "half_squared_error"
-    optimizer: OptimizerName = "adam"
-    precision: Precision = "fp32"
+    loss: str = Optimization.loss
+    optimizer: str = Optimization.optimizer
+    precision: StepPrecision = "fp32"
     channels_last: bool = False
     compile: float | None = None
+    optimizer_args: Mapping[str, Any] = field(default_factory=dict)
 
     def having(self, quantity: Quantity, value: int) -> "Step":
         """The step with another batch or patch size, or a network of another width or depth."""
@@ -139,7 +138,7 @@ class Profile:
     Attributes:
         step: what was measured.
         source: where the figures come from.
-        memory: None where the device has too little.
+        memory: None if the device has too little.
         tensors: bytes at the peak of tensors alone, without the workspace, which depends on the library.
         layers: by layer, of a forecast.
         device: of a CUDA step.
@@ -200,7 +199,7 @@ def flops(step: Step) -> int:
 
 
 def reduced(step: Step, most: float) -> Step:
-    """The step on fewer and, where one is still too much, smaller patches, so that it takes at most `most` FLOPs."""
+    """The step on fewer and, if one is still too much, smaller patches, so that it takes at most `most` FLOPs."""
     smaller = replace(step, batch=max(1, min(step.batch, int(step.batch * most / flops(step)))))
     excess = flops(smaller) / most
     return smaller if excess <= 1 else replace(smaller, patch=max(1, int(smaller.patch / excess**0.5)))
@@ -212,7 +211,7 @@ def time_ratio(times: Sequence[float], reference: Sequence[float]) -> float:
 
 
 def largest(step: Step, quantity: Quantity, budget: int, unit: int = 1) -> int:
-    """The largest multiple of `unit` for which the forecast stays within `budget` bytes; 0 where none does.
+    """The largest multiple of `unit` for which the forecast stays within `budget` bytes; 0 if none does.
 
     Between a size that fits and one that does not, the next to try is where a power law through both meets the budget.
     """
@@ -240,7 +239,7 @@ def largest(step: Step, quantity: Quantity, budget: int, unit: int = 1) -> int:
 
 
 class _Trial:
-    """A network, its optimiser and a batch."""
+    """A network, its optimizer and a batch."""
 
     def __init__(self, step: Step, device: torch.device) -> None:
         form = torch.channels_last if step.channels_last else torch.contiguous_format
@@ -253,19 +252,13 @@ class _Trial:
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=form)
         n, channels, size = step.batch, self.network.channels, step.patch
-        self.degraded = torch.rand(n, channels, size, size, device=device).to(memory_format=form)
+        self.degraded = torch.rand(n, self.network.inputs, size, size, device=device).to(memory_format=form)
         self.clean = torch.rand(n, channels, size * self.network.scale, size * self.network.scale, device=device)
         self._run: Callable[[Tensor], Tensor] = self.network
         if step.compile is not None:
             self._run = torch.compile(self.network)
-        self.optimizer: Optimizer
-        match step.optimizer:
-            case "adam":
-                self.optimizer = Adam(self.network.parameters())
-            case "sgd":
-                self.optimizer = SGD(self.network.parameters(), 1e-3, momentum=0.9)
-            case _:
-                assert_never(step.optimizer)
+        optim = Optimization(step.loss, step.optimizer, optimizer_args=dict(step.optimizer_args))
+        self.optimizer = optim.optimizer_of(self.network, fused=False)
 
     def warm_up(self) -> None:
         """Take a step, so that the next is one of many."""
@@ -280,7 +273,7 @@ class _Trial:
             torch.autocast(self.device.type, dtype, enabled=dtype is not None),
         ):
             restored = self._run(self.degraded)
-        return LOSSES[self.step.loss](restored.float(), self.clean).mean()
+        return find_loss(self.step.loss)(restored.float(), self.clean).mean()
 
     def backward(self, loss: Tensor) -> None:
         loss.backward()  # type: ignore[no-untyped-call]
@@ -288,13 +281,12 @@ class _Trial:
 
     @property
     def state(self) -> list[Tensor]:
-        """The optimiser's."""
-        values = (value for values in self.optimizer.state.values() for value in values.values())
-        return [value for value in values if isinstance(value, Tensor)]
+        """The optimizer's."""
+        return state_tensors(self.optimizer)
 
     @property
     def held(self) -> Memory:
-        """What lives on from step to step: parameters with buffers, and the optimiser's state."""
+        """What lives on from step to step: parameters with buffers, and the optimizer's state."""
         tensors = (*self.network.parameters(), *self.network.buffers())
         return Memory(parameters=sum(t.nbytes for t in tensors), optimizer=sum(t.nbytes for t in self.state))
 

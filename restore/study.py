@@ -1,83 +1,69 @@
 """python -m restore.study: claims about batch norm -> experiments -> verdicts."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import get_args
 
-from restore import command
-from restore.data.catalog import default_root
-from restore.errors import UserError
-from restore.report import print_table
-from restore.studies.budget import BUDGETS, BudgetName
-from restore.studies.claims import CLAIMS
-from restore.studies.experiment import Bench
-from restore.studies.laboratory import Archive, fulfil
-from restore.studies.ledger import ledger, write_report
+from restore import cli
+from restore.choices import BudgetName, CollectionName
 
 EXAMPLES = """examples:
-  python -m restore.study list                                     the claims, who makes them, what would refute them
-  python -m restore.study run --budget smoke                       all of them in three minutes; proves the machinery
-  python -m restore.study run higher_learning_rates --budget cpu   one of them, on photographs
-  python -m restore.study run all --budget cpu --seeds 3 --data.train BSDS500 --data.test B100 --data.root DATA
-  python -m restore.study report runs/study                        judge once more from what is on record
+  restore study list                                  the claims, with criteria
+  restore study run --budget smoke                    all, a few steps each
+  restore study run higher_learning_rates --budget small
+  restore study run --budget small --data papers --data.root DATA --for 150m
+                                                      run it again to go on
+  restore study report runs/study                     judge the records again
+  restore study plan runs/study                       how many seeds are needed
+  restore study contrast --for 150m --output runs/contrast --data.root DATA
 """
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = command.ArgumentParser("restore.study", "Put what is said about batch norm to the test.", EXAMPLES)
-    actions = parser.add_subparsers(dest="action", required=True, parser_class=command.ActionParser)
-    actions.add_parser("list", help="the claims")
-    run = actions.add_parser("run", help="train and measure what is not on record, then judge and report")
-    run.add_argument("claims", nargs="*", metavar="CLAIM", help=f"all (default), or of: {', '.join(CLAIMS)}")
-    run.add_argument("--budget", choices=get_args(BudgetName), default="smoke", help="sizes and lengths")
-    run.add_argument("--seeds", type=int, help="repetitions of each experiment (default: the budget's)")
-    run.add_argument("--output", type=Path, default=Path("runs/study"), help="folder of the studies")
-    run.add_argument("--jobs", type=int, help="trainings at once (default: one for each GPU, or each core)")
-    run.add_argument("--data.train", dest="train", default="photos", help="data set or folder to train on")
-    run.add_argument("--data.test", dest="test", default="photos", help="data set or folder to score on")
-    run.add_argument("--data.root", dest="root", type=Path, help="where data sets lie (default: RESTORE_DATA or data)")
-    report = actions.add_parser("report", help="judge once more from records.json and write the report")
-    report.add_argument("folder", type=Path, metavar="DIR", help="folder of the studies")
-    args = parser.parse_args(argv)
-    match args.action:
-        case "list":
-            _list()
-        case "run":
-            _run(args)
-        case "report":
-            _report(Archive.load(args.folder / "records.json"), args.folder)
+    args = _parser().parse_args(argv)
+    from restore.study_actions import act
+
+    act(args)
     return 0
 
 
-def _list() -> None:
-    for claim in sorted(CLAIMS.values(), key=lambda claim: claim.number):
-        indented = claim.about.replace("\n", "\n    ")
-        print(f"{claim.number:2}. {claim.name}: {claim.title}\n    {indented}\n")
+def _parser() -> argparse.ArgumentParser:
+    parser = cli.ArgumentParser("study", "Put what is said about batch norm to the test.", EXAMPLES)
+    actions = parser.add_subparsers(dest="action", required=True, parser_class=cli.ActionParser)
+    actions.add_parser("list", help="the claims")
+    run = actions.add_parser("run", help="train and measure what is not on record, then judge and report")
+    run.add_argument("claims", nargs="*", metavar="CLAIM", help="names from `restore study list`, or all (default)")
+    run.add_argument("--budget", choices=get_args(BudgetName), default="smoke", help="sizes and lengths")
+    run.add_argument("--seeds", type=int, help="repetitions of each experiment (default: the budget's)")
+    run.add_argument(
+        "--data",
+        choices=get_args(CollectionName),
+        default="photos",
+        help="photos: of scikit-image, no download; papers: training on Train400 and BSDS500, scores on BSD68, Set12, "
+        "B100 and Set5, settings chosen on photographs",
+    )
+    contrast = actions.add_parser("contrast", help="the contrast at full size: go on with it")
+    for parser_of, folder in ((run, "runs/study"), (contrast, "runs/contrast")):
+        parser_of.add_argument("--output", type=Path, default=Path(folder), help=f"folder (default: {folder})")
+        parser_of.add_argument("--for", dest="limit", metavar="TIME", type=duration, help="stop after 90s, 150m or 2h")
+        parser_of.add_argument("--jobs", type=int, help="trainings at once (default: one for each GPU, or each core)")
+        parser_of.add_argument(
+            "--data.root", dest="root", type=Path, help="where data sets lie (default: RESTORE_DATA or data)"
+        )
+    for name, words in (("report", "judge once more from records.json"), ("plan", "how many seeds are needed")):
+        action = actions.add_parser(name, help=words)
+        action.add_argument("folder", type=Path, metavar="DIR", help="folder of the studies")
+    return parser
 
 
-def _run(args: argparse.Namespace) -> None:
-    names = list(CLAIMS) if args.claims in ([], ["all"]) else args.claims
-    if unknown := [name for name in names if name not in CLAIMS]:
-        raise UserError(f"{unknown[0]}: no such claim; known: all, {', '.join(CLAIMS)}")
-    budget = BUDGETS[args.budget]
-    for option, value in (("--seeds", args.seeds), ("--jobs", args.jobs)):
-        if value is not None and value < 1:
-            raise UserError(f"{option} must be at least 1, not {value}")
-    bench = Bench(args.train, args.test, args.root or default_root(), budget.crops, budget.crop)
-    archive = Archive(budget, bench, args.seeds or budget.seeds)
-    fulfil(names, archive, args.output, args.jobs)
-    _report(archive, args.output)
-
-
-def _report(archive: Archive, folder: Path) -> None:
-    on_record = [claim for claim in CLAIMS.values() if archive.covers(claim)]
-    if not on_record:
-        raise UserError(f"{folder}: no claim has all of its runs on record")
-    findings = {claim.name: archive.judge(claim) for claim in on_record}
-    written = write_report(archive, findings, folder)
-    print_table(f"budget {archive.budget.name}, {archive.seeds} seeds", ledger(findings))
-    print(f"written: {', '.join(map(str, written))}")
+def duration(text: str) -> float:
+    """The type of `--for`: seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"expected a number with s, m or h, such as 150m, found {text!r}")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

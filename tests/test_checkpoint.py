@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 import restore
 from restore.checkpoint import Weights, load_weights, save_weights
 from restore.errors import UserError
-from restore.models import NORMS, SRResNet
+from restore.models import NORMS, DnCNN, SRResNet
 from restore.models.norm import Norm
 
 
@@ -43,12 +43,28 @@ def edited(path: Path, change: dict[str, object]) -> Path:
     return path
 
 
+@pytest.mark.parametrize(("scale", "init"), [(1.0, "he"), (0.1, "small_last"), (None, "he")])
+def test_files_from_before_init_had_a_name_load_and_say_what_they_began_with(
+    tmp_path: Path, scale: float | None, init: str
+) -> None:
+    path = tmp_path / "w.safetensors"
+    network = DnCNN(depth=3, features=4)
+    save_weights(path, Weights(network))
+    before = {name: value for name, value in network.spec.arguments.items() if name != "init"}
+    before |= {} if scale is None else {"last_init_scale": scale}
+    loaded = load_weights(edited(path, {"network": {"name": "DnCNN", "arguments": before}})).network
+    assert loaded.spec.arguments["init"] == init
+    x = torch.rand(1, 1, 8, 8)
+    assert torch.equal(loaded(x), network.eval()(x))
+
+
 @pytest.mark.parametrize(("change", "complaint"), [
     ({"network": {"name": "SRResNet", "arguments": {"features": 8, "blocks": 1, "scale": 2}}}, "tensors do not fit"),
     ({"network": {"name": "SRResNet", "arguments": {"features": 4, "blocks": 2, "scale": 2}}}, "tensors do not fit"),
-    ({"network": {"name": "os.system", "arguments": {}}}, "unknown network 'os.system'"),
+    ({"network": {"name": "os.system", "arguments": {}}}, "add os to the environment variable RESTORE_EXTENSIONS"),
+    ({"network": {"name": "UNet", "arguments": {}}}, r"w\.safetensors: unknown network 'UNet'; known: DnCNN"),
     ({"network": {"name": "SRResNet", "arguments": {"wide": 4}}}, "wide"),
-    ({"network": "SRResNet"}, "do not describe a network"),
+    ({"network": "SRResNet"}, "does not describe a network"),
     ({"format": 2}, "weights format 2, this version reads 1"),
 ])  # fmt: skip
 def test_metadata_that_do_not_fit_are_refused(tmp_path: Path, change: dict[str, object], complaint: str) -> None:

@@ -9,7 +9,7 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio
 
 from restore import evaluate
-from restore.checkpoint import Weights, save_weights
+from restore.checkpoint import Weights, load_weights, save_weights
 from restore.errors import UserError
 from restore.images.io import read_image, write_image
 from restore.models import EDSR, MDSR, DnCNN
@@ -72,6 +72,74 @@ def test_a_network_stands_beside_its_baseline_at_the_level_it_was_trained_for(we
     assert network["psnr"] > baseline["psnr"]  # clipping alone removes some noise
 
 
+def test_a_folder_in_the_layout_of_set5_scores_as_set5(reference_data: Path, tmp_path: Path) -> None:
+    folder = str(reference_data / "Set5")
+    (row,) = rows(tmp_path, "--weights", "bicubic", "--scale", "2", "--data", folder)
+    assert (row["set"], row["images"], round(row["psnr"], 2)) == ("Set5", 5, 33.67)
+
+
+def test_own_pairs_are_measured_as_they_are(weights: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    clean = {name: random.integers(40, 200, (24, 30, 1), np.uint8) for name in ("a", "b")}
+    for name, image in clean.items():
+        write_image(tmp_path / f"clean/{name}.png", image)
+        write_image(tmp_path / f"noisy/{name}.png", image + 10)
+    folders = ["--data", str(tmp_path / "clean"), "--degraded", str(tmp_path / "noisy")]
+    for row in rows(tmp_path, "--weights", str(weights), *folders):
+        assert (row["degradation"], row["sigma"], row["images"]) == ("as given", None, 2)
+        assert row["psnr"] == pytest.approx(20 * np.log10(25.5))
+
+
+def test_any_degradation_is_measured_by_its_name(weights: Path, tmp_path: Path) -> None:
+    asked = ["--degradation", "PoissonGaussian", "--degradation.gain", "2", "--degradation.sigma=3"]
+    baseline, network = rows(tmp_path, "--weights", str(weights), "--data", "photos", *asked)
+    assert baseline["model"] == "noisy"
+    assert network["degradation"] == "Poisson-Gaussian gain 2, sigma 3"
+
+
+def test_a_blind_network_is_measured_over_its_range_unless_a_level_is_named(tmp_path: Path, image_folder: Path) -> None:
+    blind = {"class_path": "GaussianNoise", "init_args": {"sigma": [0.0, 55.0]}}
+    save_weights(tmp_path / "w.safetensors", Weights(DnCNN(channels=3, depth=3, features=4), blind))
+    asked = "--weights", str(tmp_path / "w.safetensors"), "--data", str(image_folder)
+    assert {(row["degradation"], row["sigma"]) for row in rows(tmp_path, *asked)} == {("sigma 0-55", None)}
+    assert {row["sigma"] for row in rows(tmp_path, *asked, "--sigma", "15")} == {15}
+
+
+def test_what_does_not_apply_to_an_enlarging_network_is_refused(tmp_path: Path, image_folder: Path) -> None:
+    save_weights(tmp_path / "sr.safetensors", Weights(EDSR(features=4, blocks=1, scale=3)))
+    asked = "--weights", str(tmp_path / "sr.safetensors"), "--data", str(image_folder)
+    for options, complaint in (
+        (("--sigma", "25"), "--sigma and --quality do not apply"),
+        (("--scale", "2"), "cannot be measured"),
+        (("--degradation", "Bicubic", "--degradation.scale", "2"), "bicubic x2 has scale 2, the network 3"),
+    ):
+        with pytest.raises(UserError, match=complaint):
+            evaluate.main([*asked, *options])
+
+
+def test_two_models_are_compared_image_by_image(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = load_weights(weights).network
+    with torch.no_grad():
+        network.body[-1].weight += 0.01
+    save_weights(tmp_path / "other.safetensors", Weights(network, load_weights(weights).degradation))
+    names = [str(weights), str(tmp_path / "other.safetensors")]
+    asked = ["--weights", *names, "--data", "photos", "--json", str(tmp_path / "scores.json")]
+    assert evaluate.main(asked) == 0
+    document = json.loads((tmp_path / "scores.json").read_text())
+    first, second = (row for row in document["rows"] if row["model"] in names)
+    pairs = zip(second["per_image"], first["per_image"], strict=True)
+    single = np.array([one["psnr"] - two["psnr"] for one, two in pairs])
+    (difference,) = document["differences"]
+    assert (difference["model"], difference["other"], difference["images"]) == (names[1], names[0], 4)
+    assert difference["db"] == pytest.approx(single.mean())
+    means = np.random.default_rng(1).choice(single, (20000, 4)).mean(1)
+    interval = [difference["low"], difference["high"]]
+    np.testing.assert_allclose(interval, np.quantile(means, [0.025, 0.975]), atol=0.05 * np.ptp(single))
+    assert f"{names[1]} less {names[0]} on photos, sigma 25: " in capsys.readouterr().out.replace("\n", " ")
+
+
 def test_tiles_score_as_the_whole_image_and_the_ensemble_otherwise(tmp_path: Path) -> None:
     weights = tmp_path / "w.safetensors"
     save_weights(weights, Weights(DnCNN(depth=4, features=8)))
@@ -84,7 +152,7 @@ def test_tiles_score_as_the_whole_image_and_the_ensemble_otherwise(tmp_path: Pat
     assert abs(ensemble - whole) > 1e-2
 
 
-def test_gray_test_images_are_scored_gray_for_a_colour_network(tmp_path: Path) -> None:
+def test_gray_test_images_are_scored_gray_for_a_color_network(tmp_path: Path) -> None:
     save_weights(tmp_path / "sr.safetensors", Weights(EDSR(features=4, blocks=1, scale=3)))
     write_image(tmp_path / "set/x.png", np.random.default_rng(0).integers(0, 256, (40, 41, 1), np.uint8))
     bicubic, network = rows(tmp_path, "--weights", str(tmp_path / "sr.safetensors"), "--data", str(tmp_path / "set"))
@@ -131,6 +199,11 @@ def test_equal_images_have_no_finite_psnr_and_the_json_stays_valid(tmp_path: Pat
     ("--weights gone.safetensors --data photos", "gone.safetensors: no such weights file"),
     ("--weights noisy --data Set99", "Set99: neither a folder nor a known data set"),
     ("--weights noisy --data photos --sigmas 15", "unrecognized arguments: --sigmas"),
+    ("--weights noisy --data photos --degradation Fog", "--degradation Fog: "),
+    ("--weights noisy --data photos --degradation.gain 3", "--degradation CLASS is missing"),
+    ("--weights noisy --data photos --degradation Jpeg --degradation.gain 3", "--degradation Jpeg: "),
+    ("--weights noisy --data photos --sigma 25 --degraded x", "--sigma cannot be combined with --degraded"),
+    ("--weights noisy --data photos Set5 --degraded x", "--degraded needs a folder for each of --data: 2, not 1"),
     ("--weights noisy --data photos --sigma many", "argument --sigma: invalid float value: 'many'"),
 ])  # fmt: skip
 def test_mistakes_are_named(args: str, complaint: str) -> None:

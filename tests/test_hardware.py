@@ -93,7 +93,7 @@ def test_a_fused_step_is_the_plain_step() -> None:
     def stepped(fused: bool, optim: Optimization) -> torch.Tensor:
         torch.manual_seed(0)
         network = EDSR(features=8, blocks=1).to(memory_format=torch.channels_last)
-        optimizer, _ = optim.build(network.parameters(), steps=3, fused=fused)
+        optimizer, _ = optim.build(network, steps=3, fused=fused)
         for _ in range(3):
             network(torch.rand(1, 3, 8, 8)).square().mean().backward()
             optimizer.step()

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from restore.losses import half_squared_error, l1
+from restore.errors import UserError
+from restore.losses import charbonnier, find_loss, half_squared_error, l1
 
 
 def test_dncnn_loss_sums_squared_errors_over_an_image() -> None:
@@ -15,3 +16,21 @@ def test_dncnn_loss_sums_squared_errors_over_an_image() -> None:
 def test_edsr_loss_averages_absolute_errors_over_an_image() -> None:
     restored = torch.tensor([[[[1.0, -1.0], [0.0, 2.0]]]])
     assert l1(restored, torch.zeros(1, 1, 2, 2)).tolist() == [1.0]
+
+
+def test_charbonnier_is_the_absolute_error_far_from_zero_and_smooth_at_it() -> None:
+    restored = torch.tensor([0.0, 0.5, -2.0]).view(1, 1, 1, 3).requires_grad_()
+    loss = charbonnier(restored, torch.zeros(1, 1, 1, 3))
+    assert loss.item() == pytest.approx((1e-3 + 0.5 + 2) / 3, abs=1e-5)
+    (gradient,) = torch.autograd.grad(loss.sum(), restored)
+    assert gradient.flatten().tolist() == pytest.approx([0, 1 / 3, -1 / 3], abs=1e-5)
+
+
+def test_a_loss_of_another_package_is_had_by_its_path_if_the_user_allows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = "torch.nn.functional.l1_loss"
+    with pytest.raises(UserError, match="add torch to the environment variable RESTORE_EXTENSIONS"):
+        find_loss(path)
+    monkeypatch.setenv("RESTORE_EXTENSIONS", "torch.nn.functional")
+    assert find_loss(path) is torch.nn.functional.l1_loss
+    with pytest.raises(UserError, match=r"unknown loss 'l7'; known: half_squared_error, l1, charbonnier"):
+        find_loss("l7")

@@ -1,13 +1,15 @@
 """Known data sets: which files they are made of, in the layouts they are distributed in."""
 
+import importlib.util
 import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-import skimage
-
+from restore.data.pairing import NAMED, by_name, pair
 from restore.errors import UserError
 from restore.images.io import list_images
 
@@ -21,7 +23,8 @@ class ImageSet:
     Attributes:
         name: as printed in tables.
         clean: the images, in the order of their names.
-        degraded: their published low-resolution versions by scale, in the same order; empty where there are none.
+        degraded: their degraded versions by scale, in the same order, if there are files of them: published
+            low-resolution images, or those of a folder that the user names.
     """
 
     name: str
@@ -35,7 +38,7 @@ class ImageSet:
         return tuple(path.relative_to(top).with_suffix("").as_posix() for path in self.clean)
 
     def files(self, scale: int) -> list[Path]:
-        """All that is read for a network of that scale: the images and their low-resolution versions, if any."""
+        """All that is read at that scale: the images and their degraded versions, if there are any."""
         return [*self.clean, *self.degraded.get(scale, ())]
 
     def first(self, count: int | None) -> "ImageSet":
@@ -48,12 +51,13 @@ class ImageSet:
 class _Layout:
     """Where a data set lies below the root: folders (or files) of clean images, and of `X{scale}` LR images.
 
-    `scenes`, where there are any, are the stems of those images that belong to it.
+    `scenes`, if any, are the stems of those images that belong to it; `files`, if any, the names of all.
     """
 
     clean: tuple[str, ...]
     lr: str | None = None
     scenes: frozenset[str] = frozenset()
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,31 +117,66 @@ PHOTOS: dict[Split, tuple[str, ...]] = {
 
 NAMES = ("photos", *_SETS)
 
+# What the names of folders say of the images in them; a word after "_" counts if it is only a part of the name.
+_ROLES = {
+    "degraded": frozenset({
+        "lr", "_lr", "lq", "_lq", "noisy", "_noisy", "degraded", "_degraded", "low", "input", "x2", "x3", "x4", "x8",
+    }),
+    "original": frozenset({"hr", "_hr", "gt", "_gt", "clean", "_clean", "original", "originals", "target", "high"}),
+    "training": frozenset({"train", "training"}),
+    "test": frozenset({"test", "testing", "val", "valid", "validation"}),
+}  # fmt: skip
+
 
 def default_root() -> Path:
     """Where data sets are looked for: the environment variable RESTORE_DATA, else `data`."""
     return Path(os.environ.get("RESTORE_DATA", "data")).expanduser()
 
 
-def find_images(name: str, split: Split, root: Path) -> ImageSet:
+def find_images(name: str, split: Split, root: Path, degraded: Path | None = None, scale: int = 1) -> ImageSet:
     """The images of a known data set, or of any folder.
 
+    A folder that holds `HR` and `LR_bicubic` is taken as a super-resolution benchmark of that layout.
+
     Args:
-        name: a name of the catalogue or the path of a folder.
+        name: a name of the catalog or the path of a folder.
         split: which part of a known data set; a folder is taken whole.
         root: where known data sets lie.
+        degraded: a folder of degraded versions of all images, in place of published ones; see `pairing.py`.
+        scale: how many times smaller than the images those in `degraded` are.
 
     Raises:
-        UserError: no such data set or folder, no such split, or files missing.
+        UserError: no such data set or folder, no such split, files missing or without partner, or a folder whose
+            images are originals and degraded ones, or of a training and a test set.
     """
+    base, layout = _layout(name, split, root)
+    clean = {folder: _images_of(folder, layout) for folder in (base / part for part in layout.clean)}
+    if missing := sorted(layout.scenes - {path.stem for paths in clean.values() for path in paths}):
+        raise UserError(f"{base / layout.clean[0]}: {missing[0]} is missing, which belongs to {name}")
+    images = tuple(path for paths in clean.values() for path in paths)
+    label = name if name in NAMES else base.resolve().name
+    if degraded is None and layout.lr is None:
+        return ImageSet(label, images, {})
+    by_path = {key: path for folder, paths in clean.items() for key, path in by_name(folder, paths).items()}
+    if degraded is not None:
+        partners = by_name(degraded, _of_one_role(degraded))
+        return ImageSet(label, images, {scale: pair(by_path, partners, scale, degraded)})
+    return ImageSet(label, images, _published(base / str(layout.lr), by_path))
+
+
+def _layout(name: str, split: Split, root: Path) -> tuple[Path, _Layout]:
+    """Where a data set, or any folder, lies and what it is made of."""
     if name == "photos":
-        folder = Path(skimage.__file__).parent / "data"
-        return ImageSet("photos", tuple(folder / file for file in PHOTOS[split]), {})
+        spec = importlib.util.find_spec("skimage")  # found, not imported: that takes seconds
+        assert spec is not None
+        assert spec.origin is not None
+        return Path(spec.origin).parent, _Layout(("data",), files=PHOTOS[split])
     if name not in _SETS:
         folder = Path(name).expanduser()
         if not folder.is_dir():
             raise UserError(f"{name}: neither a folder nor a known data set ({', '.join(NAMES)})")
-        return ImageSet(folder.resolve().name, tuple(list_images(folder)), {})
+        benchmark = all((folder / part).is_dir() for part in ("HR", "LR_bicubic"))
+        return folder, _Layout(("HR",), "LR_bicubic") if benchmark else _Layout((".",))
     root = root.expanduser()
     layouts: tuple[_Layout, ...] = getattr(_SETS[name], split)
     if not layouts:
@@ -145,28 +184,48 @@ def find_images(name: str, split: Split, root: Path) -> ImageSet:
         raise UserError(f"{name} has no {split} split, only {', '.join(known)}")
     for layout in layouts:
         if all((root / folder).is_dir() for folder in layout.clean):
-            clean = tuple(path for folder in layout.clean for path in list_images(root / folder))
-            if layout.scenes:
-                clean = tuple(path for path in clean if path.stem in layout.scenes)
-                if missing := sorted(layout.scenes - {path.stem for path in clean}):
-                    raise UserError(f"{root / layout.clean[0]}: without {missing[0]}, which belongs to {name}")
-            degraded = _published_lr(root / layout.lr, clean) if layout.lr else {}
-            return ImageSet(name, clean, degraded)
+            return root, layout
     expected = " or ".join(" + ".join(str(root / folder) for folder in layout.clean) for layout in layouts)
     raise UserError(f"{name} ({split}) not found: expected {expected}")
 
 
-def _published_lr(folder: Path, clean: tuple[Path, ...]) -> dict[int, tuple[Path, ...]]:
-    """The LR images below `folder`/X{scale}, paired with `clean` by name (`0001.png` with `0001x2.png`)."""
-    found: dict[int, tuple[Path, ...]] = {}
-    for scale in (2, 3, 4, 8):
-        if not (folder / f"X{scale}").is_dir():
-            continue
-        by_stem = {path.stem: path for path in list_images(folder / f"X{scale}")}
-        names = [(f"{path.stem}x{scale}", path.stem) for path in clean]
-        pairs = [by_stem.get(marked) or by_stem.get(plain) for marked, plain in names]
-        missing = [path.name for path, pair in zip(clean, pairs, strict=True) if pair is None]
-        if missing:
-            raise UserError(f"{folder / f'X{scale}'}: no low-resolution image for {', '.join(missing[:5])}")
-        found[scale] = tuple(pair for pair in pairs if pair is not None)
-    return found
+def _images_of(folder: Path, layout: _Layout) -> list[Path]:
+    if layout.files:
+        return [folder / file for file in layout.files]
+    images = _of_one_role(folder)
+    return [path for path in images if path.stem in layout.scenes] if layout.scenes else images
+
+
+def _of_one_role(folder: Path) -> list[Path]:
+    """The images of a folder.
+
+    Raises:
+        UserError: there are none, or their sub-folders' names say that they have several roles.
+    """
+    images = list_images(folder)
+    roles: dict[str, set[str]] = {}
+    for parent in {image.relative_to(folder).parent for image in images}:
+        named = (role for role, words in _ROLES.items() if any(_is_named(part, words) for part in parent.parts))
+        roles.setdefault(next(named, "unknown"), set()).add(parent.as_posix())
+    if ("degraded" in roles and len(roles) > 1) or {"training", "test"} <= roles.keys():
+        found = sorted(set().union(*roles.values()), key=lambda parent: (parent in roles.get("degraded", ()), parent))
+        raise UserError(
+            f"{folder}: contains images of different kinds (in {', '.join(found[:NAMED])}); name one folder, such as "
+            f"{folder / found[0]}"
+        )
+    return images
+
+
+def _is_named(folder: str, words: frozenset[str]) -> bool:
+    """Whether a folder's name, or one word of it, is among `words`."""
+    return folder.lower() in words or not words.isdisjoint(f"_{word}" for word in re.split(r"[\W_]+", folder.lower()))
+
+
+def _published(folder: Path, clean: Mapping[str, Path]) -> dict[int, tuple[Path, ...]]:
+    """The low-resolution images below `folder`/X{scale} (`0001x2.png` or `0001.png`)."""
+    places = {scale: folder / f"X{scale}" for scale in (2, 3, 4, 8)}
+    return {
+        scale: pair(clean, by_name(place, list_images(place)), scale, place)
+        for scale, place in places.items()
+        if place.is_dir()
+    }

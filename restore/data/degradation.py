@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -15,19 +15,51 @@ from torch import Tensor
 
 from restore.data.random import Draws
 from restore.errors import UserError
+from restore.extensions import Registry
 from restore.images.crop import crop_to_multiple
 from restore.images.resize import imresize, resize_matrix
-from restore.images.tensors import quantise, to_image, to_tensor
+from restore.images.tensors import quantize, to_image, to_tensor
 
 
 class Degradation(ABC):
-    """Maps clean images to degraded ones. `scale` is how many times smaller the degraded image is."""
+    """Maps clean images to degraded ones. A subclass keeps each of its settings as an attribute of the same name.
+
+    Attributes:
+        scale: how many times smaller the degraded image is.
+        precomputable: whether degraded images may be read from files, or made once and kept: it draws nothing at
+            random. All others are computed from each clean patch as it is used.
+        has_level: whether it is noise of one level for each image, which `with_level` tells.
+    """
 
     scale: int = 1
+    precomputable: ClassVar[bool] = False
+    has_level: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        _REGISTRY.add(cls)
 
     @abstractmethod
     def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
         """Degrade a batch (N, C, H, W) in [0, 1]; `draws` are on the batch's device."""
+
+    def with_level(self, clean: Tensor, draws: Draws) -> Tensor:
+        """Degraded images with the level of their noise, in the range of [0, 1], as one more channel.
+
+        What is drawn is the same as without it.
+
+        Raises:
+            UserError: the degradation has no level.
+        """
+        raise UserError(f"the network takes the noise level of an image as input, which {self.label} does not have")
+
+    def for_network(self, clean: Tensor, draws: Draws, inputs: int) -> Tensor:
+        """Degraded images for a network that reads so many channels: with their noise level if that is one more.
+
+        Raises:
+            UserError: it is, and the degradation has no level.
+        """
+        return self(clean, draws) if inputs == clean.shape[1] else self.with_level(clean, draws)
 
     @property
     @abstractmethod
@@ -36,8 +68,11 @@ class Degradation(ABC):
 
     @property
     def description(self) -> dict[str, Any]:
-        """As a configuration file would state it."""
-        return {"class_path": type(self).__name__, "init_args": dict(vars(self))}
+        """Its class, as `package.module:Class` if it is not built in, and its settings, as JSON keeps them."""
+        return {"class_path": _REGISTRY.name_of(type(self)), "init_args": dict(vars(self))}
+
+
+_REGISTRY: Registry[Degradation] = Registry("degradation")
 
 
 @dataclass(frozen=True)
@@ -48,20 +83,78 @@ class GaussianNoise(Degradation):
         sigma: standard deviation on the 0-255 scale, or (low, high): drawn uniformly for each image ("blind").
     """
 
+    has_level: ClassVar[bool] = True
     sigma: float | tuple[float, float] = 25.0
 
     def __post_init__(self) -> None:
         low, high = _ends(self.sigma)
         if not 0 <= low <= high:
-            raise UserError(f"sigma must be at least 0 and a range ascending, not {self.sigma}")
+            raise UserError(f"sigma must be at least 0, and a range must be ascending, not {self.sigma}")
 
     def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
+        return self._degraded(clean, draws)[0]
+
+    def with_level(self, clean: Tensor, draws: Draws) -> Tensor:
+        degraded, level = self._degraded(clean, draws)
+        return torch.cat([degraded, level.expand_as(clean[:, :1])], 1)
+
+    def _degraded(self, clean: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         sigma = _draw(self.sigma, clean, draws) / 255
-        return clean + sigma * draws.normal(clean.shape)
+        return clean + sigma * draws.normal(clean.shape), sigma
 
     @property
     def label(self) -> str:
         return f"sigma {_words(self.sigma)}"
+
+
+@dataclass(frozen=True)
+class PoissonGaussian(Degradation):
+    """Noise of a camera: photons are counted, and reading them adds Gaussian noise. Not clipped.
+
+    The variance of a pixel of value x, on the 0-255 scale, is gain * x + sigma^2.
+
+    Attributes:
+        gain: steps of the 0-255 scale for each photon, or (low, high): drawn uniformly for each image.
+        sigma: standard deviation of the reading on the 0-255 scale, or (low, high).
+    """
+
+    gain: float | tuple[float, float] = 1.0
+    sigma: float | tuple[float, float] = 2.0
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in (("gain", _ends(self.gain)), ("sigma", _ends(self.sigma))):
+            if not (low >= 0 if name == "sigma" else low > 0) or low > high:
+                raise UserError(
+                    f"{name} must be positive (sigma may be 0), and a range must be ascending, not {low}, {high}"
+                )
+
+    def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
+        gain = _draw(self.gain, clean, draws) / 255
+        sigma = _draw(self.sigma, clean, draws) / 255
+        return gain * draws.poisson(clean / gain) + sigma * draws.normal(clean.shape)
+
+    @property
+    def label(self) -> str:
+        return f"Poisson-Gaussian gain {_words(self.gain)}, sigma {_words(self.sigma)}"
+
+
+@dataclass(frozen=True)
+class Paired(Degradation):
+    """Degraded images that are there as files beside the clean ones; none can be made.
+
+    Attributes:
+        scale: how many times smaller they are.
+    """
+
+    precomputable: ClassVar[bool] = True
+    scale: int = 1
+
+    def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
+        raise UserError("needs a folder of degraded images")
+
+    @property
+    def label(self) -> str:
+        return "as given" if self.scale == 1 else f"as given, x{self.scale}"
 
 
 @dataclass(frozen=True)
@@ -72,6 +165,7 @@ class Bicubic(Degradation):
         scale: 2, 3, 4 or 8.
     """
 
+    precomputable: ClassVar[bool] = True
     scale: int = 2
 
     def __post_init__(self) -> None:
@@ -79,7 +173,7 @@ class Bicubic(Degradation):
             raise UserError(f"scale must be 2, 3, 4 or 8, not {self.scale}")
 
     def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
-        images = [crop_to_multiple(to_image(image[None]), self.scale) for image in quantise(clean)]
+        images = [crop_to_multiple(to_image(image[None]), self.scale) for image in quantize(clean)]
         return torch.cat([to_tensor(imresize(image, 1 / self.scale)) for image in images]).to(clean.device)
 
     @property
@@ -108,7 +202,7 @@ class BicubicBlur(Degradation):
 @dataclass(frozen=True)
 class Jpeg(Degradation):
     """Baseline JPEG compression, computed on the device: the transform coding of libjpeg without the entropy coder,
-    which loses nothing. Colour is subsampled 4:2:0.
+    which loses nothing. Color is subsampled 4:2:0.
 
     Attributes:
         quality: 1 to 100 (libjpeg's scale), or (low, high): drawn uniformly for each image.
@@ -119,7 +213,7 @@ class Jpeg(Degradation):
     def __post_init__(self) -> None:
         low, high = _ends(self.quality)
         if not 1 <= low <= high <= 100:
-            raise UserError(f"quality must lie in 1 to 100 and a range ascend, not {self.quality}")
+            raise UserError(f"quality must be from 1 to 100, and a range must be ascending, not {self.quality}")
 
     def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
         low, high = _ends(self.quality)
@@ -127,7 +221,7 @@ class Jpeg(Degradation):
         height, width = clean.shape[-2:]
         block = 8 if clean.shape[1] == 1 else 16
         padding = (0, -width % block, 0, -height % block)
-        image = F.pad(quantise(clean).float(), padding, mode="replicate")
+        image = F.pad(quantize(clean).float(), padding, mode="replicate")
         if clean.shape[1] == 1:
             coded = _code_blocks(image, _LUMA_TABLE, quality)
         else:
@@ -169,23 +263,25 @@ class DnCNN3Mixture(Degradation):
         return GaussianNoise(self.sigma), BicubicBlur(self.factors), Jpeg(self.quality)
 
 
+def default_degradation(scale: int) -> Degradation:
+    """What a network of that scale restores unless something else is said: bicubic downsampling, or sigma 25."""
+    return Bicubic(scale) if scale > 1 else GaussianNoise()
+
+
 def from_description(description: Mapping[str, Any]) -> Degradation | None:
-    """The degradation that a `Degradation.description`, as JSON keeps it, states; None where it is none of these.
+    """The degradation that a `Degradation.description`, as JSON keeps it, states; None if it is empty.
 
     Raises:
-        UserError: it states arguments that the degradation does not take.
+        UserError: there is no such degradation, it does not take these settings, or its package may not be imported.
     """
-    name = str(description.get("class_path"))
-    kinds: dict[str, Callable[..., Degradation]] = {
-        kind.__name__: kind for kind in (GaussianNoise, Bicubic, BicubicBlur, Jpeg, DnCNN3Mixture)
-    }
-    if name not in kinds:
+    if not description:
         return None
-    stated = description.get("init_args", {})
+    name, stated = str(description.get("class_path")), description.get("init_args", {})
     if not isinstance(stated, dict):
         raise UserError(f"degradation {name}: expected arguments by name, found {stated!r}")
+    kind: Callable[..., Degradation] = _REGISTRY.find(name)
     try:
-        return kinds[name](**{key: tuple(v) if isinstance(v, list) else v for key, v in stated.items()})
+        return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in stated.items()})
     except (TypeError, ValueError) as error:
         raise UserError(f"degradation {name}: {error}") from error
 
@@ -208,14 +304,14 @@ def _draw(value: float | tuple[float, float], clean: Tensor, draws: Draws) -> Te
 def _by_choice(clean: Tensor, draws: Draws, options: Sequence[Callable[[Tensor, Draws], Tensor]]) -> Tensor:
     degraded = torch.empty_like(clean)
     for option, (chosen, part) in zip(options, draws.split(len(options), len(clean)), strict=True):
-        if part.total:  # also where none is chosen here, since others draw then
+        if part.total:  # even if none is chosen here, since others draw then
             degraded[chosen] = option(clean[chosen], part)
     return degraded
 
 
 def _blur(factor: int, clean: Tensor, _: Draws) -> Tensor:
     rows, columns = (_shrink_and_enlarge(size, factor) for size in clean.shape[-2:])
-    image = quantise(clean).double()
+    image = quantize(clean).double()
     for row_matrix, column_matrix in zip(rows, columns, strict=True):
         image = _to_levels(row_matrix.to(image.device) @ image)
         image = _to_levels(image @ column_matrix.to(image.device).T)
@@ -263,7 +359,7 @@ def _ycc_to_rgb(image: Tensor) -> Tensor:
 
 
 def _code_blocks(image: Tensor, table: Tensor, quality: Tensor) -> Tensor:
-    """Quantise the 8x8 cosine transform of (N, C, H, W), 0 to 255, by libjpeg's table for each image's quality."""
+    """Quantize the 8x8 cosine transform of (N, C, H, W), 0 to 255, by libjpeg's table for each image's quality."""
     percent = torch.where(quality < 50, 5000 // quality, 200 - 2 * quality)
     steps = ((table.to(image.device) * percent + 50) // 100).clamp(1, 255).view(-1, 1, 1, 1, 8, 8)
     k = torch.arange(8.0, device=image.device)

@@ -17,7 +17,7 @@ from restore.errors import UserError
 from restore.images.color import with_channels
 from restore.images.crop import crop_to_multiple
 from restore.images.io import Image, read_image, to_uint8
-from restore.images.tensors import as_tensor, quantise, to_tensor
+from restore.images.tensors import as_tensor, quantize, to_tensor
 
 # What a step's draws are for besides the choice of its patches, which follows from (seed, step) alone.
 PAIRS = (0, 1)
@@ -29,7 +29,7 @@ class PatchBatch(NamedTuple):
 
     Attributes:
         clean: (N, C, scale*S, scale*S) uint8.
-        degraded: (N, C, S, S) uint8, or None where the degradation is computed from `clean` on the device.
+        degraded: (N, C, S, S) uint8, or None if the degradation is computed from `clean` on the device.
         step: which batch of the run this is.
     """
 
@@ -39,7 +39,7 @@ class PatchBatch(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Degraded (N, C, S, S) and clean (N, C, scale*S, scale*S) images, float32 in [0, 1]."""
+    """Degraded (N, inputs, S, S) and clean (N, C, scale*S, scale*S) images, float32 in [0, 1]."""
 
     degraded: Tensor
     clean: Tensor
@@ -94,7 +94,7 @@ class PatchSampler:
         if self._augment is not None:
             clean, degraded = self._augment(clean, draws.integers(0, 2**31, (count,)).tolist()), None
             if self._store.spec.scale > 1:
-                degraded = quantise(Bicubic(self._store.spec.scale)(clean / 255, draws))
+                degraded = quantize(Bicubic(self._store.spec.scale)(clean / 255, draws))
         return PatchBatch(clean, degraded, step)
 
     def names(self, step: int) -> list[str]:
@@ -132,15 +132,29 @@ class ScaleSampler:
         return self._samplers[int(number)]
 
 
-def make_pair(batch: PatchBatch, degradation: Degradation, draws: Draws) -> Pair:
-    """Turn and flip each patch at random, and degrade it where that is not done yet.
+def make_pair(batch: PatchBatch, degradation: Degradation, draws: Draws, inputs: int | None = None) -> Pair:
+    """Turn and flip each patch at random, and degrade it if that is not done yet.
 
-    `draws` are on the batch's device; all randomness comes from them.
+    Args:
+        batch: as it leaves the store.
+        degradation: what happens to the clean patches.
+        draws: on the batch's device; all randomness comes from them.
+        inputs: channels that the network reads; default: those of the patches.
+
+    Raises:
+        UserError: the degradation gives another size than it says, or no noise level to a network that is told it.
     """
     flips = draws.uniform((3, len(batch.clean), 1, 1, 1), dim=1) < 0.5
     clean = _turn(batch.clean, flips).float() / 255
     if batch.degraded is None:
-        return Pair(degradation(clean, draws), clean)
+        inputs = inputs or clean.shape[1]
+        degraded = degradation.for_network(clean, draws, inputs)
+        if degraded.shape != (len(clean), inputs, *(size // degradation.scale for size in clean.shape[2:])):
+            raise UserError(
+                f"data.degradation ({degradation.label}): made {tuple(degraded.shape)} of {tuple(clean.shape)}, which "
+                f"is not {degradation.scale} times smaller, as its scale says"
+            )
+        return Pair(degraded, clean)
     return Pair(_turn(batch.degraded, flips).float() / 255, clean)
 
 
@@ -158,11 +172,13 @@ class ImagePair(NamedTuple):
         name: of the image, as in `ImageSet.names`.
         degraded: (1, C, h, w) float32 in [0, 1], noise not clipped.
         clean: (1, C, scale*h, scale*w) uint8.
+        level: of the noise, in the range of [0, 1]; None if the degradation has none.
     """
 
     name: str
     degraded: Tensor
     clean: Tensor
+    level: float | None = None
 
 
 NOISE_SEED = 0
@@ -174,12 +190,12 @@ def load_pair(images: ImageSet, index: int, degradation: Degradation, channels: 
     Args:
         images: the test set.
         index: which image.
-        degradation: for bicubic downsampling the published low-resolution image is taken where there is one.
+        degradation: one that is `precomputable` is read from the test set's files if it has them at that scale.
         channels: of the network, 1 or 3; images are converted to that, but super-resolution keeps gray images gray,
             as the published tables score them (Set14 has one).
 
     Raises:
-        UserError: the image cannot be read.
+        UserError: the image cannot be read, or its degraded version has another size.
     """
     scale = degradation.scale
 
@@ -189,10 +205,12 @@ def load_pair(images: ImageSet, index: int, degradation: Degradation, channels: 
 
     path, name = images.clean[index], images.names[index]
     clean = crop_to_multiple(read(path), scale)
-    if scale in images.degraded:
+    if degradation.precomputable and scale in images.degraded:
         low = read(images.degraded[scale][index])
         clean = crop_to_low_resolution(read(path), low, scale, path)
-        degraded = to_tensor(low)
-    else:
-        degraded = degradation(to_tensor(clean), seeded(NOISE_SEED, zlib.crc32(os.fsencode(name))))
-    return ImagePair(name, degraded, as_tensor(clean))
+        return ImagePair(name, to_tensor(low), as_tensor(clean))
+    image, noise = to_tensor(clean), seeded(NOISE_SEED, zlib.crc32(os.fsencode(name)))
+    if not degradation.has_level:
+        return ImagePair(name, degradation(image, noise), as_tensor(clean))
+    told = degradation.with_level(image, noise)
+    return ImagePair(name, told[:, :-1], as_tensor(clean), told[0, -1, 0, 0].item())

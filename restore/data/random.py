@@ -1,4 +1,4 @@
-"""Randomness as an argument: numbers that are a pure function of what they are for, however a batch is shared out."""
+"""Explicit randomness: each draw depends on (seed, step, purpose) only, however a batch is shared out."""
 
 from collections.abc import Sequence
 
@@ -43,6 +43,14 @@ class Draws:
         """From `low` to below `end`; the first dimension are the images."""
         whole = self._whole(shape)
         return torch.randint(low, end, whole, generator=self.generator, device=self.generator.device)[self._rows]
+
+    def poisson(self, rates: Tensor) -> Tensor:
+        """Counts of these means, (N, ...); each image has a generator of its own, since its rates decide how many
+        numbers it takes."""
+        seeds = self.integers(0, 2**62, [len(rates)]).tolist()
+        of_images = (Generator(rates.device).manual_seed(seed) for seed in seeds)
+        counts = [torch.poisson(rate, generator) for rate, generator in zip(rates, of_images, strict=True)]
+        return torch.stack(counts) if counts else rates
 
     def split(self, kinds: int, count: int) -> list[tuple[Tensor, "Draws"]]:
         """Draw one of `kinds` for each of `count` images: for each kind (count,) bool, whose it is, and their draws."""

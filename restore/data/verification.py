@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from restore.data.catalog import ImageSet, Split, find_images
+from restore.data.pairing import check_sizes
 from restore.data.sources import SOURCES, Part
 from restore.data.store import crop_to_low_resolution
 from restore.errors import UserError
 from restore.images.color import with_channels
-from restore.images.io import Image, read_image, to_uint8
+from restore.images.io import read_image, to_uint8
 from restore.images.resize import imresize
 from restore.progress import progress
 
@@ -28,10 +29,10 @@ class Finding:
 
     Attributes:
         name, split: of the data set.
-        images: how many there are; 0 where it is not installed.
+        images: how many there are; 0 if it is not installed.
         scales: of the published low-resolution images that are there.
-        wrong: what must not be so.
-        remarks: what one should know.
+        wrong: errors.
+        remarks: warnings.
     """
 
     name: str
@@ -117,7 +118,7 @@ def _check_low_resolution(finding: Finding, images: ImageSet, originals: list[_D
         if original.complaint or reduced.complaint:
             continue
         try:
-            crop_to_low_resolution(_blank(original.size), _blank(reduced.size), scale, path)
+            check_sizes(original.size[::-1], reduced.size[::-1], scale, path)
         except UserError as error:
             wrong.append(str(error))
     finding.wrong += wrong[:SHOWN]
@@ -137,10 +138,6 @@ def _share_as_matlab(clean_path: Path, low_path: Path, scale: int) -> float:
     clean = with_channels(to_uint8(read_image(clean_path)), low.shape[2])
     recomputed = imresize(crop_to_low_resolution(clean, low, scale, clean_path), 1 / scale)
     return float(np.mean(recomputed == low))
-
-
-def _blank(size: tuple[int, int]) -> Image:
-    return np.broadcast_to(np.uint8(0), (size[1], size[0], 1))
 
 
 def _decode_all(paths: Sequence[Path], label: str) -> list[_Decoded]:

@@ -1,4 +1,4 @@
-"""Which file becomes which."""
+"""Maps inputs to output files."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ def plan(
 
     Args:
         inputs: images and folders of images.
-        output: folder of the results; what lies in it is no input, even where it is inside an input folder.
+        output: folder of the results; what lies in it is no input, even if it is inside an input folder.
         format_name: one of `FORMATS`, for results of another format than their inputs.
         apart: more folders whose files are no inputs.
 

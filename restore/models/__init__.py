@@ -1,35 +1,36 @@
-"""Plain torch networks. To add one: a file, a line in NETWORKS, a test."""
+"""Plain torch networks. To add one: a file, an import here, a test."""
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from restore.models.dncnn import DnCNN
 from restore.models.edsr import EDSR
+from restore.models.fdncnn import FDnCNN
+from restore.models.ffdnet import FFDNet
 from restore.models.mdsr import MDSR
-from restore.models.network import NetworkSpec, RestorationNetwork
+from restore.models.network import REGISTRY, NetworkSpec, RestorationNetwork
 from restore.models.norm import NORMS, Norm
 from restore.models.srresnet import SRResNet
 from restore.models.wdsr import WDSRA, WDSRB
 
-NETWORKS: dict[str, type[RestorationNetwork]] = {
-    network.__name__: network for network in (DnCNN, EDSR, MDSR, SRResNet, WDSRA, WDSRB)
-}
+NETWORKS: dict[str, type[RestorationNetwork]] = REGISTRY.built_in()
 
 
 def build(spec: NetworkSpec) -> RestorationNetwork:
     """The network that `spec` describes, with fresh weights.
 
     Raises:
-        ValueError: `spec` names no known network, or an argument it does not take.
+        ValueError: `spec` names no known network, an argument it does not take, or, as a UserError, one of a package
+            that may not be imported.
     """
-    if spec.name not in NETWORKS:
-        raise ValueError(f"unknown network {spec.name!r}; known: {', '.join(NETWORKS)}")
-    for name, hint in get_type_hints(NETWORKS[spec.name].__init__).items():
+    network: Callable[..., RestorationNetwork] = REGISTRY.find(spec.name)
+    for name, hint in get_type_hints(network.__init__).items():
         if name in spec.arguments and not _fits(spec.arguments[name], hint):
             choices = ", ".join(map(str, get_args(hint)[:-1])) + f" or {get_args(hint)[-1]}" if get_args(hint) else ""
             raise ValueError(f"{name} must be {choices or hint.__name__}, not {spec.arguments[name]!r}")
     try:
-        return NETWORKS[spec.name](**spec.arguments)
+        return network(**spec.arguments)
     except TypeError as error:
         raise ValueError(f"{spec.name}: {error}") from error
 
@@ -51,6 +52,8 @@ __all__ = [
     "WDSRA",
     "WDSRB",
     "DnCNN",
+    "FDnCNN",
+    "FFDNet",
     "NetworkSpec",
     "Norm",
     "RestorationNetwork",

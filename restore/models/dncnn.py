@@ -1,4 +1,4 @@
-"""DnCNN: a plain denoiser with residual learning and batch normalisation.
+"""DnCNN: a plain denoiser with residual learning and batch normalization.
 
 Zhang, Zuo, Chen, Meng, Zhang: Beyond a Gaussian Denoiser. IEEE TIP 2017, arXiv:1608.03981.
 """
@@ -7,33 +7,31 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from restore.models.init import DnCNNInit, initialize
 from restore.models.network import RestorationNetwork, check_channels
-from restore.models.norm import ConvNorm, Norm, conv, initialise
+from restore.models.norm import ConvNorm, ConvNormFactory, Norm, conv
 from restore.models.recompute import Recompute, sequential
 
 
 class DnCNN(RestorationNetwork):
     """conv-ReLU, (depth - 2) x (conv-norm-ReLU), conv; 3x3 throughout, receptive field (2 depth + 1)^2.
 
-    Convolution weights start from He's normal distribution, as published. With batch norm the noise that is first
-    predicted is then several times too large (`restore.study`, claim 7), which `last_init_scale` 0.1 spares.
-
     Args:
         channels: 1 (gray) or 3 (RGB).
-        depth: convolutions; 17 for a known noise level, 20 for blind, colour and DnCNN-3.
+        depth: convolutions; 17 for a known noise level, 20 for blind, color and DnCNN-3.
         features: channels between the layers.
-        norm: normalisation of the middle layers; the paper's is `batch`.
+        norm: normalization of the middle layers; the paper's is `batch`.
         residual: predict the noise and subtract it (the paper), or predict the clean image.
-        bias: a bias on every convolution, also where a norm makes it redundant. Without it the network has
-            biases only where they stand in for a norm's shift.
+        bias: a bias on every convolution, even if a norm makes it redundant. Without it the network has
+            biases only if they stand in for a norm's shift.
         bn_momentum: weight of the new batch in the running statistics.
         bn_eps: added to the variance.
         recompute: `norm` computes norms and activations again in backward instead of keeping them (`recompute.py`);
             nothing to do for `none` and `weight`.
-        last_init_scale: factor on the initial weights of the last convolution; the paper's is 1.
+        init: initial weights, as in the authors' training code or another word of `init.py`.
     """
 
-    scale = 1
+    residual: bool
 
     def __init__(
         self,
@@ -46,33 +44,31 @@ class DnCNN(RestorationNetwork):
         bn_momentum: float = 0.1,
         bn_eps: float = 1e-5,
         recompute: Recompute = "none",
-        last_init_scale: float = 1.0,
+        init: DnCNNInit = "released",
     ) -> None:
         super().__init__()
         check_channels(channels)
-        if depth < 2:
-            raise ValueError(f"depth must be at least 2, not {depth}")
-        self.channels = channels
-        self.depth = depth
-        self.features = features
-        self.norm = norm
-        self.residual = residual
-        self.bias = bias
-        self.bn_momentum = bn_momentum
-        self.bn_eps = bn_eps
-        self.recompute = recompute
-        self.last_init_scale = last_init_scale
-
         conv_norm = partial(ConvNorm, norm=norm, bn_momentum=bn_momentum, bn_eps=bn_eps, bias=bias)
-        last = conv(features, channels, bias=bias)
-        layers: list[nn.Module] = [conv(channels, features, bias=bias), nn.ReLU(inplace=True)]
-        for _ in range(depth - 2):
-            layers += [conv_norm(features, features), nn.ReLU(inplace=True)]
-        self.body = sequential(norm, recompute)(*layers, last)
-        initialise(self, partial(nn.init.kaiming_normal_, nonlinearity="relu"))
-        last.weight.data *= last_init_scale
+        self.body = sequential(norm, recompute)(*plain_layers(self.inputs, channels, depth, features, conv_norm, bias))
+        initialize(self, init)
 
     def forward(self, degraded: Tensor) -> Tensor:
         """(N, channels, H, W) degraded -> (N, channels, H, W) restored, both in [0, 1], unclamped."""
         prediction: Tensor = self.body(degraded)
         return degraded - prediction if self.residual else prediction
+
+
+def plain_layers(
+    inputs: int, outputs: int, depth: int, features: int, conv_norm: ConvNormFactory, bias: bool
+) -> list[nn.Module]:
+    """conv-ReLU, (depth - 2) x (conv-norm-ReLU), conv.
+
+    Raises:
+        ValueError: there are fewer than two convolutions.
+    """
+    if depth < 2:
+        raise ValueError(f"depth must be at least 2, not {depth}")
+    layers: list[nn.Module] = [conv(inputs, features, bias=bias), nn.ReLU(inplace=True)]
+    for _ in range(depth - 2):
+        layers += [conv_norm(features, features), nn.ReLU(inplace=True)]
+    return [*layers, conv(features, outputs, bias=bias)]

@@ -1,18 +1,18 @@
-"""EDSR: SRResNet without batch normalisation, wider, with scaled residuals.
+"""EDSR: SRResNet without batch normalization, wider, with scaled residuals.
 
 Lim, Son, Kim, Nah, Lee: Enhanced Deep Residual Networks for Single Image Super-Resolution.
 CVPR Workshops 2017, arXiv:1707.02921.
 """
 
-import math
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from restore.models.blocks import ResidualBlock, Scale, Upsampler
+from restore.models.init import ResidualInit, initialize
 from restore.models.network import RestorationNetwork, check_channels
-from restore.models.norm import ConvNorm, Norm, conv, initialise
+from restore.models.norm import ConvNorm, Norm, conv
 from restore.models.recompute import Recompute, sequential
 
 DIV2K_MEAN = torch.tensor([0.4488, 0.4371, 0.4040])
@@ -20,7 +20,7 @@ LUMA_WEIGHTS = torch.tensor([0.299, 0.587, 0.114])
 
 
 class EDSR(RestorationNetwork):
-    """Head, residual blocks, global skip, sub-pixel upsampler, tail; the mean colour of DIV2K is taken out.
+    """Head, residual blocks, global skip, sub-pixel upsampler, tail; the mean color of DIV2K is taken out.
 
     Args:
         channels: 1 (gray) or 3 (RGB).
@@ -28,15 +28,17 @@ class EDSR(RestorationNetwork):
         blocks: residual blocks; 16 in the baseline, 32 in the paper's network.
         scale: 2, 3, 4 or 8.
         res_scale: factor on each residual; 1 in the baseline, 0.1 in the paper's network.
-        norm: normalisation behind each convolution of the residual blocks; the paper's is `none`.
+        norm: normalization behind each convolution of the residual blocks; the paper's is `none`.
         bn_momentum: weight of the new batch in the running statistics.
         bn_eps: added to the variance.
         recompute: `norm` computes norms and activations again in backward instead of keeping them (`recompute.py`);
             nothing to do for `none` and `weight`.
         rgb_range: the network works on pixels times this, as the published one does (0 to 255).
+        init: initial weights, `torch` or `zero` (see `init.py`).
     """
 
     mean: Tensor
+    rgb_range: float
 
     def __init__(
         self,
@@ -50,19 +52,10 @@ class EDSR(RestorationNetwork):
         bn_eps: float = 1e-5,
         recompute: Recompute = "none",
         rgb_range: float = 255.0,
+        init: ResidualInit = "torch",
     ) -> None:
         super().__init__()
         check_channels(channels)
-        self.channels = channels
-        self.features = features
-        self.blocks = blocks
-        self.scale = scale
-        self.res_scale = res_scale
-        self.norm = norm
-        self.bn_momentum = bn_momentum
-        self.bn_eps = bn_eps
-        self.recompute = recompute
-        self.rgb_range = rgb_range
 
         conv_norm = partial(ConvNorm, norm=norm, bn_momentum=bn_momentum, bn_eps=bn_eps)
         body = sequential(norm, recompute)
@@ -74,8 +67,8 @@ class EDSR(RestorationNetwork):
         )
         self.upsample = Upsampler(scale, features)
         self.tail = conv(features, channels)
-        self.register_buffer("mean", mean_colour(channels), persistent=False)
-        initialise(self, partial(nn.init.kaiming_uniform_, a=math.sqrt(5)))
+        self.register_buffer("mean", mean_color(channels), persistent=False)
+        initialize(self, init)
 
     def forward(self, degraded: Tensor) -> Tensor:
         """(N, channels, H, W) low resolution -> (N, channels, scale*H, scale*W), both in [0, 1], unclamped."""
@@ -85,7 +78,7 @@ class EDSR(RestorationNetwork):
         return restored / self.rgb_range + self.mean
 
 
-def mean_colour(channels: int) -> Tensor:
+def mean_color(channels: int) -> Tensor:
     """The mean of DIV2K's images, (1, channels, 1, 1) in [0, 1]."""
     mean = DIV2K_MEAN if channels == 3 else (DIV2K_MEAN * LUMA_WEIGHTS).sum(0, keepdim=True)
     return mean.view(1, -1, 1, 1)

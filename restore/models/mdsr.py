@@ -5,16 +5,16 @@ CVPR Workshops 2017, arXiv:1707.02921, section 3.4.
 """
 
 import copy
-import math
 from functools import partial
 from typing import Self
 
 from torch import Tensor, nn
 
 from restore.models.blocks import ResidualBlock, Scale, Upsampler
-from restore.models.edsr import mean_colour
+from restore.models.edsr import mean_color
+from restore.models.init import ResidualInit, initialize
 from restore.models.network import RestorationNetwork, check_channels
-from restore.models.norm import ConvNorm, Norm, conv, initialise
+from restore.models.norm import ConvNorm, Norm, conv
 from restore.models.recompute import Recompute, sequential
 
 
@@ -27,15 +27,18 @@ class MDSR(RestorationNetwork):
         blocks: residual blocks of the body; 16 in the baseline, 80 in the paper's network.
         scales: those it is trained for, each 2, 3, 4 or 8.
         scale: the one of `scales` at which it works now; `at` gives it at another.
-        norm: normalisation behind each convolution of the residual blocks; the paper's is `none`.
+        norm: normalization behind each convolution of the residual blocks; the paper's is `none`.
         bn_momentum: weight of the new batch in the running statistics.
         bn_eps: added to the variance.
         recompute: `norm` computes norms and activations again in backward instead of keeping them (`recompute.py`);
             nothing to do for `none` and `weight`.
         rgb_range: the network works on pixels times this, as the published one does (0 to 255).
+        init: initial weights, `torch` or `zero` (see `init.py`).
     """
 
     mean: Tensor
+    rgb_range: float
+    scales: tuple[Scale, ...]
 
     def __init__(
         self,
@@ -49,21 +52,13 @@ class MDSR(RestorationNetwork):
         bn_eps: float = 1e-5,
         recompute: Recompute = "none",
         rgb_range: float = 255.0,
+        init: ResidualInit = "torch",
     ) -> None:
         super().__init__()
         check_channels(channels)
         if scale not in scales:
             raise ValueError(f"scale must be one of scales, {_words(scales)}, not {scale}")
-        self.channels = channels
-        self.features = features
-        self.blocks = blocks
-        self.scales = tuple(scales)
-        self.scale = scale
-        self.norm = norm
-        self.bn_momentum = bn_momentum
-        self.bn_eps = bn_eps
-        self.recompute = recompute
-        self.rgb_range = rgb_range
+        self.restate(scales=tuple(scales))
 
         conv_norm = partial(ConvNorm, norm=norm, bn_momentum=bn_momentum, bn_eps=bn_eps)
         body = sequential(norm, recompute)
@@ -78,8 +73,8 @@ class MDSR(RestorationNetwork):
         )
         self.upsample = nn.ModuleList(Upsampler(scale, features) for scale in scales)
         self.tail = conv(features, channels)
-        self.register_buffer("mean", mean_colour(channels), persistent=False)
-        initialise(self, partial(nn.init.kaiming_uniform_, a=math.sqrt(5)))
+        self.register_buffer("mean", mean_color(channels), persistent=False)
+        initialize(self, init)
 
     @property
     def all_scales(self) -> tuple[int, ...]:
@@ -89,7 +84,7 @@ class MDSR(RestorationNetwork):
         if scale not in self.scales:
             raise ValueError(f"scale must be one of {_words(self.scales)}, not {scale}")
         view = copy.copy(self)
-        view.scale = scale
+        view.restate(scale=scale)
         return view
 
     def forward(self, degraded: Tensor) -> Tensor:

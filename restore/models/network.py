@@ -3,35 +3,64 @@
 import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from restore.extensions import Registry
 from restore.models.norm import Norm
 
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """A network's class name and constructor arguments: all that rebuilds it but for its weights."""
+    """All that rebuilds a network but for its weights.
+
+    Attributes:
+        name: of its class, as `package.module:Class` if it is not built in.
+        arguments: of its constructor.
+    """
 
     name: str
     arguments: dict[str, Any]
 
 
 class RestorationNetwork(nn.Module, ABC):
-    """Maps a degraded image (N, channels, H, W), RGB or gray in [0, 1], to (N, channels, scale*H, scale*W).
+    """Maps a degraded image (N, inputs, H, W), RGB or gray in [0, 1], to (N, channels, scale*H, scale*W).
 
-    The output is not clamped. Each constructor argument is kept as an attribute of the same name.
+    The output is not clamped. A subclass is known by its name as soon as it is defined, and the arguments of its
+    constructor are recorded: they are its `spec`, and attributes of the same names even before the constructor runs.
+
+    Attributes:
+        channels: of the restored image, 1 (gray) or 3 (RGB).
+        inputs: channels that it reads: those of the image, and in a network that is told the noise level one more,
+            which is sigma / 255 everywhere.
+        multiple_of: height and width of its input must be multiples of this. Images are padded before, and tiles
+            begin at multiples.
+        scale: how many times larger the output is.
+        norm: what normalizes its activations.
     """
 
     channels: int
-    scale: int
-    norm: Norm
+    scale: int = 1
+    norm: Norm = "none"
+    multiple_of: int = 1
+    _arguments: dict[str, Any]
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        REGISTRY.add(cls)
+        if "__init__" in cls.__dict__:
+            _record_arguments(cls)
 
     @abstractmethod
     def forward(self, degraded: Tensor) -> Tensor:
         """Restore a batch of images."""
+
+    @property
+    def inputs(self) -> int:
+        return self.channels
 
     @property
     def all_scales(self) -> tuple[int, ...]:
@@ -54,8 +83,35 @@ class RestorationNetwork(nn.Module, ABC):
 
     @property
     def spec(self) -> NetworkSpec:
-        names = list(inspect.signature(type(self)).parameters)
-        return NetworkSpec(type(self).__name__, {name: getattr(self, name) for name in names})
+        return NetworkSpec(REGISTRY.name_of(type(self)), dict(self._arguments))
+
+    def restate(self, **arguments: Any) -> None:
+        """Record other arguments than those of the constructor, for a network that was changed after it."""
+        self._arguments = self._arguments | arguments
+        for name, value in arguments.items():
+            setattr(self, name, value)
+
+
+REGISTRY: Registry[RestorationNetwork] = Registry("network")
+
+
+def _record_arguments(cls: type[RestorationNetwork]) -> None:
+    construct = cls.__init__
+    signature = inspect.signature(construct)
+
+    @wraps(construct)
+    def recorded(self: RestorationNetwork, *args: Any, **kwargs: Any) -> None:
+        bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        arguments = dict(list(bound.arguments.items())[1:])
+        for parameter in signature.parameters.values():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                arguments |= arguments.pop(parameter.name, {})
+        vars(self).update(arguments)
+        vars(self).setdefault("_arguments", arguments)  # a subclass's constructor, which calls this one, comes first
+        construct(self, *args, **kwargs)
+
+    setattr(cls, "__init__", recorded)  # noqa: B010 - what mypy cannot type
 
 
 def check_channels(channels: int) -> None:

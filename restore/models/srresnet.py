@@ -1,16 +1,16 @@
-"""SRResNet: the super-resolution network with batch normalisation that EDSR is measured against.
+"""SRResNet: the super-resolution network with batch normalization that EDSR is measured against.
 
 Ledig et al.: Photo-Realistic Single Image Super-Resolution Using a GAN. CVPR 2017, arXiv:1609.04802.
 """
 
-import math
 from functools import partial
 
 from torch import Tensor, nn
 
 from restore.models.blocks import ResidualBlock, Scale, Upsampler
+from restore.models.init import ResidualInit, initialize
 from restore.models.network import RestorationNetwork, check_channels
-from restore.models.norm import ConvNorm, Norm, conv, initialise
+from restore.models.norm import ConvNorm, Norm, conv
 from restore.models.recompute import Recompute, sequential
 
 
@@ -23,11 +23,12 @@ class SRResNet(RestorationNetwork):
         blocks: residual blocks.
         scale: 2, 3, 4 or 8.
         res_scale: factor on each residual; 1 as published.
-        norm: normalisation behind each convolution of the body; the paper's is `batch`.
+        norm: normalization behind each convolution of the body; the paper's is `batch`.
         bn_momentum: weight of the new batch in the running statistics.
         bn_eps: added to the variance.
         recompute: `norm` computes norms and activations again in backward instead of keeping them (`recompute.py`);
             nothing to do for `none` and `weight`.
+        init: initial weights, `torch` or `zero` (see `init.py`).
     """
 
     def __init__(
@@ -41,18 +42,10 @@ class SRResNet(RestorationNetwork):
         bn_momentum: float = 0.1,
         bn_eps: float = 1e-5,
         recompute: Recompute = "none",
+        init: ResidualInit = "torch",
     ) -> None:
         super().__init__()
         check_channels(channels)
-        self.channels = channels
-        self.features = features
-        self.blocks = blocks
-        self.scale = scale
-        self.res_scale = res_scale
-        self.norm = norm
-        self.bn_momentum = bn_momentum
-        self.bn_eps = bn_eps
-        self.recompute = recompute
 
         conv_norm = partial(ConvNorm, norm=norm, bn_momentum=bn_momentum, bn_eps=bn_eps)
         self.head = nn.Sequential(conv(channels, features, kernel=9), nn.PReLU())
@@ -62,7 +55,7 @@ class SRResNet(RestorationNetwork):
         )
         self.upsample = Upsampler(scale, features, activation=nn.PReLU)
         self.tail = conv(features, channels, kernel=9)
-        initialise(self, partial(nn.init.kaiming_uniform_, a=math.sqrt(5)))
+        initialize(self, init)
 
     def forward(self, degraded: Tensor) -> Tensor:
         """(N, channels, H, W) low resolution -> (N, channels, scale*H, scale*W), both in [0, 1], unclamped."""

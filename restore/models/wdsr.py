@@ -4,16 +4,16 @@ Yu, Fan, Yang, Xu, Wang, Wang, Huang: Wide Activation for Efficient and Accurate
 2018, arXiv:1808.08718.
 """
 
-import math
-from collections.abc import Callable
+from abc import abstractmethod
 from functools import partial
 
 from torch import Tensor, nn
 
 from restore.models.blocks import Residual, Scale
-from restore.models.edsr import mean_colour
+from restore.models.edsr import mean_color
+from restore.models.init import ResidualInit, initialize
 from restore.models.network import RestorationNetwork, check_channels
-from restore.models.norm import ConvNorm, Norm, conv, initialise
+from restore.models.norm import ConvNorm, Norm, conv
 from restore.models.recompute import Recompute, sequential
 
 CONTRAST = 2.0  # the published networks work on (pixel - mean) / 127.5
@@ -23,6 +23,8 @@ class _WDSR(RestorationNetwork):
     """Head, residual blocks and tail; beside them a skip of one 5x5 convolution; a pixel shuffle enlarges the sum."""
 
     mean: Tensor
+    features: int
+    expansion: int
 
     def __init__(
         self,
@@ -35,34 +37,31 @@ class _WDSR(RestorationNetwork):
         bn_momentum: float,
         bn_eps: float,
         recompute: Recompute,
-        residual: Callable[[partial[ConvNorm]], nn.Sequential],
+        init: ResidualInit,
     ) -> None:
         super().__init__()
         check_channels(channels)
-        self.channels = channels
-        self.features = features
-        self.blocks = blocks
-        self.scale = scale
-        self.res_scale = res_scale
-        self.norm = norm
-        self.bn_momentum = bn_momentum
-        self.bn_eps = bn_eps
-        self.recompute = recompute
 
         conv_norm = partial(ConvNorm, norm=norm, bn_momentum=bn_momentum, bn_eps=bn_eps)
         outer = partial(conv, weight_normed=norm == "weight")
         self.head = outer(channels, features)
-        self.body = sequential(norm, recompute)(*(Residual(residual(conv_norm), res_scale) for _ in range(blocks)))
+        self.body = sequential(norm, recompute)(
+            *(Residual(self._residual(conv_norm), res_scale) for _ in range(blocks))
+        )
         self.skip = outer(channels, scale**2 * channels, kernel=5)
         self.tail = outer(features, scale**2 * channels)
         self.enlarge = nn.PixelShuffle(scale)
-        self.register_buffer("mean", mean_colour(channels), persistent=False)
-        initialise(self, partial(nn.init.kaiming_uniform_, a=math.sqrt(5)))
+        self.register_buffer("mean", mean_color(channels), persistent=False)
+        initialize(self, init)
+
+    @abstractmethod
+    def _residual(self, conv_norm: partial[ConvNorm]) -> nn.Sequential:
+        """The layers of a block beside its skip."""
 
     def forward(self, degraded: Tensor) -> Tensor:
         """(N, channels, H, W) low resolution -> (N, channels, scale*H, scale*W), both in [0, 1], unclamped."""
-        centred = (degraded - self.mean) * CONTRAST
-        restored: Tensor = self.enlarge(self.tail(self.body(self.head(centred))) + self.skip(centred))
+        centerd = (degraded - self.mean) * CONTRAST
+        restored: Tensor = self.enlarge(self.tail(self.body(self.head(centerd))) + self.skip(centerd))
         return restored / CONTRAST + self.mean
 
 
@@ -76,12 +75,13 @@ class WDSRA(_WDSR):
         expansion: channels before the activation, in `features`; 2 to 4 in the paper.
         scale: 2, 3, 4 or 8.
         res_scale: factor on each residual; 1 as published.
-        norm: normalisation behind each convolution of the residual blocks. The paper's, `weight`, is on all
+        norm: normalization behind each convolution of the residual blocks. The paper's, `weight`, is on all
             convolutions of the network.
         bn_momentum: weight of the new batch in the running statistics.
         bn_eps: added to the variance.
         recompute: `norm` computes norms and activations again in backward instead of keeping them (`recompute.py`);
             nothing to do for `none` and `weight`.
+        init: initial weights, `torch` or `zero` (see `init.py`).
     """
 
     def __init__(
@@ -96,13 +96,13 @@ class WDSRA(_WDSR):
         bn_momentum: float = 0.1,
         bn_eps: float = 1e-5,
         recompute: Recompute = "none",
+        init: ResidualInit = "torch",
     ) -> None:
-        def residual(conv_norm: partial[ConvNorm]) -> nn.Sequential:
-            wide = expansion * features
-            return nn.Sequential(conv_norm(features, wide), nn.ReLU(inplace=True), conv_norm(wide, features))
+        super().__init__(channels, features, blocks, scale, res_scale, norm, bn_momentum, bn_eps, recompute, init)
 
-        super().__init__(channels, features, blocks, scale, res_scale, norm, bn_momentum, bn_eps, recompute, residual)
-        self.expansion = expansion
+    def _residual(self, conv_norm: partial[ConvNorm]) -> nn.Sequential:
+        wide = self.expansion * self.features
+        return nn.Sequential(conv_norm(self.features, wide), nn.ReLU(inplace=True), conv_norm(wide, self.features))
 
 
 class WDSRB(_WDSR):
@@ -116,13 +116,16 @@ class WDSRB(_WDSR):
         low_rank: channels between the two convolutions behind the ReLU, in `features`, rounded down.
         scale: 2, 3, 4 or 8.
         res_scale: factor on each residual; 1 as published.
-        norm: normalisation behind each convolution of the residual blocks. The paper's, `weight`, is on all
+        norm: normalization behind each convolution of the residual blocks. The paper's, `weight`, is on all
             convolutions of the network.
         bn_momentum: weight of the new batch in the running statistics.
         bn_eps: added to the variance.
         recompute: `norm` computes norms and activations again in backward instead of keeping them (`recompute.py`);
             nothing to do for `none` and `weight`.
+        init: initial weights, `torch` or `zero` (see `init.py`).
     """
+
+    low_rank: float
 
     def __init__(
         self,
@@ -137,16 +140,15 @@ class WDSRB(_WDSR):
         bn_momentum: float = 0.1,
         bn_eps: float = 1e-5,
         recompute: Recompute = "none",
+        init: ResidualInit = "torch",
     ) -> None:
-        def residual(conv_norm: partial[ConvNorm]) -> nn.Sequential:
-            wide, narrow = expansion * features, int(low_rank * features)
-            return nn.Sequential(
-                conv_norm(features, wide, kernel=1),
-                nn.ReLU(inplace=True),
-                conv_norm(wide, narrow, kernel=1),
-                conv_norm(narrow, features),
-            )
+        super().__init__(channels, features, blocks, scale, res_scale, norm, bn_momentum, bn_eps, recompute, init)
 
-        super().__init__(channels, features, blocks, scale, res_scale, norm, bn_momentum, bn_eps, recompute, residual)
-        self.expansion = expansion
-        self.low_rank = low_rank
+    def _residual(self, conv_norm: partial[ConvNorm]) -> nn.Sequential:
+        wide, narrow = self.expansion * self.features, int(self.low_rank * self.features)
+        return nn.Sequential(
+            conv_norm(self.features, wide, kernel=1),
+            nn.ReLU(inplace=True),
+            conv_norm(wide, narrow, kernel=1),
+            conv_norm(narrow, self.features),
+        )

@@ -1,33 +1,17 @@
 """Claims: each is one function, listed by its name."""
 
 import inspect
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any
 
 from restore.studies.budget import Budget
-from restore.studies.experiment import Experiment, Record
-from restore.studies.judgement import Finding
+from restore.studies.criteria import CRITERIA, Criterion
+from restore.studies.effects import Effect
+from restore.studies.judgement import Finding, Part
+from restore.studies.requests import Requests, Results
 
-
-@dataclass(frozen=True)
-class Measurement:
-    """A measurement of trained networks, see `measurements.py`.
-
-    Attributes:
-        of: the experiment whose weights are measured.
-        by: name of the measurement.
-    """
-
-    of: Experiment
-    by: str
-
-
-# What a claim asks for, by names of its own, and what it gets: for each, one result a seed.
-Wanted = Mapping[Any, Experiment | Measurement]
-Results = Mapping[Any, Sequence[Any]]
-Records = Mapping[Any, Sequence[Record]]
-Study = Generator[Wanted, Results, Finding]
+# Yields what it wants on record, is sent the results, may ask again, and returns its finding.
+Study = Generator[Requests, Results, Finding]
 
 
 @dataclass(frozen=True)
@@ -35,9 +19,9 @@ class Claim:
     """A claim and the function that tests it.
 
     Attributes:
-        number: in the ledger.
+        number: in the report.
         title: the claim in the words of those who make it.
-        study: yields what it wants trained and measured, is sent the results, and returns its finding.
+        study: the test.
     """
 
     number: int
@@ -50,8 +34,13 @@ class Claim:
 
     @property
     def about(self) -> str:
-        """Who says it, where, and what would confirm or refute it."""
+        """Who says it, where, and how it is tested."""
         return inspect.getdoc(self.study) or ""
+
+    @property
+    def criteria(self) -> dict[str, Criterion]:
+        """What decides, by part."""
+        return CRITERIA[self.name]
 
 
 CLAIMS: dict[str, Claim] = {}
@@ -65,3 +54,8 @@ def claim(number: int, title: str) -> Callable[[Callable[[Budget], Study]], Call
         return study
 
     return register
+
+
+def part(study: Callable[[Budget], Study], name: str, effect: Effect, void: str = "") -> Part:
+    """A comparison of a claim, with the criterion that was stated for it."""
+    return Part(name, effect, CRITERIA[study.__name__][name], void)

@@ -1,66 +1,107 @@
-"""Reading learning curves: where they end, when they reach a PSNR, which settings are best."""
+"""Reading records: how well runs end, whether an arm was trained at all, when it reaches a PSNR."""
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
-from restore.studies.experiment import Record
+from restore.studies.criteria import VOID_DB
+from restore.studies.effects import Effect, difference
+from restore.studies.experiment import Record, steps_of
 from restore.studies.figures import Curves
 
-Setting = TypeVar("Setting")
 SHOWN_DB = 8.0  # below the best end of a curve that a plot shows
 
 
-def final(runs: Sequence[Record]) -> list[float]:
-    """PSNR (dB) at the end, one for each seed; 0 where a run diverged."""
-    return [run.psnr[-1] for run in runs]
+def psnr(runs: Sequence[Record]) -> Effect:
+    """PSNR (dB) on the test set that decides, of the runs that did not fail."""
+    return of_images([_images(run) if run.psnr else None for run in runs])
 
 
-def mean_final(runs: Sequence[Record]) -> float:
-    """PSNR (dB) at the end, mean over seeds; NaN where one diverged."""
-    return statistics.fmean(math.nan if run.diverged_at is not None else run.psnr[-1] for run in runs)
+def gain(of: Sequence[Record], minus: Sequence[Record]) -> Effect:
+    """Difference in PSNR (dB), seed by seed and image by image, of the seeds in which no run failed."""
+    return difference(psnr(of), psnr(minus))
 
 
-def final_ssim(runs: Sequence[Record]) -> list[float]:
-    """SSIM at the end, one for each seed."""
-    return [run.ssim[-1] for run in runs]
+def lenient_psnr(runs: Sequence[Record]) -> Effect:
+    """PSNR (dB), a run that failed counted as its input: it restored nothing. One value a seed."""
+    return Effect(tuple(statistics.fmean(_images(run)) if run.psnr else input_psnr([run]) for run in runs), "dB")
 
 
-def reached(runs: Sequence[Record], targets: Sequence[float]) -> list[float]:
-    """Steps until a run first reaches its target PSNR, between evaluations on a straight line.
+def input_psnr(runs: Sequence[Record]) -> float:
+    """Mean PSNR (dB) of the degraded images on the test set that decides."""
+    return next(iter(runs[0].input_psnr.values()))
 
-    Where it never does, the whole run's steps count, which favours it.
+
+def of_images(scores: Sequence[Sequence[float] | None]) -> Effect:
+    """PSNR (dB) from the scores of images: a list for each seed, or None if its run failed."""
+    images = {seed: tuple(one) for seed, one in enumerate(scores) if one is not None}
+    means = tuple(statistics.fmean(one) for one in images.values())
+    return Effect(means or (math.nan,), "dB", images=tuple(images.values()), seeds=tuple(images))
+
+
+def below(runs: Iterable[Sequence[Record]], distance: float) -> float | None:
+    """Where bars begin: so many dB below the worst run that did not fail; None if all failed."""
+    values = [value for found in runs for value in psnr(found).values if math.isfinite(value)]
+    return min(values) - distance if values else None
+
+
+def _images(run: Record) -> list[float]:
+    return next(iter(run.psnr.values()))
+
+
+def void(**arms: Sequence[Record]) -> str:
+    """Why a comparison of arms says nothing: one was never trained, or most of its runs failed. Empty if it does."""
+    for name, runs in arms.items():
+        failed = sum(not run.psnr for run in runs)
+        if failed > len(runs) / 2:
+            return f"{failed} of {len(runs)} runs of {name} failed"
+        above = [statistics.fmean(_images(run)) - input_psnr([run]) for run in runs if run.psnr]
+        if statistics.fmean(above) < VOID_DB:
+            return f"{name} ends {statistics.fmean(above):.2f} dB above its input"
+    return ""
+
+
+def failures(runs: Sequence[Record]) -> str:
+    """How many runs failed."""
+    return f"{sum(not run.psnr for run in runs)} of {len(runs)}"
+
+
+def steps_to(target: float, by_length: Mapping[int, Sequence[Record]]) -> list[float | None]:
+    """For each seed, after how many steps (decay included) its runs reach a PSNR (dB).
+
+    Each length is a whole run. Between the two that surround the target: a straight line over the logarithm of the
+    steps. None if the shortest run is above it already, or the longest below.
     """
-    steps = []
-    for run, target in zip(runs, targets, strict=True):
-        before: tuple[int, float] | None = None
-        for step, psnr in zip(run.steps, run.psnr, strict=True):
-            if psnr >= target:
-                share = 1.0 if before is None else (target - before[1]) / (psnr - before[1])
-                start = 0 if before is None else before[0]
-                steps.append(start + share * (step - start))
-                break
-            before = step, psnr
-        else:
-            steps.append(float(run.steps[-1]))
-    return steps
+    seeds = range(len(next(iter(by_length.values()))))
+    reached: list[float | None] = []
+    for seed in seeds:
+        points = [
+            (float(records[seed].steps), statistics.fmean(_images(records[seed])))
+            for _, records in sorted(by_length.items())
+            if records[seed].psnr
+        ]
+        reached.append(_crossing(points, target))
+    return reached
 
 
-def best_of(runs: Mapping[Setting, Sequence[Record]]) -> Setting:
-    """The setting whose runs end highest in the mean over seeds."""
-    return max(runs, key=lambda setting: statistics.fmean(final(runs[setting])))
+def _crossing(points: Sequence[tuple[float, float]], target: float) -> float | None:
+    for (before, low), (after, high) in pairwise(points):
+        if low < target <= high:
+            share = (target - low) / (high - low)
+            return math.exp(math.log(before) + share * (math.log(after) - math.log(before)))
+    return None
 
 
-def learning_curves(title: str, runs: Mapping[str, Sequence[Record]]) -> Curves:
-    """PSNR over steps, one line for each entry."""
-    top = max(statistics.fmean(final(found)) for found in runs.values())
+def ends(title: str, runs: Mapping[str, Mapping[int, Sequence[Record]]]) -> Curves:
+    """PSNR at the ends of runs over their steps, decay included; a line for each entry."""
     lines = {
         name: [
-            (step, [run.psnr[i] for run in found if i < len(run.psnr) and run.psnr[i] > 0])
-            for i, step in enumerate(max(found, key=lambda run: len(run.steps)).steps)
+            (steps_of(length), [statistics.fmean(_images(run)) for run in records if run.psnr])
+            for length, records in sorted(by_length.items())
         ]
-        for name, found in runs.items()
+        for name, by_length in runs.items()
     }
-    lowest = min((psnr for points in lines.values() for _, psnrs in points for psnr in psnrs), default=0.0)
-    return Curves(title, "steps", "PSNR of the test crops (dB)", lines, y_from=max(top - SHOWN_DB, lowest - 0.2))
+    values = [value for points in lines.values() for _, ys in points for value in ys]
+    top, lowest = max(values, default=0.0), min(values, default=0.0)
+    return Curves(title, "steps", "PSNR (dB)", lines, log_x=True, y_from=max(top - SHOWN_DB, lowest - 0.2))

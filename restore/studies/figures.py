@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Picture
 from matplotlib.image import imread
 
-from restore.report import COLOURS, HATCHES, MARKERS
+from restore.report import COLORS, HATCHES, MARKERS
 
-LINE_COLOURS = [colour for colour in COLOURS if colour != "#F0E442"]  # yellow lines vanish on paper
+LINE_COLOURS = [colour for colour in COLORS if colour != "#F0E442"]  # yellow lines vanish on paper
 TICKS = 8  # so many points of a logarithmic axis are named each
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
 
@@ -29,6 +29,7 @@ class Curves:
         lines: by name, points (x, one y for each seed).
         log_x, log_y: logarithmic axes.
         y_from: lowest y that is shown, so that the first steps do not hide all else.
+        margin: for differences: a line at 0, and shade between minus and plus this value, which does not matter.
     """
 
     title: str
@@ -38,6 +39,23 @@ class Curves:
     log_x: bool = False
     log_y: bool = False
     y_from: float | None = None
+    margin: float | None = None
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Effects one below the other, each with its interval.
+
+    Attributes:
+        title, x_label: what is seen.
+        rows: name, effect, and the ends of its interval.
+        margin: shade between minus and plus this value, which does not matter.
+    """
+
+    title: str
+    x_label: str
+    rows: Sequence[tuple[str, float, float, float]]
+    margin: float
 
 
 @dataclass(frozen=True)
@@ -89,7 +107,7 @@ class Crops:
     pictures: Mapping[str, str]
 
 
-Figure = Curves | HeatMap | Bars | Crops
+Figure = Curves | Forest | HeatMap | Bars | Crops
 
 
 def draw(figure: Figure) -> bytes:
@@ -115,11 +133,13 @@ def _draw_crops(picture: Picture, figure: Crops) -> None:
         place.set_yticks([])
 
 
-def _draw_plot(axes: Axes, figure: Curves | HeatMap | Bars) -> None:
+def _draw_plot(axes: Axes, figure: Curves | Forest | HeatMap | Bars) -> None:
     axes.set_title(figure.title, loc="left", fontsize=11)
     match figure:
         case Curves():
             _draw_curves(axes, figure)
+        case Forest():
+            _draw_forest(axes, figure)
         case HeatMap():
             _draw_heat_map(axes, figure)
         case Bars():
@@ -127,6 +147,9 @@ def _draw_plot(axes: Axes, figure: Curves | HeatMap | Bars) -> None:
 
 
 def _draw_curves(axes: Axes, figure: Curves) -> None:
+    if figure.margin is not None:
+        axes.axhspan(-figure.margin, figure.margin, color="0.9")
+        axes.axhline(0, color="0.4", lw=0.8)
     for number, (name, points) in enumerate(figure.lines.items()):
         kept = [(x, [y for y in ys if math.isfinite(y)]) for x, ys in points]
         kept = [(x, ys) for x, ys in kept if ys]
@@ -152,6 +175,18 @@ def _draw_curves(axes: Axes, figure: Curves) -> None:
     axes.legend(frameon=False, fontsize=8)
 
 
+def _draw_forest(axes: Axes, figure: Forest) -> None:
+    places = range(len(figure.rows), 0, -1)
+    axes.axvspan(-figure.margin, figure.margin, color="0.9")
+    axes.axvline(0, color="0.4", lw=0.8)
+    for place, (_, effect, low, high) in zip(places, figure.rows, strict=True):
+        axes.errorbar(effect, place, xerr=[[effect - low], [high - effect]], fmt="o", color=COLORS[0], capsize=3)
+    axes.set_yticks(list(places), [name for name, *_ in figure.rows], fontsize=7)
+    axes.set_ylim(0.5, len(figure.rows) + 0.5)
+    axes.set_xlabel(figure.x_label)
+    axes.grid(alpha=0.3, axis="x")
+
+
 def _draw_heat_map(axes: Axes, figure: HeatMap) -> None:
     finite = [value for row in figure.values for value in row if math.isfinite(value)]
     high = max(finite, default=1.0)
@@ -170,11 +205,13 @@ def _draw_heat_map(axes: Axes, figure: HeatMap) -> None:
 
 
 def _draw_bars(axes: Axes, figure: Bars) -> None:
-    names = list(next(iter(figure.groups.values())))
-    width = 0.8 / len(names)
+    names = list(dict.fromkeys(name for bars in figure.groups.values() for name in bars))
+    width = 0.8 / max(1, len(names))
     for number, name in enumerate(names):
         places = [group + (number - (len(names) - 1) / 2) * width for group in range(len(figure.groups))]
-        seeds = [bars[name] for bars in figure.groups.values()]
+        seeds = [
+            [value for value in bars[name] if math.isfinite(value)] or [math.nan] for bars in figure.groups.values()
+        ]
         means = [statistics.fmean(values) for values in seeds]
         whiskers = [
             [mean - min(values) for mean, values in zip(means, seeds, strict=True)],
@@ -182,7 +219,7 @@ def _draw_bars(axes: Axes, figure: Bars) -> None:
         ]
         axes.bar(
             places, means, width, yerr=whiskers, capsize=2, label=name, edgecolor="white",
-            color=COLOURS[number % len(COLOURS)], hatch=HATCHES[number % len(HATCHES)],
+            color=COLORS[number % len(COLORS)], hatch=HATCHES[number % len(HATCHES)],
         )  # fmt: skip
     axes.set_xticks(range(len(figure.groups)), list(figure.groups))
     axes.set_ylabel(figure.y_label)

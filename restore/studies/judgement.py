@@ -1,114 +1,135 @@
-"""From numbers to a verdict: effects over seeds, their confidence intervals, and what they say of a claim."""
+"""From effects to verdicts: what a claim's parts say, each by its criterion, all of a report corrected together."""
 
-import math
-import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from scipy.stats import t
-
+from restore.studies.criteria import Criterion
+from restore.studies.effects import CONFIDENCE, Effect, holm
 from restore.studies.figures import Figure
 
-Verdict = Literal["supported", "refuted", "inconclusive"]
-CONFIDENCE = 0.95
+Verdict = Literal["supported", "refuted", "equal", "undecided", "void"]
+EQUIVALENCE = 0.90  # two one-sided tests at 5 %
+LEVEL = 1 - CONFIDENCE
 
 
 @dataclass(frozen=True)
-class Effect:
-    """A quantity, once for each seed; where it is a difference, of runs that share the seed.
+class Part:
+    """One comparison that decides.
 
     Attributes:
-        values: one for each seed.
-        unit: such as `dB`, or `x` for ratios, which are averaged by their logarithms.
-        stochastic: whether another seed could give another value; otherwise one value is certain.
+        name: of it, within its claim.
+        effect: what was measured.
+        criterion: what was stated before.
+        void: why it says nothing; empty if it does.
     """
 
-    values: tuple[float, ...]
-    unit: str
-    stochastic: bool = True
+    name: str
+    effect: Effect
+    criterion: Criterion
+    void: str = ""
 
     @property
-    def mean(self) -> float:
-        return statistics.geometric_mean(self.values) if self.unit == "x" else statistics.fmean(self.values)
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """Student's interval of the mean at CONFIDENCE; None where there are too few seeds to tell."""
-        if not self.stochastic:
-            return self.mean, self.mean
-        if len(self.values) < 2:
-            return None
-        times = float(t.ppf((1 + CONFIDENCE) / 2, len(self.values) - 1)) / len(self.values) ** 0.5
-        if self.unit == "x":
-            factor = math.exp(times * statistics.stdev(map(math.log, self.values)))
-            return self.mean / factor, self.mean * factor
-        half = times * statistics.stdev(self.values)
-        return self.mean - half, self.mean + half
-
-    def __str__(self) -> str:
-        unit = self.unit if self.unit in ("x", "%", "") else f" {self.unit}"
-        interval = self.interval
-        if interval is None or not self.stochastic:
-            return f"{_short(self.mean)}{unit}"
-        return f"{_short(self.mean)}{unit} [{_short(interval[0])}, {_short(interval[1])}]"
-
-
-def is_above(effect: Effect, threshold: float) -> Verdict:
-    """Supported where the whole interval lies above the threshold, refuted where it lies below."""
-    interval = effect.interval
-    if interval is None:
-        return "inconclusive"
-    if interval[0] > threshold:
-        return "supported"
-    return "refuted" if interval[1] < threshold else "inconclusive"
-
-
-def is_below(effect: Effect, threshold: float) -> Verdict:
-    """The opposite of `is_above`."""
-    return opposite(is_above(effect, threshold))
-
-
-def opposite(verdict: Verdict) -> Verdict:
-    opposites: dict[Verdict, Verdict] = {"supported": "refuted", "refuted": "supported", "inconclusive": "inconclusive"}
-    return opposites[verdict]
-
-
-def all_of(*verdicts: Verdict) -> Verdict:
-    """Of a claim with several parts: supported if all are, refuted if one is."""
-    if "refuted" in verdicts:
-        return "refuted"
-    return "inconclusive" if "inconclusive" in verdicts else "supported"
+    def p_value(self) -> float | None:
+        """That the effect is on the other side of the threshold."""
+        return None if self.void else self.effect.p_value(self.criterion.threshold)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What an experiment says of a claim.
+    """What the experiments say of a claim.
 
     Attributes:
-        verdict: on the claim as it is worded.
-        effect: the quantity that decides.
+        parts: the comparisons that decide; the claim is supported if all are.
         sentence: plain words with the numbers.
         figures: to look at.
         table: rows of the same keys behind it.
     """
 
-    verdict: Verdict
-    effect: Effect
+    parts: Sequence[Part]
     sentence: str
     figures: Sequence[Figure] = ()
     table: Sequence[dict[str, str | float]] = field(default_factory=list)
 
 
-def difference(of: Sequence[float], minus: Sequence[float], unit: str) -> Effect:
-    """Seed by seed."""
-    return Effect(tuple(a - b for a, b in zip(of, minus, strict=True)), unit)
+def judge(part: Part, adjusted_p: float | None = None) -> Verdict:
+    """What one comparison says.
+
+    Args:
+        part: the comparison.
+        adjusted_p: its p-value, corrected for all comparisons of a report. If it is above 5 %, an interval on one side
+        of
+            the threshold decides nothing.
+    """
+    effect, criterion = part.effect, part.criterion
+    if part.void:
+        return "void"
+    interval = effect.interval()
+    if interval is None:
+        return "undecided"
+    if criterion.margin is not None and criterion.direction != "between" and criterion.threshold == _none(effect):
+        low, high = effect.interval(EQUIVALENCE) or interval
+        if _within(low, high, criterion.margin, effect.unit):
+            return "equal"
+    verdict = _beyond(interval, criterion)
+    if effect.stochastic and adjusted_p is not None and adjusted_p > LEVEL:
+        return "undecided"
+    return verdict
 
 
-def ratio(of: Sequence[float], to: Sequence[float]) -> Effect:
-    """Seed by seed."""
-    return Effect(tuple(a / b for a, b in zip(of, to, strict=True)), "x")
+def _beyond(interval: tuple[float, float], criterion: Criterion) -> Verdict:
+    low, high = interval
+    threshold, upper = criterion.threshold, criterion.upper
+    match criterion.direction:
+        case "above":
+            return "supported" if low > threshold else "refuted" if high < threshold else "undecided"
+        case "below":
+            return "supported" if high < threshold else "refuted" if low > threshold else "undecided"
+        case "between":
+            assert upper is not None
+            inside, outside = threshold <= low and high <= upper, high < threshold or low > upper
+            return "supported" if inside else "refuted" if outside else "undecided"
 
 
-def _short(value: float) -> str:
-    return f"{value:.3g}" if abs(value) < 1 else f"{value:.2f}" if abs(value) < 100 else f"{value:,.0f}"
+def _none(effect: Effect) -> float:
+    """No effect: 1 for ratios, else 0."""
+    return 1.0 if effect.unit == "x" else 0.0
+
+
+def _within(low: float, high: float, margin: float, unit: str) -> bool:
+    return 1 / (1 + margin) < low and high < 1 + margin if unit == "x" else -margin < low and high < margin
+
+
+def combined(verdicts: Sequence[Verdict]) -> Verdict:
+    """Of a claim with several parts: supported if all are; otherwise the first of these that one part is: void,
+    refuted, undecided, equal."""
+    order: tuple[Verdict, ...] = ("void", "refuted", "undecided", "equal")
+    return next((verdict for verdict in order if verdict in verdicts), "supported")
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict on a claim.
+
+    Attributes:
+        verdict: on the claim as it is worded.
+        parts: the verdict on each part, by name.
+        adjusted_p: of each stochastic part, by name, Holm's p-value over the whole report.
+    """
+
+    verdict: Verdict
+    parts: Mapping[str, Verdict]
+    adjusted_p: Mapping[str, float]
+
+
+def judge_all(findings: Mapping[str, Finding]) -> dict[str, Judgement]:
+    """Verdicts on claims, their p-values corrected over all comparisons of the report (Holm)."""
+    parts = {f"{claim}/{part.name}": part for claim, finding in findings.items() for part in finding.parts}
+    p_values = {name: part.p_value for name, part in parts.items()}
+    adjusted = holm({name: p for name, p in p_values.items() if p is not None})
+    judgements = {}
+    for claim, finding in findings.items():
+        verdicts = {part.name: judge(part, adjusted.get(f"{claim}/{part.name}")) for part in finding.parts}
+        own = {part.name: adjusted[key] for part in finding.parts if (key := f"{claim}/{part.name}") in adjusted}
+        judgements[claim] = Judgement(combined(list(verdicts.values())), verdicts, own)
+    return judgements

@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,116 +10,135 @@ import skimage
 import torch
 from torch import Tensor
 
-from restore.data.catalog import find_images
 from restore.data.degradation import Degradation, GaussianNoise
-from restore.data.pairs import Pair, PatchSampler, make_pair
+from restore.data.pairs import ImagePair, make_pair
 from restore.data.random import seeded
-from restore.data.store import StoreSpec, default_cache, open_store
 from restore.images.color import with_channels
 from restore.images.io import read_image, to_uint8
-from restore.images.tensors import quantise, to_image, to_tensor
+from restore.images.tensors import as_tensor, quantize, to_image
+from restore.metrics import psnr
 from restore.models import RestorationNetwork
 from restore.models.fold import fold
-from restore.studies.experiment import Bench, Experiment, mean_psnr, scores
+from restore.studies.data import StudyData, scores
+from restore.studies.experiment import Experiment
 from restore.studies.figures import Crops
-from restore.studies.probes import dead_features, equivariance_error, recalibrate, scale_invariance
+from restore.studies.probes import equivariance_error, recalibrate, scale_invariance
+from restore.studies.probes_over_time import worst_block
 
-CONTRASTS = (0.25, 0.5, 1.0, 1.5, 2.0)
-SHIFT = 0.2
-SIGMAS = (15.0, 25.0, 50.0)
+CONTRASTS = (0.25, 0.5, 0.75, 1.0, 1.25)
+SIGMAS = (5.0, 10.0, 15.0, 25.0, 35.0, 50.0, 75.0)
 RECALIBRATION_BATCHES = 32
-OTHER_DOMAINS = {"text": ("page.png",), "microscopy": ("cell.png",)}  # of scikit-image, never trained on
+# Images of scikit-image whose content is far from photographs; never trained on.
+OTHER_DOMAINS = {"text": ("page.png",), "microscopy": ("cell.png",)}
+DOMAIN_CROP = 128
 WEIGHT_FACTOR = 10.0
-SAMPLE = 48  # height and width of what a reader is shown of a test crop
+SAMPLE = 48  # height and width of what a reader is shown of a test image
 
 
-def contrast(network: RestorationNetwork, experiment: Experiment, bench: Bench, _: int) -> dict[str, Any]:
-    """Equivariance error and PSNR (dB) of test crops of other contrast, and of brighter ones."""
-    crops = bench.test_crops(experiment.degradation, network.channels)
+def contrast(network: RestorationNetwork, experiment: Experiment, data: StudyData, _: int) -> dict[str, Any]:
+    """What becomes of f(a x) = a f(x), by contrast a, on the deciding test set.
+
+    The input as a whole is multiplied, its noise included, so that a network in proportion has nothing to learn anew.
+    `error`: |f(a x) - a f(x)| / |a f(x)|, the mean over the images; `psnr`: dB of f(a x) / a against the clean image,
+    one number for each image.
+    """
+    pairs = _deciding(data, experiment.degradation, network.channels)
     result: dict[str, Any] = {"error": {}, "psnr": {}}
     for factor in CONTRASTS:
-        result["error"][str(factor)] = equivariance_error(network, crops.degraded, factor)
-        clean = crops.clean * factor
-        degraded = _again(experiment.degradation, clean)
-        with torch.no_grad():
-            restored = network(degraded)
-        error = (restored - clean).square().flatten(1).mean(1)
-        result["psnr"][str(factor)] = (-10 * error.log10()).mean().item()  # not quantised: 2 x is beyond 8 bits
-    result["shift_error"] = equivariance_error(network, crops.degraded, 1.0, SHIFT)
+        errors, psnrs = [], []
+        for pair in pairs:
+            degraded = pair.degraded.expand(-1, network.channels, -1, -1)
+            errors.append(equivariance_error(network, degraded, factor))
+            with torch.no_grad():
+                restored = network(factor * degraded) / factor
+            clean = pair.clean.expand(-1, network.channels, -1, -1)
+            psnrs.append(round(psnr(quantize(restored), clean).item(), 4))
+        result["error"][str(factor)] = sum(errors) / len(errors)
+        result["psnr"][str(factor)] = psnrs
     return result
 
 
-def dead(network: RestorationNetwork, experiment: Experiment, bench: Bench, _: int) -> float:
-    """The share of features that are dead on the test crops, in percent."""
-    return 100 * dead_features(network, bench.test_crops(experiment.degradation, network.channels).degraded)
+def denoising(network: RestorationNetwork, _: Experiment, data: StudyData, __: int) -> dict[str, list[float]]:
+    """PSNR (dB) of each image of the deciding test set at each of SIGMAS."""
+    return {
+        f"{sigma:g}": [round(value, 4) for value in scores(network, pairs, 1)]
+        for sigma in SIGMAS
+        for pairs in [_deciding(data, GaussianNoise(sigma), network.channels)]
+    }
 
 
-def denoising(network: RestorationNetwork, _: Experiment, bench: Bench, __: int) -> dict[str, float]:
-    """PSNR (dB) of the test crops at each of SIGMAS."""
-    noises = {sigma: bench.test_crops(GaussianNoise(sigma), network.channels) for sigma in SIGMAS}
-    return {f"{sigma:g}": scores(network, crops)[0] for sigma, crops in noises.items()}
-
-
-def invariance(network: RestorationNetwork, experiment: Experiment, bench: Bench, seed: int) -> dict[str, float]:
-    """How exactly BN(a W u) = BN(W u), and the gradient's factor times a, on a training batch."""
-    pair = _training_pair(network, experiment, experiment.degradation, bench, seed, 0)
-    output, gradient = scale_invariance(network, pair.degraded, WEIGHT_FACTOR)
+def invariance(network: RestorationNetwork, experiment: Experiment, data: StudyData, seed: int) -> dict[str, float]:
+    """How exactly BN(a W u) = BN(W u), and the gradient's factor times a, on a training batch, eps next to nothing."""
+    degraded = _training_batch(network, experiment, experiment.degradation, data, seed, 0)
+    output, gradient = scale_invariance(network, degraded, WEIGHT_FACTOR)
     return {"output": output, "gradient": gradient}
 
 
-def recalibrated(network: RestorationNetwork, experiment: Experiment, bench: Bench, seed: int) -> dict[str, Any]:
-    """PSNR (dB) with the statistics of training, and with exact ones: at home and in other domains."""
-    domains: dict[str, tuple[Callable[[int], Pair], Pair]] = {
-        "training": (
-            partial(_training_pair, network, experiment, experiment.degradation, bench, seed),
-            bench.test_crops(experiment.degradation, network.channels),
-        ),
-        "sigma 50": (
-            partial(_training_pair, network, experiment, GaussianNoise(50.0), bench, seed),
-            bench.test_crops(GaussianNoise(50.0), network.channels),
-        ),
+def recalibrated(network: RestorationNetwork, experiment: Experiment, data: StudyData, seed: int) -> dict[str, Any]:
+    """PSNR (dB, one number for each image) with the statistics of training, and with exact ones: at home and elsewhere.
+
+    In other domains the statistics are taken from the very images that are then restored.
+    """
+    domains: dict[str, tuple[Degradation, list[ImagePair]]] = {
+        "training": (experiment.degradation, _deciding(data, experiment.degradation, network.channels)),
+        "sigma 50": (GaussianNoise(50.0), _deciding(data, GaussianNoise(50.0), network.channels)),
     }
     for name, files in OTHER_DOMAINS.items():
-        pair = _photographs(files, experiment, network.channels)
-        domains[name] = (partial(_always, pair), pair)
+        domains[name] = (experiment.degradation, _photographs(files, experiment.degradation, network.channels))
     trained = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     result = {}
-    for name, (batches, test) in domains.items():
+    for name, (degradation, pairs) in domains.items():
         network.load_state_dict(trained)
-        before = scores(network, test)[0]
-        recalibrate(network, [batches(step).degraded for step in range(RECALIBRATION_BATCHES)])
+        before = scores(network, pairs, network.scale)
+        if name in OTHER_DOMAINS:
+            batches = [pair.degraded for pair in pairs]
+        else:
+            batches = [
+                _training_batch(network, experiment, degradation, data, seed, step)
+                for step in range(RECALIBRATION_BATCHES)
+            ]
+        recalibrate(network, batches)
         network.eval()
-        result[name] = {"as trained": before, "recalibrated": scores(network, test)[0]}
+        after = scores(network, pairs, network.scale)
+        result[name] = {"as trained": _short(before), "recalibrated": _short(after)}
     return result
 
 
-def folding(network: RestorationNetwork, experiment: Experiment, bench: Bench, _: int) -> dict[str, float]:
+def blocks(network: RestorationNetwork, experiment: Experiment, data: StudyData, _: int) -> list[float]:
+    """PSNR (dB) of the worst 16x16 block of each image of the deciding test set."""
+    return _short([worst_block(network, pair) for pair in _deciding(data, experiment.degradation, network.channels)])
+
+
+def folding(network: RestorationNetwork, experiment: Experiment, data: StudyData, _: int) -> dict[str, float]:
     """Largest difference that folding batch norm into the convolutions makes, in [0, 1], in float64."""
-    crops = bench.test_crops(experiment.degradation, network.channels)
+    degraded = _deciding(data, experiment.degradation, network.channels)[0].degraded.double()
     network.double()
     with torch.no_grad():
-        plain, merged = network(crops.degraded.double()), fold(network)(crops.degraded.double())
+        plain, merged = network(degraded), fold(network)(degraded)
     return {"largest difference": (plain - merged).abs().max().item()}
 
 
-def sample(network: RestorationNetwork, experiment: Experiment, bench: Bench, _: int) -> dict[str, Any]:
-    """The middle of one test crop before, after and clean, as PNG in base 64, and the PSNR (dB) of after.
+def sample(network: RestorationNetwork, experiment: Experiment, data: StudyData, _: int) -> dict[str, Any]:
+    """The middle of one test image before, after and clean, as PNG in base 64, and the PSNR (dB) of after.
 
-    Of the test crops, the one whose middle varies most, where there is something to see.
+    Of the test images, the one whose middle varies most, where there is something to see.
     """
-    crops = bench.test_crops(experiment.degradation, network.channels)
-    middles = _middle(crops.clean, SAMPLE)
-    most = int(middles.flatten(1).std(1).argmax())
-    clean, degraded = middles[most, None], crops.degraded[most, None]
+    pairs = _deciding(data, experiment.degradation, network.channels)
+    spread = [_middle(pair.clean.float(), SAMPLE).std().item() for pair in pairs]
+    pair = pairs[spread.index(max(spread))]
     with torch.no_grad():
-        restored = _middle(network(degraded), SAMPLE)
-    degraded = _middle(degraded, SAMPLE // network.scale)
-    pictures = {name: _png(images) for name, images in (("before", degraded), ("after", restored), ("clean", clean))}
-    return pictures | {"psnr": mean_psnr(restored, clean)}
+        restored = _middle(network(pair.degraded.expand(-1, network.channels, -1, -1)), SAMPLE)
+    clean = _middle(pair.clean, SAMPLE)
+    pictures = {
+        "before": _png(quantize(_middle(pair.degraded, SAMPLE // network.scale))),
+        "after": _png(quantize(restored)),
+        "clean": _png(clean),
+    }
+    return pictures | {"psnr": psnr(quantize(restored), clean.expand_as(restored)).item()}
 
 
 def before_and_after(title: str, before: str, samples: Mapping[str, Sequence[Any]]) -> list[Crops]:
-    """What `sample` saw of the first seed: before, after by each network, clean. Nothing if every network diverged."""
+    """What `sample` saw of the first seed: before, after by each network, clean. Nothing if every network failed."""
     seen = {name: found[0] for name, found in samples.items() if found[0] is not None}
     if not seen:
         return []
@@ -129,40 +147,37 @@ def before_and_after(title: str, before: str, samples: Mapping[str, Sequence[Any
     return [Crops(title, {before: shared["before"], **after, "clean": shared["clean"]})]
 
 
-Measure = Callable[[RestorationNetwork, Experiment, Bench, int], Any]
+Measure = Callable[[RestorationNetwork, Experiment, StudyData, int], Any]
 MEASUREMENTS: dict[str, Measure] = {
-    measure.__name__: measure for measure in (contrast, dead, denoising, invariance, recalibrated, folding, sample)
+    measure.__name__: measure for measure in (contrast, denoising, invariance, recalibrated, blocks, folding, sample)
 }
 
 
-def _training_pair(
-    network: RestorationNetwork,
-    experiment: Experiment,
-    degradation: Degradation,
-    bench: Bench,
-    seed: int,
-    step: int,
-) -> Pair:
-    images = find_images(bench.train, "train", bench.root)
-    store = open_store(images, StoreSpec(network.channels, network.scale), default_cache())
-    sampler = PatchSampler(store, experiment.patch_size, experiment.batch_size, seed)
-    return make_pair(sampler.batch(step), degradation, seeded(seed, step))
+def _deciding(data: StudyData, degradation: Degradation, channels: int) -> list[ImagePair]:
+    """The images of the test set that decides."""
+    return next(iter(data.test_pairs(degradation, channels).values()))
 
 
-def _always(pair: Pair, _: int) -> Pair:
-    return pair
+def _training_batch(
+    network: RestorationNetwork, experiment: Experiment, degradation: Degradation, data: StudyData, seed: int, step: int
+) -> Tensor:
+    """Degraded patches (N, C, S, S)."""
+    sampler = data.sampler(network, experiment.patch_size, experiment.batch_size, seed, experiment.images)
+    return make_pair(sampler.batch(step), degradation, seeded(seed, step)).degraded
 
 
-def _photographs(files: tuple[str, ...], experiment: Experiment, channels: int) -> Pair:
-    """Centres, 128x128, of scikit-image's pictures."""
+def _photographs(files: tuple[str, ...], degradation: Degradation, channels: int) -> list[ImagePair]:
+    """Centers of scikit-image's pictures."""
     folder = Path(skimage.__file__).parent / "data"
-    clean = [_middle(to_tensor(with_channels(to_uint8(read_image(folder / file)), channels)), 128) for file in files]
-    images = torch.cat(clean)
-    return Pair(_again(experiment.degradation, images), images)
+    pairs = []
+    for file in files:
+        clean = _middle(as_tensor(with_channels(to_uint8(read_image(folder / file)), channels)), DOMAIN_CROP)
+        pairs.append(ImagePair(file, degradation(clean.float() / 255, seeded(0)), clean))
+    return pairs
 
 
-def _again(degradation: Degradation, clean: Tensor) -> Tensor:
-    return degradation(clean, seeded(0))
+def _short(values: Sequence[float]) -> list[float]:
+    return [round(value, 4) for value in values]
 
 
 def _middle(images: Tensor, size: int) -> Tensor:
@@ -171,6 +186,6 @@ def _middle(images: Tensor, size: int) -> Tensor:
     return images[..., top : top + size, left : left + size]
 
 
-def _png(images: Tensor) -> str:
-    pixels = to_image(quantise(images))
-    return base64.b64encode(cv2.imencode(".png", pixels[:, :, ::-1])[1].tobytes()).decode()
+def _png(pixels: Tensor) -> str:
+    """(1, C, H, W) uint8 as PNG in base 64."""
+    return base64.b64encode(cv2.imencode(".png", to_image(pixels)[:, :, ::-1])[1].tobytes()).decode()

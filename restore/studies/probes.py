@@ -74,24 +74,30 @@ def preactivation_percentiles(
 
 
 @torch.no_grad()
-def dead_features(network: RestorationNetwork, images: Tensor) -> float:
-    """The share of the features behind ReLUs that are zero at every pixel of every image: "dead" (Lu et al. 2020,
-    arXiv:1903.06733), as they learn no more.
+def dead_features(network: RestorationNetwork, images: Sequence[Tensor]) -> float | None:
+    """The share of the features after ReLUs that are zero at every pixel of every image: "dead" (Lu et al. 2020,
+    arXiv:1903.06733), as they learn no more. None for a network without ReLUs.
 
     Args:
         network: in eval mode.
-        images: (N, C, H, W), enough to show what a feature is for.
+        images: each (1, C, H, W), of any sizes; enough to show what a feature is for.
     """
+    layers = [module for module in network.modules() if isinstance(module, nn.ReLU)]
+    if not layers:
+        return None
     alive: list[Tensor] = []
     hooks = [
-        module.register_forward_hook(lambda _, __, output: alive.append((output > 0).any(3).any(2).any(0)))
-        for module in network.modules()
-        if isinstance(module, nn.ReLU)
+        layer.register_forward_hook(lambda _, __, output: alive.append((output > 0).any(3).any(2).any(0)))
+        for layer in layers
     ]
-    network(images)
+    of_images = []
+    for image in images:
+        alive.clear()
+        network(image.expand(-1, network.channels, -1, -1))
+        of_images.append(torch.cat(alive))
     for hook in hooks:
         hook.remove()
-    return 1 - torch.cat(alive).float().mean().item()
+    return 1 - torch.stack(of_images).any(0).float().mean().item()
 
 
 class Shift(NamedTuple):
@@ -106,16 +112,16 @@ class Shift(NamedTuple):
     cosine: float
 
 
-def covariate_shift(network: RestorationNetwork, degraded: Tensor, clean: Tensor, loss: Loss, update: float) -> Shift:
+def covariate_shift(network: RestorationNetwork, degraded: Tensor, clean: Tensor, loss: Loss, rate: float) -> Shift:
     """Internal covariate shift as Santurkar et al. 2018 define it (definition 2.1), of the middle layer.
 
-    G is the gradient of its weights, G' the same after all layers before it took a step down their gradients.
+    G is the gradient of its weights, G' the same after all layers before it took a step of gradient descent.
 
     Args:
         network: in training mode.
         degraded, clean: a batch.
         loss: of the batch.
-        update: length of that step, relative to the norm of those layers' weights.
+        rate: learning rate of that step.
     """
     probe = _copy(network)
     layer = middle_layer(probe)
@@ -127,8 +133,7 @@ def covariate_shift(network: RestorationNetwork, degraded: Tensor, clean: Tensor
     own = [parameter for name, parameter in layer.named_parameters() if not name.startswith("norm")]
     gradient, upstream = _gradients(probe, degraded, clean, loss, own, before)
     with torch.no_grad():
-        length = update * parameters_to_vector(before).norm() / upstream.norm().clamp_min(1e-30)
-        vector_to_parameters(parameters_to_vector(before) - length * upstream, before)
+        vector_to_parameters(parameters_to_vector(before) - rate * upstream, before)
     after, _ = _gradients(probe, degraded, clean, loss, own, before)
     cosine = nn.functional.cosine_similarity(gradient, after, 0)
     return Shift(((gradient - after).norm() / gradient.norm()).item(), cosine.item())

@@ -1,8 +1,8 @@
-"""Training with Lightning: the only place that knows it. `fit` is the door."""
+"""Training with Lightning: the only package that imports Lightning. the entry point is `fit`."""
 
+from restore.optim import Optimization
 from restore.training.bad_steps import Faults
-from restore.training.datamodule import PatchData
-from restore.training.module import Optimization
+from restore.training.patch_data import PatchData
 from restore.training.run import fit
 
 __all__ = ["Faults", "Optimization", "PatchData", "fit"]

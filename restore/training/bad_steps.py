@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import WeightAveraging
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from torch.distributed.tensor import DTensor
@@ -19,6 +18,7 @@ from torch.optim import Optimizer
 
 from restore.errors import UserError
 from restore.training.checkpoints import last_good, step_ends
+from restore.training.lightning_internals import average_model, batch_number
 
 LOG = logging.getLogger(__name__)
 
@@ -32,10 +32,10 @@ class Faults:
 
     Attributes:
         on_bad_step: `stop` the run, `skip` the batch, or `rollback`: skip it and return weights, running statistics
-            and optimiser to where they were at the last checkpoint. `stop` only reports and counts finite spikes;
+            and optimizer to where they were at the last checkpoint. `stop` only reports and counts finite spikes;
             the other two look at each step before it is taken, for which a GPU is waited for.
         most: how many bad steps are skipped or undone before the run stops all the same.
-        spike: a loss is one where it is this many times the mean of about the last hundred; 0: none is.
+        spike: a loss above this multiple of its running mean (of about 100 steps) is a spike; 0 disables it.
     """
 
     on_bad_step: Literal["stop", "skip", "rollback"] = "stop"
@@ -53,7 +53,7 @@ class BadSteps(Callback):
     """Finds bad steps by loss and gradient, and does about them what `faults` says.
 
     With `stop`, all is computed on the training device and looked at after each step on a CPU; on other devices,
-    where looking means waiting, at every logged step, before each validation and before each checkpoint, so that
+    if looking means waiting, at every logged step, before each validation and before each checkpoint, so that
     nothing is saved of a run that is not finite.
 
     Args:
@@ -95,7 +95,7 @@ class BadSteps(Callback):
         state, loss = self._state, loss.detach().float()
         if trainer.world_size > 1:
             loss = trainer.strategy.reduce(loss.clone(), reduce_op="mean")
-        step = torch.full_like(loss, _batch_number(trainer))
+        step = torch.full_like(loss, batch_number(trainer))
         finite = loss.isfinite()
         state["bad_loss"] = torch.minimum(state["bad_loss"], torch.where(finite, math.inf, step))
         mean, seen, limit = state["mean"], state["seen"], self._faults.spike
@@ -113,19 +113,19 @@ class BadSteps(Callback):
             norm = get_total_norm([p.grad for p in pl_module.parameters() if p.grad is not None])
             if isinstance(norm, DTensor):  # of a sharded network, each process has a part
                 norm = norm.full_tensor()
-            first = torch.where(norm.isfinite(), math.inf, float(_batch_number(trainer)))
+            first = torch.where(norm.isfinite(), math.inf, float(batch_number(trainer)))
             self._state["bad_gradient"] = torch.minimum(self._state["bad_gradient"], first)
         if self._look_first:
             self._judge(trainer, pl_module)
 
     def _judge(self, trainer: Trainer, module: LightningModule) -> None:
-        """Before a step is taken: drop its gradients where it is bad."""
+        """Before a step is taken: drop its gradients if it is bad."""
         what = self._not_finite(trainer) or self._spike(trainer)
         if what is None:
             return
         if self.counts["skipped"] + self.counts["rolled_back"] == self._faults.most:
             raise UserError(
-                f"{what}, after {self._faults.most} bad steps before (faults.most); "
+                f"{what}, giving up after {self._faults.most} bad steps (faults.most); "
                 f"{last_good(self._checkpoint.parent)}; lower optim.lr"
             )
         for parameter in module.parameters():
@@ -195,18 +195,9 @@ class BadSteps(Callback):
         return f"{what} at step {step} (learning rate {lr:g}; {self._describe(step)})"
 
 
-def _batch_number(trainer: Trainer) -> int:
-    return trainer.fit_loop.epoch_loop.total_batch_idx
-
-
-def _average(trainer: Trainer) -> torch.nn.Module | None:
-    callback = next((one for one in trainer.callbacks if isinstance(one, WeightAveraging)), None)  # type: ignore[attr-defined]
-    return callback._average_model if callback else None
-
-
 def _copy(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
-    """Weights, buffers, their average if there is one, and what the optimiser remembers."""
-    average = _average(trainer)
+    """Weights, buffers, their average if there is one, and what the optimizer remembers."""
+    average = average_model(trainer)
     return deepcopy(
         {
             "network": module.state_dict(),
@@ -219,7 +210,7 @@ def _copy(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
 def _restore(good: dict[str, Any], trainer: Trainer, module: LightningModule) -> None:
     """Put back what `_copy` took; the learning rate goes on as scheduled."""
     module.load_state_dict(good["network"])
-    optimizer, average = trainer.optimizers[0], _average(trainer)
+    optimizer, average = trainer.optimizers[0], average_model(trainer)
     optimizer.load_state_dict({**optimizer.state_dict(), "state": deepcopy(good["optimizer"])})
     if average is not None:
         average.load_state_dict(good["average"])

@@ -1,15 +1,16 @@
-"""How much memory a run needs, said before its first step, and what it holds, logged every epoch."""
+"""Forecasts the memory of a run before its first step, and logs what it uses every epoch."""
 
 import logging
-import resource
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from torch import Tensor
 
-from restore.hardware import free_memory
-from restore.profiling import Precision, Step, forecast, largest
-from restore.training.datamodule import PatchData
+from restore.choices import StepPrecision
+from restore.hardware import free_memory, peak_memory
+from restore.optim import state_tensors
+from restore.profiling import Step, forecast, largest
+from restore.training.datamodule import TrainingData
+from restore.training.lightning_internals import is_last_batch
 from restore.training.module import RestorationModule
 
 LOG = logging.getLogger(__name__)
@@ -29,17 +30,11 @@ class MemoryLog(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        step = _step_of(trainer, pl_module)
-        memory = forecast(step).memory
-        assert memory is not None
-        need, free = memory.peak, free_memory(pl_module.device)
-        message = f"this run needs about {_words(need)}"
-        if free is not None:
-            message += f"; the device has {_words(free)} free"
-            if need > free:
-                batch = largest(step, "batch", free) * trainer.world_size
-                message += f": batch {batch} fits" if batch else ": not even batch 1 fits"
-        LOG.info(message)
+        try:
+            LOG.info(_message(_step_of(trainer, pl_module), free_memory(pl_module.device), trainer.world_size))
+        except Exception as error:  # anything a network or an optimizer of the user's does without data
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            LOG.info(f"the memory of this run cannot be forecast ({reason})")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if pl_module.device.type == "cuda":
@@ -48,17 +43,16 @@ class MemoryLog(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+        if not is_last_batch(trainer):
             return
         parameters = list(pl_module.parameters())
-        states = (value for state in trainer.optimizers[0].state.values() for value in state.values())
         held = {
             "parameters": sum(tensor.nbytes for tensor in (*parameters, *pl_module.buffers())),
             "gradients": sum(parameter.grad.nbytes for parameter in parameters if parameter.grad is not None),
-            "optimizer": sum(value.nbytes for value in states if isinstance(value, Tensor)),
+            "optimizer": sum(tensor.nbytes for tensor in state_tensors(trainer.optimizers[0])),
         }
-        peak = _peak(pl_module.device)
-        held |= {"rest": peak - sum(held.values()), "peak": peak}
+        if peak := _peak(pl_module.device):
+            held |= {"rest": peak - sum(held.values()), "peak": peak}
         for name, size in held.items():
             pl_module.log(f"memory/{name}", size / MIB, on_step=False, on_epoch=True)
 
@@ -66,8 +60,8 @@ class MemoryLog(Callback):
 def _step_of(trainer: Trainer, module: LightningModule) -> Step:
     assert isinstance(module, RestorationModule)
     data = trainer.datamodule  # type: ignore[attr-defined]
-    assert isinstance(data, PatchData)
-    precisions: dict[str, Precision] = {"bf16-mixed": "bf16-mixed", "16-mixed": "fp16-mixed"}
+    assert isinstance(data, TrainingData)
+    precisions: dict[str, StepPrecision] = {"bf16-mixed": "bf16-mixed", "16-mixed": "fp16-mixed"}
     return Step(
         module.network.spec,
         data.batch_size // trainer.world_size,
@@ -75,14 +69,28 @@ def _step_of(trainer: Trainer, module: LightningModule) -> Step:
         module.optim.loss,
         module.optim.optimizer,
         precisions.get(str(trainer.precision), "fp32"),
+        optimizer_args=module.optim.optimizer_args,
     )
+
+
+def _message(step: Step, free: int | None, ranks: int) -> str:
+    memory = forecast(step).memory
+    assert memory is not None
+    message = f"this run needs about {_words(memory.peak)}"
+    if free is None:
+        return message
+    message += f"; the device has {_words(free)} free"
+    if memory.peak > free:
+        batch = largest(step, "batch", free) * ranks
+        message += f": batch {batch} fits" if batch else ": not even batch 1 fits"
+    return message
 
 
 def _words(size: int) -> str:
     return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / MIB:.1f} MiB"
 
 
-def _peak(device: torch.device) -> int:
+def _peak(device: torch.device) -> int | None:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10
+    return peak_memory()

@@ -12,7 +12,8 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from restore.training.checkpoints import step_ends
 
-SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]  # kill, Ctrl+C, a closed terminal
+# kill, Ctrl+C, a closed terminal, of which Windows has no signal
+SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
 
 
 class StopSignals(Callback):
@@ -48,7 +49,7 @@ class StopSignals(Callback):
             signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGHUP:  # nobody reads any more, and to write would be an error
+        if signal.Signals(number).name == "SIGHUP":  # nobody reads any more, and to write would be an error
             for descriptor in self._terminals:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
         again, self.received = self.received is not None, signal.Signals(number)

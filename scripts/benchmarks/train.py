@@ -27,11 +27,11 @@ from restore.data.pairs import PatchBatch, PatchSampler, make_pair
 from restore.data.random import seeded
 from restore.data.store import StoreSpec, default_cache, open_store
 from restore.hardware import Hardware, gains_from_bf16, keep_pages
-from restore.losses import LOSSES
+from restore.losses import find_loss
 from restore.models import NetworkSpec, build
 from restore.profiling import Step, flops
 from restore.provenance import provenance
-from restore.report import print_table
+from restore.tables import print_table
 from restore.training import Optimization, PatchData, fit
 
 SIZES = {"DnCNN": (128, 40, "half_squared_error"), "EDSR": (16, 48, "l1"), "SRResNet": (16, 24, "l1")}
@@ -96,7 +96,7 @@ def reference(step: Step, device: str, keep: bool) -> Callable[[], None]:
         keep_pages()
     network = build(step.network).to(device)
     optimizer = torch.optim.Adam(network.parameters(), 1e-4)
-    scale, loss = network.scale, LOSSES[step.loss]
+    scale, loss = network.scale, find_loss(step.loss)
     degraded = torch.rand(step.batch, network.channels, step.patch, step.patch, device=device)
     clean = torch.rand(step.batch, network.channels, scale * step.patch, scale * step.patch, device=device)
 
@@ -114,7 +114,7 @@ def bare(step: Step, device: str) -> Callable[[], None]:
     """Our step in a loop of its own: what is left of it when Lightning is taken away."""
     keep_pages()
     network = build(step.network).to(device, memory_format=torch.channels_last)
-    optimizer, schedule = Optimization(loss=step.loss, lr=1e-4).build(network.parameters(), steps=10**6)
+    optimizer, schedule = Optimization(loss=step.loss, lr=1e-4).build(network, steps=10**6)
     images = find_images("photos", "train", Path())
     store = open_store(images, StoreSpec(network.channels, network.scale), default_cache())
     sampler = PatchSampler(store, step.patch, step.batch, seed=0)
@@ -130,7 +130,7 @@ def bare(step: Step, device: str) -> Callable[[], None]:
         with torch.autocast(device, dtype, enabled=dtype is not None):
             restored = network(pair.degraded.contiguous(memory_format=torch.channels_last))
         optimizer.zero_grad()
-        LOSSES[step.loss](restored.float(), pair.clean).mean().backward()
+        find_loss(step.loss)(restored.float(), pair.clean).mean().backward()
         optimizer.step()
         schedule.step()
 

@@ -37,7 +37,7 @@ def test_div2k_pairs_low_and_high_resolution_by_name(tmp_path: Path) -> None:
 def test_a_missing_low_resolution_image_is_named(tmp_path: Path) -> None:
     tree(tmp_path, "DIV2K/DIV2K_valid_HR/0801.png", "DIV2K/DIV2K_valid_HR/0802.png")
     tree(tmp_path, "DIV2K/DIV2K_valid_LR_bicubic/X2/0801x2.png")
-    with pytest.raises(UserError, match=r"no low-resolution image for 0802\.png"):
+    with pytest.raises(UserError, match=r"X2: no counterpart for 0802\.png"):
         find_images("DIV2K", "test", tmp_path)
 
 
@@ -71,6 +71,36 @@ def test_no_training_image_is_a_test_image(reference_data: Path) -> None:
 def test_any_folder_is_a_data_set(tmp_path: Path) -> None:
     tree(tmp_path, "mine/x.png", "mine/deep/y.png")
     assert len(find_images(str(tmp_path / "mine"), "train", Path()).clean) == 2
+
+
+def test_a_folder_in_the_layout_of_a_benchmark_is_taken_as_one(tmp_path: Path) -> None:
+    tree(tmp_path, "mine/HR/a.png", "mine/HR/b.png", "mine/LR_bicubic/X2/ax2.png", "mine/LR_bicubic/X2/bx2.png")
+    images = find_images(str(tmp_path / "mine"), "test", Path())
+    assert (images.name, [path.name for path in images.clean]) == ("mine", ["a.png", "b.png"])
+    assert [path.name for path in images.degraded[2]] == ["ax2.png", "bx2.png"]
+
+
+@pytest.mark.parametrize("names", [
+    ("HR/a.png", "LR/a.png"),
+    ("clean/a.png", "noisy/a.png"),
+    ("a.png", "x2/a.png"),
+    ("DIV2K_train_HR/a.png", "DIV2K_train_LR_bicubic/X2/ax2.png"),
+    ("set/GT/a.png", "set/input/a.png"),
+    ("train/a.png", "val/b.png"),
+    ("train/HR/a.png", "train/LR/a.png"),
+])  # fmt: skip
+def test_a_folder_whose_images_have_several_roles_is_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
+    tree(tmp_path, *names)
+    with pytest.raises(UserError, match=r"contains images of different kinds .* name one folder, such as"):
+        find_images(str(tmp_path), "train", Path())
+
+
+@pytest.mark.parametrize("names", [
+    ("noisy/a.png", "noisy/b.png"), ("holiday/a.png", "trains/b.png"), ("HR/a.png", "more/b.png"), ("low_tide/a.png",),
+])  # fmt: skip
+def test_a_folder_whose_images_may_all_be_alike_is_taken_whole(tmp_path: Path, names: tuple[str, ...]) -> None:
+    tree(tmp_path, *names)
+    assert len(find_images(str(tmp_path), "train", Path()).clean) == len(names)
 
 
 @pytest.mark.parametrize(("name", "split", "complaint"), [

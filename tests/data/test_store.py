@@ -71,7 +71,7 @@ def test_published_low_resolution_images_are_taken_where_there_are_some(tmp_path
     np.testing.assert_array_equal(clean[0].permute(1, 2, 0), high[:20, :20])
 
     write_image(tmp_path / "DIV2K/DIV2K_train_LR_bicubic/X2/0001x2.png", low[:9])
-    with pytest.raises(UserError, match=r"0001\.png: is 24x21, but its published x2 low-resolution image is 12x9"):
+    with pytest.raises(UserError, match=r"0001\.png: is 24x21, but its degraded image of scale 2 is 12x9"):
         open_store(find_images("DIV2K", "train", tmp_path), StoreSpec(3, scale=2), tmp_path / "cache")
 
 
@@ -182,7 +182,7 @@ def test_the_rows_of_patches_are_announced_where_memory_cannot_hold_the_store(
     def announce(_: object, first: torch.Tensor, length: torch.Tensor) -> None:
         announced.append((first.tolist(), length.tolist()))
 
-    monkeypatch.setattr("restore.data.store._announce", announce)
+    monkeypatch.setattr("restore.data.store._prefetch", announce)
     entry = {"name": "hole.png", "height": 10, "width": 20, "clean": end - 600, "degraded": end - 600}
     index = {"channels": 3, "scale": 1, "sizes": [1.0], "images": [entry]}
     (tmp_path / "index.json").write_text(json.dumps(index))

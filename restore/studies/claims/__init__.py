@@ -1,6 +1,6 @@
 """The claims by family; importing this lists them all. To add one: one function."""
 
 from restore.studies.claim import CLAIMS
-from restore.studies.claims import denoising, memory, optimisation, statistics, super_resolution
+from restore.studies.claims import denoising, memory, optimization, statistics, super_resolution
 
-__all__ = ["CLAIMS", "denoising", "memory", "optimisation", "statistics", "super_resolution"]
+__all__ = ["CLAIMS", "denoising", "memory", "optimization", "statistics", "super_resolution"]

@@ -5,20 +5,20 @@ from functools import cache
 from restore.models import NetworkSpec, build
 from restore.models.recompute import Recompute
 from restore.profiling import Step, forecast
+from restore.studies.arms import tuned
 from restore.studies.budget import Budget
-from restore.studies.claim import Measurement, Study, claim
+from restore.studies.claim import Study, claim, part
+from restore.studies.effects import Effect
 from restore.studies.figures import Bars
-from restore.studies.judgement import Effect, Finding, all_of, is_above, is_below
-
-CLAIMED = 40.0  # per cent
-TOLERANCE = 5.0
-RECOMPUTED = 1.08  # times the peak without norm, at most
+from restore.studies.judgement import Finding
+from restore.studies.requests import Measurement
 
 # The recipes' sizes, whatever the budget: a forecast costs nothing but a second.
 RECIPES = {
     "EDSR-baseline x2": Step(NetworkSpec("EDSR", {"scale": 2}), 16, 48, "l1"),
     "DnCNN-17": Step(NetworkSpec("DnCNN", {"depth": 17}), 128, 40),
     "SRResNet x4": Step(NetworkSpec("SRResNet", {"scale": 4}), 16, 24, "l1"),
+    "EDSR-baseline x4": Step(NetworkSpec("EDSR", {"scale": 4}), 16, 24, "l1"),
 }
 
 
@@ -27,19 +27,28 @@ def forty_percent_of_memory(_: Budget) -> Study:
     """Lim et al. 2017 (EDSR), section 3.1: "our baseline model without batch normalization layer saves approximately
     40% of memory usage during training, compared to SRResNet".
 
-    Tested on the same network with and without norm, by forecast of a training step in float32 at the recipe's sizes
-    (see `restore.memory` for categories and real steps). Supported if EDSR-baseline saves 35 to 45 %; refuted if not.
+    By forecast of the tensors of a training step in float32 at the recipes' sizes (see `restore.memory` for categories
+    and real steps): the paper's own comparison, SRResNet with its PReLUs against EDSR-baseline at x4, and each network
+    with and without its norm. A GPU's total also holds the context of CUDA and workspaces, so that a saving of 40 % of
+    the tensors is a smaller share of what nvidia-smi shows.
     """
     yield {}
     peaks = {name: (_peak(name, "batch"), _peak(name, "none")) for name in RECIPES}
     saved = {name: 100 * (1 - without / with_norm) for name, (with_norm, without) in peaks.items()}
-    effect = Effect((saved["EDSR-baseline x2"],), "%", stochastic=False)
-    verdict = all_of(is_above(effect, CLAIMED - TOLERANCE), is_below(effect, CLAIMED + TOLERANCE))
+    paper = 100 * (1 - _peak("EDSR-baseline x4", "none") / _peak("SRResNet x4", "batch"))
     words = ", ".join(f"{name} {value:.1f} %" for name, value in saved.items())
     return Finding(
-        verdict,
-        effect,
-        f"Without its norm a network's training step needs less memory: {words}.",
+        [
+            part(forty_percent_of_memory, "SRResNet to EDSR", Effect((paper,), "%", stochastic=False)),
+            part(
+                forty_percent_of_memory,
+                "EDSR's own norm",
+                Effect((saved["EDSR-baseline x2"],), "%", stochastic=False),
+            ),
+        ],
+        f"EDSR-baseline x4 saves {paper:.1f} % of SRResNet x4's memory. Without its norm a network's training "
+        "step needs "
+        f"less memory: {words}.",
         [
             Bars(
                 "Peak memory of a training step (forecast, float32)",
@@ -59,20 +68,24 @@ def folding_and_recomputing(budget: Budget) -> Study:
     """Folding is arithmetic (Jacob et al. 2018, section 3.2); that recomputing norms and activations in backward
     removes the memory argument against batch norm is this project's own claim.
 
-    Supported if a trained DnCNN differs from its folded self by less than 1e-9 in float64, and if the step with
-    recomputed norms peaks at no more than 1.08 times the step without norm, on every recipe; refuted if not.
+    A trained DnCNN against its folded self in float64; the peak of a step with recomputed norms against no norm, by
+    forecast, on every recipe.
     """
-    runs = yield {"folding": Measurement(budget.denoising, "folding")}
-    differences = [result["largest difference"] for result in runs["folding"]]
+    best = yield from tuned(budget, {"batch": budget.denoising(norm="batch")})
+    runs = yield {"folding": Measurement(best["batch"], "folding")}
+    differences = [result["largest difference"] for result in runs["folding"] if result is not None]
     ratios = {name: _peak(name, "batch", "norm") / _peak(name, "none") for name in RECIPES}
     worst = Effect((max(ratios.values()),), "x", stochastic=False)
-    exact = Effect((max(differences),), "", stochastic=False)
+    exact = Effect((max(differences, default=float("nan")),), "", stochastic=False)
     words = ", ".join(f"{name} {value:.2f}x" for name, value in ratios.items())
     return Finding(
-        all_of(is_below(worst, RECOMPUTED), is_below(exact, 1e-9)),
-        worst,
-        f"Folding changes a trained DnCNN's output by at most {max(differences):.0e} (float64). With recomputed norms "
-        f"a step peaks at so many times the memory of no norm at all: {words}.",
+        [
+            part(folding_and_recomputing, "folding", exact, "" if differences else "every run failed"),
+            part(folding_and_recomputing, "recomputing", worst),
+        ],
+        f"Folding changes a trained DnCNN's output by at most {exact.mean:.0e} (float64). With recomputed "
+        "norms the peak "
+        f"of a step, relative to no norm at all, is {words}.",
         [
             Bars(
                 "Peak with recomputed batch norm, relative to no norm",

@@ -1,76 +1,104 @@
 """Claims about batch norm in super-resolution: EDSR's side of the dispute."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
-from restore.models import NORMS, NetworkSpec, build
+from restore.models import Norm, build
 from restore.profiling import Step, forecast, largest
+from restore.studies.arms import TWINS, tuned, words
 from restore.studies.budget import Budget
-from restore.studies.claim import Measurement, Records, Study, claim
-from restore.studies.curves import final, final_ssim, learning_curves
+from restore.studies.claim import Study, claim, part
+from restore.studies.curves import below, ends, failures, gain, lenient_psnr, psnr, void
+from restore.studies.effects import Effect, difference, ratio
 from restore.studies.experiment import Experiment, Record
-from restore.studies.figures import HeatMap
-from restore.studies.judgement import Finding, all_of, difference, is_above, ratio
+from restore.studies.figures import Bars, HeatMap
+from restore.studies.judgement import Finding
 from restore.studies.measurements import before_and_after
+from restore.studies.requests import Measurement
 
-SHORTER = 0.6  # a second, shorter run with batch norm; between the two lies the one of equal time
-RES_SCALES = (1.0, 0.3, 0.1)
-RATES = (3e-4, 1e-3, 3e-3)
-UNSTABLE_DB = 1.0  # below the best run of its width and learning rate
-ADDED = 0.05  # dB
+SHORTER = 0.5  # of the first length: a second run of batch norm; between the two lies the one of equal time
+RES_SCALES = (1.0, 0.1)
+WIDE_RATES = (1e-3, 3e-3, 1e-2)
+JUDGED_RATES = (3e-3, 1e-2)
 
 
 @claim(4, "Without batch norm EDSR ends higher: at equal steps, at equal time and at equal memory")
 def better_without(budget: Budget) -> Study:
     """Lim et al. 2017, section 3.1: removing batch norm improves quality, and its memory buys a larger network.
 
-    EDSR x2 with and without, at equal steps; at equal processor time (batch norm between its run and one of 60 % of the
-    steps, interpolated); at equal memory (without norm, as many features as fit into the memory that the
-    step with batch norm is forecast to take). Supported if it ends higher in all three, and in SSIM at equal steps;
-    refuted if lower in one.
+    EDSR x2 with and without, each at its own best rate, at equal steps; at equal processor time (batch norm between
+    runs of two lengths, on a line over the logarithm of steps); at equal memory (no norm with as many features as fit
+    into the
+    memory that the step with batch norm is forecast to take). Positive controls show that a difference would be seen:
+    EDSR with instance norm, with batch norm on batches of one patch, and WDSR-B.
     """
-    with_norm = budget.super_resolution.with_network(norm="batch")
+    arms: dict[Any, Experiment] = {norm: budget.edsr(norm=norm) for norm in (*TWINS, "instance")}
+    arms |= {("WDSR-B", norm): budget.wdsr("WDSRB", norm=norm) for norm in TWINS}
+    best = yield from tuned(budget, arms)
     features = _features_of_equal_memory(budget)
-    trained = {
-        "batch": with_norm,
-        "none": budget.super_resolution,
-        "shorter": replace(with_norm, steps=round(SHORTER * with_norm.steps)),
-        "larger": budget.super_resolution.with_network(features=features),
+    length, last = budget.lengths[0], budget.lengths[-1]
+    trained: dict[Any, Experiment] = {
+        **best,
+        "shorter": best["batch"].of_length(round(SHORTER * length)),
+        "larger": best["none"].with_network(features=features),
+        **{("last", norm): best[norm].of_length(last) for norm in TWINS},
+        **{("batch 1", norm): replace(best[norm], batch_size=1) for norm in TWINS},
     }
     samples = {("sample", name): Measurement(trained[name], "sample") for name in ("batch", "none", "larger")}
     runs = yield {**trained, **samples}
-    psnr = {name: final(runs[name]) for name in trained}
     time = ratio([run.step_s for run in runs["none"]], [run.step_s for run in runs["batch"]])
-    at_equal_time = [
-        _between(short, full, (share - SHORTER) / (1 - SHORTER))
-        for short, full, share in zip(psnr["shorter"], psnr["batch"], time.values, strict=True)
-    ]
+    share = 1 + math.log(min(1.0, time.mean)) / -math.log(SHORTER)  # where between shorter (0) and full (1)
+    short_less_full = gain(runs["shorter"], runs["batch"])
+    steps = gain(runs["none"], runs["batch"])
+    behind = Effect(
+        tuple((1 - share) * it for it in short_less_full.values), "dB",
+        images=tuple(tuple((1 - share) * it for it in one) for one in short_less_full.images),
+        seeds=short_less_full.seeds,
+    )  # fmt: skip
     effects = {
-        "steps": difference(psnr["none"], psnr["batch"], "dB"),
-        "time": difference(psnr["none"], at_equal_time, "dB"),
-        "memory": difference(psnr["larger"], psnr["batch"], "dB"),
-        "SSIM": difference(final_ssim(runs["none"]), final_ssim(runs["batch"]), ""),
+        "equal steps": gain(runs["last", "none"], runs["last", "batch"]),
+        "equal time": difference(steps, behind),
+        "equal memory": gain(runs["larger"], runs["batch"]),
+    }
+    controls = {
+        "EDSR, no norm less instance norm": gain(runs["none"], runs["instance"]),
+        "EDSR, no norm less batch norm on batches of one patch": gain(
+            runs["batch 1", "none"], runs["batch 1", "batch"]
+        ),
+        "WDSR-B, no norm less batch norm": gain(runs["WDSR-B", "none"], runs["WDSR-B", "batch"]),
+    }
+    compared: dict[str, dict[str, Sequence[Record]]] = {
+        "equal steps": {norm: runs["last", norm] for norm in TWINS},
+        "equal time": {"none": runs["none"], "batch": runs["batch"], "batch, shorter": runs["shorter"]},
+        "equal memory": {"none, larger": runs["larger"], "batch": runs["batch"]},
     }
     return Finding(
-        all_of(*(is_above(effect, 0) for effect in effects.values())),
-        effects["steps"],
-        f"Without batch norm, {effects['steps']} at equal steps (SSIM {effects['SSIM']}), {effects['time']} at equal "
-        f"time (a step takes {time} the time), {effects['memory']} at equal memory ({features} instead of "
-        f"{budget.sr_features} features).",
+        [part(better_without, name, effect, void(**compared[name])) for name, effect in effects.items()],
+        f"Without batch norm EDSR ends {steps} relative to batch norm at the first length and "
+        f"{effects['equal steps']} at "
+        f"the last; {effects['equal time']} at equal time (a step takes {time} the time); {effects['equal memory']} at "
+        f"equal memory ({features} instead of {budget.sr_features} features). Controls: "
+        + "; ".join(f"{name} {effect}" for name, effect in controls.items())
+        + ".",
         [
-            learning_curves(
-                "Super-resolution x2",
+            ends(
+                "Super-resolution x2: ends of runs",
                 {
-                    "batch norm": runs["batch"],
-                    "no norm": runs["none"],
-                    f"no norm, {features} features": runs["larger"],
-                    "batch norm, shorter": runs["shorter"],
+                    "batch norm": {
+                        round(SHORTER * length): runs["shorter"],
+                        length: runs["batch"],
+                        last: runs["last", "batch"],
+                    },
+                    "no norm": {length: runs["none"], last: runs["last", "none"]},
+                    f"no norm, {features} features": {length: runs["larger"]},
                 },
             ),
             *before_and_after(
-                "Part of a test image, seed 0",
+                "Part of a test image, first seed",
                 "low resolution",
                 {
                     "batch norm": runs["sample", "batch"],
@@ -79,7 +107,7 @@ def better_without(budget: Budget) -> Study:
                 },
             ),
         ],
-        [{"compared at equal": name, "none less batch": str(effect)} for name, effect in effects.items()],
+        [{"compared": name, "difference": str(effect)} for name, effect in (effects | controls).items()],
     )
 
 
@@ -88,57 +116,48 @@ def residual_scaling(budget: Budget) -> Study:
     """Lim et al. 2017, section 3.3: beyond some width training becomes numerically unstable; residuals times 0.1
     solve it.
 
-    A narrow and a wide EDSR over residual scale and learning rate. A run is unstable if it diverges, has a spike (a
-    loss three times the median of the 20 steps before), or ends 1 dB below the best of its width, learning
-    rate and seed. Supported if more of the wide runs are unstable at scale 1 than at 0.1; refuted if fewer.
+    A wide EDSR with both scales over Adam's learning rate, up to where training breaks; compared is where runs end, a
+    run that fails at its input. Spikes are told, not judged.
     """
-    widths = {"narrow": budget.wide.with_network(features=budget.sr_features), "wide": budget.wide}
-    runs: Records = yield {
-        (width, scale, rate): experiment.with_network(res_scale=scale).with_optim(lr=rate)
-        for width, experiment in widths.items()
+    runs = yield {
+        (scale, rate): budget.wide(norm="none", res_scale=scale).with_optim(lr=rate)
         for scale in RES_SCALES
-        for rate in RATES
+        for rate in WIDE_RATES
     }
-    unstable = {
-        (width, scale): _unstable(
-            [(runs[width, scale, rate], [runs[width, other, rate] for other in RES_SCALES]) for rate in RATES]
+    lenient = {key: lenient_psnr(found) for key, found in runs.items()}
+    by_scale = {
+        scale: Effect(
+            tuple(
+                statistics.fmean(of_seed)
+                for of_seed in zip(*(lenient[scale, r].values for r in JUDGED_RATES), strict=True)
+            ),
+            "dB",
         )
-        for width in widths
         for scale in RES_SCALES
     }
-    effect = difference(unstable["wide", 1.0], unstable["wide", 0.1], f"of {len(RATES)} learning rates")
+    effect = difference(by_scale[0.1], by_scale[1.0])
+    reason = void(**{"scale 0.1": runs[0.1, WIDE_RATES[0]]})
     return Finding(
-        is_above(effect, 0),
-        effect,
-        f"Of {len(RATES)} learning rates, unstable in the wide network: "
-        + ", ".join(f"{statistics.fmean(unstable['wide', s]):.1f} at residual scale {s:g}" for s in RES_SCALES)
-        + "; in the narrow one: "
-        + ", ".join(f"{statistics.fmean(unstable['narrow', s]):.1f} at {s:g}" for s in RES_SCALES)
-        + ".",
+        [part(residual_scaling, "scale 0.1", effect, reason)],
+        f"At rates of {' and '.join(f'{rate:g}' for rate in JUDGED_RATES)}, residual scale 0.1 ends {effect} "
+        "relative to 1; "
+        f"at {WIDE_RATES[0]:g}, {gain(runs[0.1, WIDE_RATES[0]], runs[1.0, WIDE_RATES[0]])}.",
         [
             HeatMap(
-                f"Final PSNR (dB), {width} EDSR ({experiment.network.arguments['features']} features)",
-                "learning rate",
-                "residual scale",
-                [f"{scale:g}" for scale in RES_SCALES],
-                [f"{rate:g}" for rate in RATES],
-                [[statistics.fmean(final(runs[width, scale, rate])) for rate in RATES] for scale in RES_SCALES],
-                low=20,
+                f"Final PSNR (dB), EDSR with {budget.wide_features} features", "learning rate", "residual scale",
+                [f"{scale:g}" for scale in RES_SCALES], [f"{rate:g}" for rate in WIDE_RATES],
+                [[lenient[scale, rate].mean for rate in WIDE_RATES] for scale in RES_SCALES], low=24,
             )
-            for width, experiment in widths.items()
         ],
         [
             {
-                "width": width,
-                "residual scale": f"{scale:g}",
-                "learning rate": f"{rate:g}",
-                "PSNR (dB)": str(difference(final(found), [0.0] * len(found), "dB")),
-                "spikes": float(statistics.fmean(run.spikes for run in found)),
-                "diverged": f"{sum(run.diverged_at is not None for run in found)} of {len(found)}",
+                "residual scale": f"{scale:g}", "learning rate": f"{rate:g}", "PSNR (dB)": str(lenient[scale, rate]),
+                "spikes": statistics.fmean(run.spikes for run in runs[scale, rate]),
+                "failed": failures(runs[scale, rate]),
             }
-            for (width, scale, rate), found in runs.items()
+            for scale, rate in runs
         ],
-    )
+    )  # fmt: skip
 
 
 @claim(14, "Weight norm replaces batch norm in super-resolution")
@@ -146,96 +165,187 @@ def weight_norm_replaces_batch_norm(budget: Budget) -> Study:
     """Yu et al. 2018 (WDSR), section 3.3 and figure 3: with weight norm training is faster and ends higher than
     with batch norm or with none.
 
-    EDSR with every norm; WDSR-A and WDSR-B with weight, batch and no norm. Supported if in WDSR-B weight norm ends
-    above both others; refuted if below one.
+    WDSR-A and WDSR-B with weight, batch and no norm, each at its own best rate; WDSR-B decides.
     """
-    size = {"blocks": budget.blocks, "features": budget.sr_features, "scale": 2}
-    wide = {
-        name: replace(budget.super_resolution, network=NetworkSpec(kind, size))
-        for name, kind in (("WDSR-A", "WDSRA"), ("WDSR-B", "WDSRB"))
+    norms: tuple[Norm, ...] = ("weight", "batch", "none")
+    arms = {(kind, norm): budget.wdsr(kind, norm=norm) for kind in ("WDSRA", "WDSRB") for norm in norms}
+    best = yield from tuned(budget, arms)
+    runs = yield best
+    over = {
+        (kind, other): gain(runs[kind, "weight"], runs[kind, other])
+        for kind in ("WDSRA", "WDSRB")
+        for other in norms[1:]
     }
-    runs: Records = yield {
-        **{("EDSR", norm): budget.super_resolution.with_network(norm=norm) for norm in NORMS},
-        **{
-            (name, norm): experiment.with_network(norm=norm)
-            for name, experiment in wide.items()
-            for norm in ("weight", "batch", "none")
-        },
-    }
-    effects = {
-        other: difference(final(runs["WDSR-B", "weight"]), final(runs["WDSR-B", other]), "dB")
-        for other in ("batch", "none")
-    }
+    reason = void(**{norm: runs["WDSRB", norm] for norm in norms})
+    harm = {kind: gain(runs[kind, "none"], runs[kind, "batch"]) for kind in ("WDSRA", "WDSRB")}
     return Finding(
-        all_of(*(is_above(effect, 0) for effect in effects.values())),
-        effects["batch"],
-        f"In WDSR-B, weight norm ends {effects['batch']} relative to batch norm and {effects['none']} to no norm.",
         [
-            learning_curves("EDSR x2 with every norm", {norm: runs["EDSR", norm] for norm in NORMS}),
-            learning_curves(
-                "WDSR x2", {f"{name}, {norm}": found for (name, norm), found in runs.items() if name in wide}
-            ),
+            part(weight_norm_replaces_batch_norm, "over batch norm", over["WDSRB", "batch"], reason),
+            part(weight_norm_replaces_batch_norm, "over no norm", over["WDSRB", "none"], reason),
+        ],
+        f"In WDSR-B weight norm ends {over['WDSRB', 'batch']} relative to batch norm and "
+        f"{over['WDSRB', 'none']} to none; "
+        f"in WDSR-A {over['WDSRA', 'batch']} and {over['WDSRA', 'none']}. So batch norm costs WDSR-B "
+        f"{harm['WDSRB']} and "
+        f"WDSR-A {harm['WDSRA']}.",
+        [
+            Bars(
+                "WDSR x2 by norm", "PSNR (dB)",
+                {kind: {norm: psnr(runs[kind, norm]).values for norm in norms} for kind in ("WDSRA", "WDSRB")},
+                y_from=below(runs.values(), 0.2),
+            )
         ],
         [
             {
-                "network": name,
-                "norm": norm,
-                "PSNR (dB)": str(difference(final(found), [0.0] * len(found), "dB")),
-                "a step (s)": f"{statistics.fmean(run.step_s for run in found):.3f}",
+                "network": kind, "norm": norm, "settings": words(best[kind, norm]), "PSNR (dB)": str(psnr(found)),
+                "a step (s)": f"{statistics.fmean(run.step_s for run in found):.4f}",
             }
-            for (name, norm), found in runs.items()
+            for (kind, norm), found in runs.items()
         ],
-    )
+    )  # fmt: skip
 
 
 @claim(17, "Freezing the statistics late in training removes batch norm's harm in super-resolution")
 def frozen_statistics(budget: Budget) -> Study:
-    """Wang et al. 2022 (RepSR), section 3: artefacts of batch norm come from the difference of training and inference;
+    """Wang et al. 2022 (RepSR), section 3: artifacts of batch norm come from the difference of training and inference;
     population statistics in the last part of training remove it.
 
-    EDSR with batch norm, with its statistics frozen after half of the run, and without norm. Supported if freezing ends
-    above batch norm, and no more than 0.05 dB below no norm; refuted if one fails.
+    With batch norm, with its statistics frozen in the decay, and without norm: WDSR-B, which batch norm harms, and
+    EDSR.
     """
-    base = budget.super_resolution
-    runs: Records = yield {
-        "batch norm": base.with_network(norm="batch"),
-        "batch norm, frozen at half": replace(base.with_network(norm="batch"), freeze_after=0.5),
-        "no norm": base,
-    }
-    frozen = final(runs["batch norm, frozen at half"])
-    gain = difference(frozen, final(runs["batch norm"]), "dB")
-    left = difference(frozen, final(runs["no norm"]), "dB")
-    return Finding(
-        all_of(is_above(gain, 0), is_above(left, -ADDED)),
-        gain,
-        f"Freezing changes batch norm's final PSNR by {gain}; it then ends {left} relative to no norm.",
-        [learning_curves("EDSR x2", runs)],
+    makes = {"WDSR-B": budget.wdsr("WDSRB"), "EDSR": budget.edsr()}
+    best = yield from tuned(
+        budget, {(name, norm): made.with_network(norm=norm) for name, made in makes.items() for norm in TWINS}
     )
+    frozen = {(name, "frozen"): replace(best[name, "batch"], freeze_in_decay=True) for name in makes}
+    runs = yield {**best, **frozen}
+    won = {name: gain(runs[name, "frozen"], runs[name, "batch"]) for name in makes}
+    left = {name: gain(runs[name, "frozen"], runs[name, "none"]) for name in makes}
+    reasons = {name: void(batch=runs[name, "batch"], frozen=runs[name, "frozen"]) for name in makes}
+    return Finding(
+        [part(frozen_statistics, name, won[name], reasons[name]) for name in makes],
+        "; ".join(
+            f"In {name} freezing changes batch norm by {won[name]}, which then ends {left[name]} relative to no norm"
+            for name in makes
+        )
+        + ".",
+        table=[{"network": name, "arm": arm, "PSNR (dB)": str(psnr(found))} for (name, arm), found in runs.items()],
+    )
+
+
+@claim(22, "Batch norm can be made to work in super-resolution")
+def batch_norm_can_work_in_super_resolution(budget: Budget) -> Study:
+    """Three ways: gain 0 at each block's end (Goyal et al. 2017); AdaDM (Liu et al. 2021), which gives back the
+    deviation that batch norm takes; i-LN (arXiv:2504.06629), layer norm rescaled by the image's own deviation.
+
+    In WDSR-B, which batch norm harms, and in EDSR; each at its own best rate; WDSR-B decides.
+    """
+    ways: dict[str, dict[str, str]] = {
+        "batch norm": {"norm": "batch"}, "no norm": {"norm": "none"}, "gain 0": {"norm": "batch", "init": "zero"},
+        "AdaDM": {"norm": "adadm"}, "i-LN": {"norm": "iln"},
+    }  # fmt: skip
+    makes = {"WDSR-B": budget.wdsr("WDSRB"), "EDSR": budget.edsr()}
+    best = yield from tuned(
+        budget, {(name, way): made.with_network(**ways[way]) for name, made in makes.items() for way in ways}
+    )
+    runs = yield best
+    over = {(name, way): gain(runs[name, way], runs[name, "batch norm"]) for name in makes for way in ways}
+    to_none = {(name, way): gain(runs[name, way], runs[name, "no norm"]) for name in makes for way in ways}
+    tried = ("gain 0", "AdaDM", "i-LN")
+    return Finding(
+        [
+            part(
+                batch_norm_can_work_in_super_resolution, way, over["WDSR-B", way],
+                void(**{"batch norm": runs["WDSR-B", "batch norm"], way: runs["WDSR-B", way]}),
+            )
+            for way in tried
+        ],
+        "Relative to batch norm in WDSR-B: " + "; ".join(f"{way} {over['WDSR-B', way]}" for way in tried)
+        + ". Relative to no norm there: " + "; ".join(f"{way} {to_none['WDSR-B', way]}" for way in ("batch "
+          "norm", *tried)) + ".",
+        [
+            Bars(
+                "Ways to use a norm in super-resolution", "PSNR (dB)",
+                {name: {way: psnr(runs[name, way]).values for way in ways} for name in makes},
+                y_from=below(runs.values(), 0.2),
+            )
+        ],
+        [
+            {
+                "network": name, "way": way, "settings": words(best[name, way]),
+                "PSNR (dB)": str(psnr(runs[name, way])),
+                "less batch norm": str(over[name, way]), "less no norm": str(to_none[name, way]),
+            }
+            for name, way in runs
+        ],
+    )  # fmt: skip
+
+
+@claim(23, "From SRResNet to EDSR it is batch norm's removal that counts")
+def from_srresnet_to_edsr(budget: Budget) -> Study:
+    """Lim et al. 2017 compare with SRResNet, which differs in loss, activation, the size of two convolutions, and norm.
+
+    The ladder in single steps: squared error to L1; PReLU and 9x9 convolutions to ReLU and 3x3; batch norm to none.
+    Each rung at its own best rate.
+    """
+    rungs = {
+        "SRResNet, squared error": budget.srresnet(norm="batch").with_optim(loss="half_squared_error"),
+        "SRResNet, L1": budget.srresnet(norm="batch"),
+        "EDSR with batch norm": budget.edsr(norm="batch"),
+        "EDSR": budget.edsr(norm="none"),
+    }
+    best = yield from tuned(budget, rungs)
+    runs = yield best
+    names = list(rungs)
+    steps = {
+        "to L1": (names[1], names[0]), "ReLU and 3x3": (names[2], names[1]), "batch norm out": (names[3], names[2]),
+    }  # fmt: skip
+    gains = {name: gain(runs[after], runs[before]) for name, (after, before) in steps.items()}
+    memory = {name: _peak(best[name]) for name in names}
+    times = {name: statistics.fmean(run.step_s for run in runs[name]) for name in names}
+    reason = void(**{name: runs[name] for name in names[2:]})
+    return Finding(
+        [part(from_srresnet_to_edsr, "batch norm out", gains["batch norm out"], reason)],
+        "; ".join(
+            f"{name}: {gains[name]}, memory {memory[after] / memory[before] - 1:+.0%}, time "
+            f"{times[after] / times[before] - 1:+.0%}"
+            for name, (after, before) in steps.items()
+        )
+        + ".",
+        [
+            Bars(
+                "From SRResNet to EDSR", "PSNR (dB)", {name: {"": psnr(runs[name]).values} for name in names},
+                y_from=below(runs.values(), 0.2),
+            )
+        ],
+        [
+            {
+                "rung": name, "settings": words(best[name]), "PSNR (dB)": str(psnr(runs[name])),
+                "memory of a step (MiB, forecast)": memory[name] / 2**20, "a step (s)": f"{times[name]:.4f}",
+            }
+            for name in names
+        ],
+    )  # fmt: skip
 
 
 @cache
 def _features_of_equal_memory(budget: Budget) -> int:
     """The most features without norm whose step needs no more memory than the one with batch norm (forecast)."""
-    memory = forecast(_step(budget.super_resolution.with_network(norm="batch"))).memory
+    return largest(_step(budget.edsr(norm="none")), "features", _peak_of(budget))
+
+
+@cache
+def _peak_of(budget: Budget) -> int:
+    return _peak(budget.edsr(norm="batch"))
+
+
+def _peak(experiment: Experiment) -> int:
+    """Bytes of a training step, by forecast in float32."""
+    memory = forecast(_step(experiment)).memory
     assert memory is not None
-    return largest(_step(budget.super_resolution), "features", memory.peak)
+    return memory.peak
 
 
 def _step(experiment: Experiment) -> Step:
     network = build(experiment.network).spec
     return Step(network, experiment.batch_size, experiment.patch_size, experiment.optim.loss)
-
-
-def _between(low: float, high: float, share: float) -> float:
-    return low + share * (high - low)
-
-
-def _unstable(by_rate: Sequence[tuple[Sequence[Record], Sequence[Sequence[Record]]]]) -> list[float]:
-    """Of each seed, how many learning rates are unstable; each is given with all residual scales at that rate."""
-    seeds = range(len(by_rate[0][0]))
-    return [float(sum(_is_unstable(found, rivals, seed) for found, rivals in by_rate)) for seed in seeds]
-
-
-def _is_unstable(found: Sequence[Record], rivals: Sequence[Sequence[Record]], seed: int) -> bool:
-    best = max(final(rival)[seed] for rival in rivals)
-    return found[seed].spikes > 0 or final(found)[seed] < best - UNSTABLE_DB

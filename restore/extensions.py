@@ -1,0 +1,86 @@
+"""Networks, degradations, losses and optimizers of other packages, by name.
+
+Importing a module executes it. So no file chooses which modules are imported; the user does, by naming packages in the
+environment variable RESTORE_EXTENSIONS, separated by commas.
+"""
+
+import importlib
+import os
+from typing import Any, Generic, TypeVar
+
+from restore.errors import UserError
+
+VARIABLE = "RESTORE_EXTENSIONS"
+BUILT_IN = "restore"
+
+Kind = TypeVar("Kind")
+
+
+def packages() -> list[str]:
+    """The packages and modules that the user allows to import."""
+    return [name for name in os.environ.get(VARIABLE, "").split(",") if name]
+
+
+def load(path: str, *also: str) -> Any:
+    """The class or function that `package.module:name`, or `package.module.name`, stands for.
+
+    Args:
+        path: names it.
+        also: packages that are allowed besides the user's own and this one.
+
+    Raises:
+        UserError: its package is not allowed, cannot be imported or does not have it.
+    """
+    module, _, name = path.partition(":") if ":" in path else path.rpartition(".")
+    if not any(module == root or module.startswith(f"{root}.") for root in (BUILT_IN, *also, *packages())):
+        raise UserError(
+            f"{path}: to import it, add {module.partition('.')[0]} to the environment variable {VARIABLE} "
+            "(importing executes its code)"
+        )
+    try:
+        found: Any = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"{path}: cannot be imported ({error})") from error
+    return found
+
+
+class Registry(Generic[Kind]):
+    """The subclasses of a class by the names that files keep of them.
+
+    A built-in class has its bare name, any other is `package.module:Class`.
+
+    Args:
+        kind: what the classes are, for messages.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._known: dict[str, type[Kind]] = {}
+
+    def add(self, cls: type[Kind]) -> None:
+        """Called for each subclass as it is defined."""
+        self._known[self.name_of(cls)] = cls
+
+    def name_of(self, cls: type) -> str:
+        """The name under which files keep a class."""
+        built_in = cls.__module__.partition(".")[0] == BUILT_IN
+        return cls.__name__ if built_in else f"{cls.__module__}:{cls.__qualname__}"
+
+    def built_in(self) -> dict[str, type[Kind]]:
+        """The classes of this package that can be named, by name."""
+        return {name: cls for name, cls in self._known.items() if ":" not in name and not name.startswith("_")}
+
+    def find(self, name: str) -> type[Kind]:
+        """The class of that name, or of the path `package.module.Class`, imported if the user allows it.
+
+        Raises:
+            UserError: there is none, or its package is not allowed.
+        """
+        if name not in self._known and (":" in name or "." in name):
+            found = load(name)
+            name = self.name_of(found) if isinstance(found, type) else name
+        if name not in self._known:
+            raise UserError(f"unknown {self._kind} {name!r}; known: {', '.join(self.built_in())}")
+        return self._known[name]

@@ -1,0 +1,177 @@
+"""What is optimized and how: the loss, the optimizer with its groups of parameters, the schedule of learning rates."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+
+from restore.errors import UserError
+from restore.extensions import load
+from restore.losses import find_loss
+from restore.optim.muon import Muon, muon_groups
+
+Schedule = Literal["constant", "step", "exponential", "cosine", "wsd", "onecycle"]
+OPTIMIZERS = ("adam", "adamw", "sgd", "muon")
+OF_ANY_LENGTH: tuple[Schedule, ...] = ("constant", "step")
+DECAY_SHARE = 0.2  # of the run, at the end of `wsd`
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """How a network is optimized. The defaults are DnCNN's with Adam.
+
+    Attributes:
+        loss: `half_squared_error` (DnCNN: summed over each image's pixels, mean over the batch), `l1` (EDSR),
+            `charbonnier`, or the path `package.module.function` of one of your own.
+        optimizer: `adam`, `adamw` (weight decay apart from the gradient), `sgd`, `muon` (orthogonalized momentum for
+            hidden convolutions, Adam for the rest), or the path of a class, e.g. `torch.optim.NAdam`.
+        lr: learning rate at the start, or at the end of the warm-up; the peak for `onecycle`.
+        betas: of Adam.
+        eps: of Adam.
+        momentum: of SGD.
+        muon_lr: of Muon's convolutions, in place of `lr`.
+        optimizer_args: more arguments of an optimizer that is named by its path.
+        weight_decay: on the weights of convolutions; norms and biases have none (see `parameter_groups`).
+        schedule: `constant`; `step`: times `gamma` every `step_size` steps; `exponential` and `cosine`: from `lr` to
+            `final_lr` over the run; `wsd` (warm-up, stable, decay): constant, and linearly down to `final_lr` in the
+            last fifth of the run; `onecycle`: up to `lr` and down to nothing (Smith & Topin 2018).
+        warmup_steps: steps in which the rate rises linearly to what the schedule says; `onecycle` has its own.
+        step_size, gamma: of `step`.
+        final_lr: of `exponential`, `cosine` and `wsd`.
+        ema_decay: above 0, the weights that are validated and kept are an exponential moving average, buffers
+            (BN's running statistics) included.
+
+    Raises:
+        UserError: a setting is impossible, or a path names nothing that may be imported.
+    """
+
+    loss: str = "half_squared_error"
+    optimizer: str = "adam"
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    momentum: float = 0.9
+    muon_lr: float = 0.02
+    optimizer_args: dict[str, Any] = field(default_factory=dict)
+    weight_decay: float = 0.0
+    schedule: Schedule = "constant"
+    warmup_steps: int = 0
+    step_size: int = 200_000
+    gamma: float = 0.5
+    final_lr: float = 0.0
+    ema_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "muon_lr"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"optim.{name} must be positive, not {getattr(self, name)}")
+        if not 0 <= self.ema_decay < 1:
+            raise UserError(f"optim.ema_decay must lie in [0, 1), not {self.ema_decay}")
+        if self.schedule not in get_args(Schedule):
+            raise UserError(f"optim.schedule must be one of {', '.join(get_args(Schedule))}, not {self.schedule!r}")
+        if self.schedule == "exponential" and not self.final_lr > 0:
+            raise UserError("optim.final_lr must be positive for the exponential schedule")
+        if self.warmup_steps < 0 or (self.warmup_steps and self.schedule == "onecycle"):
+            raise UserError("optim.warmup_steps must be at least 0, and 0 for onecycle, which has a warm-up of its own")
+        if self.step_size < 1:
+            raise UserError(f"optim.step_size must be at least 1, not {self.step_size}")
+        find_loss(self.loss)
+        if self.optimizer not in OPTIMIZERS:
+            _optimizer_class(self.optimizer)
+
+    def optimizer_of(self, network: nn.Module, *, fused: bool = True) -> Optimizer:
+        """The optimizer of a network's parameters.
+
+        Args:
+            network: whose parameters are trained.
+            fused: run Adam and SGD in one kernel.
+
+        Raises:
+            UserError: the optimizer, named by its path, refuses its arguments or this network's parameters.
+        """
+        groups, lr, decay = parameter_groups(network), self.lr, self.weight_decay
+        match self.optimizer:
+            case "adam":
+                return Adam(groups, lr, self.betas, self.eps, decay, fused=fused)
+            case "adamw":
+                return AdamW(groups, lr, self.betas, self.eps, decay, fused=fused)
+            case "sgd":
+                return SGD(groups, lr, self.momentum, weight_decay=decay, fused=fused)
+            case "muon":
+                return Muon(muon_groups(network), lr, self.muon_lr, betas=self.betas, eps=self.eps, weight_decay=decay)
+        try:
+            settings = {"lr": lr} | ({"weight_decay": decay} if decay else {}) | self.optimizer_args
+            return _optimizer_class(self.optimizer)(groups, **settings)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"optim.optimizer {self.optimizer}: {error}") from error
+
+    def build(self, network: nn.Module, steps: int | None, *, fused: bool = True) -> tuple[Optimizer, LRScheduler]:
+        """The optimizer and its schedule in steps.
+
+        Args:
+            network: whose parameters are trained.
+            steps: of the whole run; None if only its time is limited.
+            fused: see `optimizer_of`.
+
+        Raises:
+            UserError: see `optimizer_of`; or the schedule needs to know the number of steps.
+        """
+        if steps is None and self.schedule not in OF_ANY_LENGTH:
+            raise UserError(
+                f"optim.schedule {self.schedule} needs to know how many steps the run has: set trainer.max_steps, or "
+                f"use a schedule of any length ({', '.join(OF_ANY_LENGTH)})"
+            )
+        optimizer = self.optimizer_of(network, fused=fused)
+        if self.schedule == "onecycle":
+            assert steps is not None
+            peaks = [group["lr"] for group in optimizer.param_groups]
+            return optimizer, OneCycleLR(optimizer, peaks, total_steps=steps + 1)
+
+        def factor(step: int) -> float:
+            return self._factor(step, steps)
+
+        return optimizer, LambdaLR(optimizer, factor)
+
+    def _factor(self, step: int, steps: int | None) -> float:
+        """What the learning rates are multiplied with in a step of a run of `steps` steps."""
+        warmed_up = min(1.0, (step + 1) / (self.warmup_steps + 1))
+        if steps is None or self.schedule in OF_ANY_LENGTH:
+            return warmed_up * (self.gamma ** (step // self.step_size) if self.schedule == "step" else 1.0)
+        end, done = self.final_lr / self.lr, min(1.0, step / steps)
+        match self.schedule:
+            case "exponential":
+                return warmed_up * float(end**done)
+            case "cosine":
+                return warmed_up * (end + (1 - end) * (1 + math.cos(math.pi * done)) / 2)
+            case _:
+                return warmed_up * (end + (1 - end) * min(1.0, (1 - done) / DECAY_SHARE))
+
+
+def parameter_groups(network: nn.Module) -> list[dict[str, Any]]:
+    """The parameters of a network for an optimizer: weights of convolutions, and all others without weight decay.
+
+    The others are gains and shifts of norms, biases, and slopes of PReLU, as in DnCNN's released training code.
+    """
+    weights = [parameter for parameter in network.parameters() if parameter.dim() > 1]
+    others = [parameter for parameter in network.parameters() if parameter.dim() <= 1]
+    groups: list[dict[str, Any]] = [{"params": weights}, {"params": others, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def state_tensors(optimizer: Optimizer) -> list[Tensor]:
+    """What an optimizer keeps from step to step."""
+    values = (value for state in optimizer.state.values() for value in state.values())
+    return [value for value in values if isinstance(value, Tensor)]
+
+
+def _optimizer_class(path: str) -> Callable[..., Optimizer]:
+    if "." not in path:
+        raise UserError(f"unknown optimizer {path!r}; known: {', '.join(OPTIMIZERS)}; or a path like torch.optim.NAdam")
+    found: object = load(path, "torch.optim")
+    if not (isinstance(found, type) and issubclass(found, Optimizer)):
+        raise UserError(f"optim.optimizer {path}: not a subclass of torch.optim.Optimizer")
+    return found

@@ -1,0 +1,65 @@
+"""The arms of a comparison, each with the initial weights and the learning rate that suit it best."""
+
+from collections.abc import Generator, Mapping, Sequence
+from typing import TypeVar, get_args
+
+from restore.models import Norm
+from restore.models.init import DnCNNInit
+from restore.studies.budget import Budget
+from restore.studies.experiment import Experiment
+from restore.studies.requests import Requests, Results
+from restore.studies.tuning import tune
+
+TWINS: tuple[Norm, Norm] = ("batch", "none")
+DENOISERS = ("DnCNN", "DnCNNVariant")
+INITS: tuple[DnCNNInit, ...] = get_args(DnCNNInit)
+# Where the search of the learning rate begins; it goes on beyond the best value.
+FIRST_RATES: Mapping[tuple[bool, str], Sequence[float]] = {
+    (True, "adam"): (3e-3, 1e-2),
+    (True, "sgd"): (1e-3, 1e-2),
+    (True, "muon"): (1e-2, 3e-2),
+    (False, "adam"): (1e-3, 3e-3),
+}
+
+Arm = TypeVar("Arm")
+
+
+def tuned(
+    budget: Budget, arms: Mapping[Arm, Experiment], inits: Sequence[DnCNNInit] = INITS
+) -> Generator[Requests, Results, dict[Arm, Experiment]]:
+    """Each arm at its best: denoisers over all initial weights and learning rates, other networks over learning rates.
+
+    Args:
+        budget: says how long the search's runs are; without any, each arm is taken with the first settings.
+        arms: their initial weights, if they are denoisers, and learning rates are not used.
+        inits: of denoisers.
+
+    Returns:
+        The arms with what was found, at the lengths that they had.
+    """
+    candidates = {arm: _candidates(experiment, inits) for arm, experiment in arms.items()}
+    rates = {arm: FIRST_RATES[_kind(experiment)] for arm, experiment in arms.items()}
+    if not budget.tuning_lengths:
+        return {arm: candidates[arm][0].with_rate(rates[arm][0]) for arm in arms}
+    best: dict[Arm, Experiment] = {}
+    for first in dict.fromkeys(rates.values()):
+        alike = {arm: candidates[arm] for arm in arms if rates[arm] == first}
+        found = yield from tune(alike, first, budget.tuning_lengths)
+        best |= {arm: one.best.of_length(arms[arm].length) for arm, one in found.items()}
+    return {arm: best[arm] for arm in arms}
+
+
+def _kind(experiment: Experiment) -> tuple[bool, str]:
+    return experiment.network.name in DENOISERS, str(experiment.optim.optimizer)
+
+
+def _candidates(experiment: Experiment, inits: Sequence[DnCNNInit]) -> list[Experiment]:
+    if experiment.network.name in DENOISERS:
+        return [experiment.with_network(init=init) for init in inits]
+    return [experiment]
+
+
+def words(experiment: Experiment) -> str:
+    """What the search found, for a report."""
+    init = experiment.network.arguments.get("init")
+    return f"{f'init {init}, ' if init else ''}{experiment.optim.optimizer} {experiment.rate:g}"

@@ -1,0 +1,276 @@
+"""The report: first a line for each claim, then each claim with its numbers and pictures."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from restore.images.io import write_atomically
+from restore.page import Figure, Section, Table, data_uri, write_page
+from restore.report import markdown_table
+from restore.studies.claim import CLAIMS, Claim
+from restore.studies.criteria import Criterion
+from restore.studies.effects import short
+from restore.studies.experiment import Experiment
+from restore.studies.figures import draw
+from restore.studies.judgement import Finding, Judgement, Part, judge_all
+from restore.studies.requests import Archive, Request, Trial
+from restore.studies.stages import Standing
+
+TITLE = "What batch norm does to restoration networks"
+MARKS = {
+    "supported": "✔ supported",
+    "refuted": "✘ refuted",
+    "equal": "= equal",
+    "undecided": "? undecided",
+    "void": "∅ void",
+}
+METHOD = (
+    "Runs are paired by seed. Intervals are 95 %: over images and seeds together (two-way bootstrap, of seeds "
+    "by Student's distribution); of ratios and other quantities without images Student's. `equal`: "
+    "the 90 % interval lies within the margin that was stated before (two one-sided tests). `undecided` also if "
+    "Holm's correction over all comparisons of this report leaves a p-value above 5 %. `void`: an arm was never "
+    "trained. A claim is supported if all of its parts are. An earlier version of this report changed the "
+    "criteria of claims 3, 7, 11, 12 and 13 after it had seen data. All claims are tested anew, under criteria "
+    "stated before and with seeds that were never used."
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A claim in the report.
+
+    Attributes:
+        claim: what is claimed.
+        finding: what was seen.
+        judgement: the verdict.
+        used: what it rests on.
+        plots: file names and PNG of its figures.
+    """
+
+    claim: Claim
+    finding: Finding
+    judgement: Judgement
+    used: Sequence[Request]
+    plots: Sequence[tuple[str, bytes]]
+
+
+def write_report(archive: Archive, standings: Mapping[str, Standing[Finding]], folder: Path) -> list[Path]:
+    """Write `verdicts.json`, `report.md` with `plots/`, and `report.html`; returns their paths.
+
+    Args:
+        archive: the records.
+        standings: of each claim that has its finding.
+        folder: where to write.
+    """
+    entries = _entries(standings)
+    for entry in entries:
+        for path, picture in entry.plots:
+            write_atomically(folder / path, picture)
+    written = [folder / file for file in ("verdicts.json", "report.md", "report.html")]
+    verdicts = {"verdicts": [_verdict(entry, archive) for entry in entries]}
+    write_atomically(written[0], json.dumps(verdicts, indent=2) + "\n")
+    write_atomically(written[1], _markdown(archive, entries))
+    _write_page(written[2], archive, entries)
+    return written
+
+
+def _entries(standings: Mapping[str, Standing[Finding]]) -> list[Entry]:
+    findings = {name: it.outcome for name, it in standings.items() if it.outcome is not None}
+    judgements = judge_all(findings)
+    return [
+        Entry(
+            CLAIMS[name],
+            finding,
+            judgements[name],
+            standings[name].answered,
+            [(f"plots/{name}-{i + 1}.png", draw(figure)) for i, figure in enumerate(finding.figures)],
+        )
+        for name, finding in sorted(findings.items(), key=lambda it: CLAIMS[it[0]].number)
+    ]
+
+
+def overview(standings: Mapping[str, Standing[Finding]], archive: Archive) -> list[dict[str, str]]:
+    """One row for each claim, for the terminal."""
+    return [_row(entry, archive) for entry in _entries(standings)]
+
+
+def _row(entry: Entry, archive: Archive) -> dict[str, str]:
+    first = entry.finding.parts[0]
+    return {
+        "": str(entry.claim.number),
+        "claim": entry.claim.title,
+        "verdict": MARKS[entry.judgement.verdict],
+        "networks and steps": extent(entry.used),
+        "effect [95 %]": str(first.effect),
+        "seeds": str(len(first.effect.values)) if first.effect.stochastic else "exact",
+        "criterion before data": "yes" if _criterion_before_data(entry, archive) else "no",
+    }
+
+
+def extent(used: Sequence[Request]) -> str:
+    """The sizes and lengths that a finding rests on: `DnCNN 10x16, 900 steps`."""
+    found: dict[str, set[int]] = {}
+    for request in used:
+        if isinstance(request, Trial):
+            continue
+        experiment = request if isinstance(request, Experiment) else request.of
+        arguments = experiment.network.arguments
+        depth = arguments.get("depth") or arguments.get("blocks")
+        name = experiment.network.name.replace("DnCNNVariant", "DnCNN")
+        found.setdefault(f"{name} {depth}x{arguments['features']}", set()).add(experiment.steps)
+    return "; ".join(f"{name}, {_range(steps)} steps" for name, steps in found.items()) or "forecast"
+
+
+def _range(steps: set[int]) -> str:
+    return f"{min(steps)}" if len(steps) == 1 else f"{min(steps)} to {max(steps)}"
+
+
+def _criterion_before_data(entry: Entry, archive: Archive) -> bool:
+    """Whether each criterion is the one that was noted, and was noted before the first run that it judges."""
+    runs = [it if isinstance(it, Experiment) else it.of for it in entry.used if not isinstance(it, Trial)]
+    dates = [
+        archive.results[task.key(archive.data)]["provenance"]["date"] for run in runs for task in archive.tasks(run)
+    ]
+    for name, criterion in entry.claim.criteria.items():
+        noted = archive.criteria.get(f"{entry.claim.name}/{name}")
+        if noted is None or noted["hash"] != criterion.hash or any(date < noted["since"] for date in dates):
+            return False
+    return True
+
+
+def _verdict(entry: Entry, archive: Archive) -> dict[str, Any]:
+    first = entry.finding.parts[0].effect
+    return {
+        "claim": entry.claim.name,
+        "number": entry.claim.number,
+        "title": entry.claim.title,
+        "verdict": entry.judgement.verdict,
+        "effect": first.mean,
+        "unit": first.unit,
+        "interval": first.interval(),
+        "seeds": len(first.values),
+        "budget": archive.budget.name,
+        "extent": extent(entry.used),
+        "device": _device(archive),
+        "stochastic": first.stochastic,
+        "criterion_before_data": _criterion_before_data(entry, archive),
+        "parts": [_part(it, entry.judgement) for it in entry.finding.parts],
+        "sentence": entry.finding.sentence,
+    }
+
+
+def _part(part: Part, judgement: Judgement) -> dict[str, Any]:
+    return {
+        "name": part.name,
+        "verdict": judgement.parts[part.name],
+        "effect": part.effect.mean,
+        "unit": part.effect.unit,
+        "interval": part.effect.interval(),
+        "values": part.effect.values,
+        "p": part.p_value,
+        "p_holm": judgement.adjusted_p.get(part.name),
+        "criterion": criterion_in_words(part.criterion),
+        "void": part.void,
+    }
+
+
+def criterion_in_words(criterion: Criterion) -> str:
+    """Estimand, threshold and margin in one sentence."""
+    unit = f" {criterion.unit}" if criterion.unit and criterion.unit != "x" else ""
+    upper = f" and {criterion.upper:g}{unit}" if criterion.upper is not None else ""
+    margin = f"; equal within {criterion.margin:g}{unit}" if criterion.margin is not None else ""
+    return f"{criterion.estimand}: {criterion.direction} {criterion.threshold:g}{unit}{upper}{margin}"
+
+
+def _parts_table(entry: Entry) -> list[dict[str, str]]:
+    return [
+        {
+            "part": part.name,
+            "criterion": criterion_in_words(part.criterion),
+            "effect [95 %]": str(part.effect),
+            "p (Holm)": _p(entry.judgement.adjusted_p.get(part.name)),
+            "verdict": MARKS[entry.judgement.parts[part.name]] + (f": {part.void}" if part.void else ""),
+        }
+        for part in entry.finding.parts
+    ]
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else "< 0.001" if value < 0.001 else short(value)
+
+
+def _settings(archive: Archive) -> dict[str, object]:
+    budget, records = archive.budget, _records(archive)
+    first: dict[str, Any] = next((it["provenance"] for it in records), {})
+    return {
+        "budget": budget.name,
+        "seeds": f"{archive.seeds}, from {budget.first_seed}",
+        "device": _device(archive),
+        "images": f"{archive.data.collection} (see `python -m restore.study run --help`); whole test images under "
+        "denoise-gray and sr-y",
+        "training": f"batches of {budget.batch} patches of {budget.patch}x{budget.patch} (super-resolution: "
+        f"{budget.sr_batch} of {budget.sr_patch}x{budget.sr_patch}), {budget.precision}; learning rate: warm-up of 100 "
+        "steps, constant, decay over a fifth more",
+        "search": f"runs of {' and '.join(map(str, budget.tuning_lengths))} steps, by validation PSNR"
+        if budget.tuning_lengths
+        else "none",
+        "runs": len(records),
+        "failed runs": sum(it["failed_at"] is not None for it in records),
+        "versions": first.get("packages", {}),
+        "commits": ", ".join(sorted({str(it["provenance"]["commit"]) for it in records})),
+    }
+
+
+def _records(archive: Archive) -> list[dict[str, Any]]:
+    return [it for it in archive.results.values() if isinstance(it, dict) and "provenance" in it]
+
+
+def _device(archive: Archive) -> str:
+    return ", ".join(sorted({it["provenance"]["device"] for it in _records(archive)})) or "none"
+
+
+def _command(archive: Archive, name: str) -> str:
+    data = "" if archive.data.collection == "photos" else f" --data {archive.data.collection} --data.root DATA"
+    return f"python -m restore.study run {name} --budget {archive.budget.name} --seeds {archive.seeds}{data}"
+
+
+def _markdown(archive: Archive, entries: Sequence[Entry]) -> str:
+    lines = [f"# {TITLE}", "", *markdown_table([_row(entry, archive) for entry in entries]), "", METHOD, ""]
+    lines += [f"- {name}: {_words(value)}" for name, value in _settings(archive).items()]
+    for entry in entries:
+        claim, finding = entry.claim, entry.finding
+        lines += ["", f"## {claim.number}. {claim.title}", ""]
+        lines += [f"**{entry.judgement.verdict}** ({extent(entry.used)}): {finding.sentence}", "", claim.about, ""]
+        lines += markdown_table(_parts_table(entry))
+        pictures = zip(finding.figures, entry.plots, strict=True)
+        lines += ["", *(f"![{figure.title}]({path})" for figure, (path, _) in pictures)]
+        if finding.table:
+            lines += ["", *markdown_table([{k: _cell(v) for k, v in row.items()} for row in finding.table])]
+        lines += ["", f"`{_command(archive, claim.name)}`"]
+    return "\n".join(lines) + "\n"
+
+
+def _write_page(path: Path, archive: Archive, entries: Sequence[Entry]) -> None:
+    sections: list[Section] = [Table("All claims", [_row(entry, archive) for entry in entries], METHOD)]
+    for entry in entries:
+        title = f"{entry.claim.number}. {entry.claim.title}"
+        about = f"{entry.judgement.verdict.capitalize()} ({extent(entry.used)}): {entry.finding.sentence}"
+        repeat = f"To repeat: {_command(archive, entry.claim.name)}"
+        sections.append(Table(title, _parts_table(entry), f"{about} {repeat} — {entry.claim.about}"))
+        if entry.finding.table:
+            sections.append(Table(f"{title}: numbers", entry.finding.table))
+        sections += [
+            Figure(figure.title, data_uri(picture, "image/png"))
+            for figure, (_, picture) in zip(entry.finding.figures, entry.plots, strict=True)
+        ]
+    write_page(path, TITLE, sections, _settings(archive), f"{len(entries)} claims")
+
+
+def _cell(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _words(value: object) -> str:
+    return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)

@@ -1,0 +1,163 @@
+"""What a claim asks for: trained networks, trials of settings, measurements of networks; and the results on record."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from restore.errors import UserError
+from restore.images.io import write_atomically
+from restore.provenance import provenance
+from restore.studies.budget import BUDGETS, Budget
+from restore.studies.criteria import Criterion, registered
+from restore.studies.data import StudyData
+from restore.studies.experiment import TUNING_SEED, Experiment, Record
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A run that chooses settings: one seed that judges nothing, scored on validation images only."""
+
+    of: Experiment
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A measurement of trained networks, see `measurements.py`.
+
+    Attributes:
+        of: the experiment whose final weights are measured.
+        by: name of the measurement.
+    """
+
+    of: Experiment
+    by: str
+
+
+Request = Experiment | Trial | Measurement
+# What a claim asks for, by names of its own, and what it is sent: for each, one result a seed.
+Requests = Mapping[Any, Request]
+Results = Mapping[Any, Sequence[Any]]
+Records = Mapping[Any, Sequence[Record]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run, or one measurement of a run, with one seed."""
+
+    request: Request
+    seed: int
+
+    @property
+    def experiment(self) -> Experiment:
+        return self.request if isinstance(self.request, Experiment) else self.request.of
+
+    def key(self, data: StudyData) -> str:
+        """Names its file."""
+        run = self.experiment.key(data, self.seed)
+        return f"{run}-{self.request.by}" if isinstance(self.request, Measurement) else run
+
+
+class Archive:
+    """All results of a folder of studies, and the settings they were made with.
+
+    Attributes:
+        budget: sizes and lengths.
+        data: images.
+        seeds: how many of each run.
+        results: by key, as JSON.
+        criteria: of each claim that was asked for: hash, commit and date of its criterion at the first start.
+    """
+
+    def __init__(
+        self,
+        budget: Budget,
+        data: StudyData,
+        seeds: int,
+        results: dict[str, Any] | None = None,
+        criteria: dict[str, dict[str, str]] | None = None,
+    ) -> None:
+        self.budget = budget
+        self.data = data
+        self.seeds = seeds
+        self.results = results or {}
+        self.criteria = criteria or {}
+
+    def tasks(self, request: Request) -> list[Task]:
+        """One task for each seed."""
+        if isinstance(request, Trial):
+            return [Task(request, TUNING_SEED)]
+        first = self.budget.first_seed
+        return [Task(request, seed) for seed in range(first, first + self.seeds)]
+
+    def missing(self, requests: Requests) -> list[Task]:
+        """What is not on record, trained networks before their measurements."""
+        asked = [task for request in requests.values() for task in self.tasks(request)]
+        trained = [Task(task.experiment, task.seed) for task in asked if isinstance(task.request, Measurement)]
+        tasks = {task.key(self.data): task for task in [*trained, *asked]}
+        return [task for key, task in tasks.items() if key not in self.results]
+
+    def answer(self, requests: Requests) -> Results:
+        """The results of requests that are all on record."""
+        return {name: [self._result(task) for task in self.tasks(request)] for name, request in requests.items()}
+
+    def _result(self, task: Task) -> Any:
+        result = self.results[task.key(self.data)]
+        return result if isinstance(task.request, Measurement) else Record(**result)
+
+    @classmethod
+    def opened(
+        cls, path: Path, budget: Budget, data: StudyData, seeds: int, criteria: Mapping[str, Criterion]
+    ) -> "Archive":
+        """Go on with `records.json`, or begin one; its criteria are noted before anything is trained.
+
+        Raises:
+            UserError: it is of another budget or other data, or damaged.
+        """
+        archive = cls(budget, data, seeds)
+        if path.exists():
+            before = cls.load(path)
+            if (before.budget, before.data.identity) != (budget, data.identity):
+                found, asked = (f"{it.budget.name} on {it.data.collection}" for it in (before, archive))
+                raise UserError(f"{path}: records of the budget {found}, not {asked}; choose another --output")
+            archive.results, archive.criteria = before.results, before.criteria
+        archive.criteria = registered(archive.criteria, criteria, provenance(torch.device("cpu"))["commit"])
+        archive.save(path)
+        return archive
+
+    def save(self, path: Path) -> None:
+        """Write it as `records.json`."""
+        content = {
+            "budget": self.budget.name,
+            "data": self.data.identity,
+            "seeds": self.seeds,
+            "criteria": self.criteria,
+            "results": self.results,
+        }
+        write_atomically(path, json.dumps(content, separators=(",", ":")) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> "Archive":
+        """Read `records.json`.
+
+        Raises:
+            UserError: there is none, or it is damaged.
+        """
+        try:
+            content = json.loads(path.read_text())
+            data = StudyData(**content["data"], root=Path())
+            return cls(BUDGETS[content["budget"]], data, content["seeds"], content["results"], content["criteria"])
+        except OSError as error:
+            raise UserError(f"{path}: no records of studies here ({error.strerror})") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: not the records of studies, or damaged ({error})") from error
+
+
+def rounded(record: Record) -> dict[str, Any]:
+    """A record as JSON, its scores to a ten-thousandth of a decibel."""
+    content = asdict(record)
+    content["psnr"] = {name: [round(value, 4) for value in values] for name, values in record.psnr.items()}
+    return content

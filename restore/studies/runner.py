@@ -1,0 +1,325 @@
+"""Trains and measures what is asked for and not on record, in any number of sittings.
+
+Every state is kept: a run that is stopped goes on in mid-flight, bit for bit. Runs are made in rounds: all of one
+length before any longer one, all of one seed before the next.
+
+A folder of studies holds `runs/` (a JSON file for each run and measurement, and the weights), `states/` (from which
+runs go on) and `records.json`, all that judging needs.
+"""
+
+import json
+import logging
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from restore.checkpoint import Weights, load_weights, save_weights
+from restore.errors import UserError
+from restore.hardware import keep_pages, usable_cores
+from restore.images.io import write_atomically
+from restore.images.tensors import quantize
+from restore.inference import Runner, accelerate
+from restore.metrics import psnr
+from restore.provenance import provenance
+from restore.studies.data import StudyData, scores
+from restore.studies.experiment import Experiment, Record
+from restore.studies.measurements import MEASUREMENTS
+from restore.studies.probes import dead_features, kept_buffers
+from restore.studies.requests import Archive, Measurement, Requests, Task, Trial, rounded
+from restore.studies.trajectory import Trajectory
+
+LOG = logging.getLogger(__name__)
+
+Interrupted = Callable[[], bool]
+
+
+def train(
+    experiment: Experiment,
+    data: StudyData,
+    seed: int,
+    folder: Path,
+    *,
+    trial: bool = False,
+    device: torch.device | None = None,
+    interrupted: Interrupted = lambda: False,
+) -> Record | None:
+    """Train a network to its end, going on from what is kept in `folder`; the weights are left there.
+
+    Args:
+        experiment: the run.
+        data: the images.
+        seed: of initial weights, batches and noise.
+        folder: of the studies.
+        trial: score the validation images only.
+        device: where to train; default: the CPU.
+        interrupted: is asked before each step.
+
+    Returns:
+        The record; None if interrupted.
+    """
+    device = device or torch.device("cpu")
+    states = folder / "states"
+    trunk, key = experiment.trunk_key(data, seed), experiment.key(data, seed)
+    decay, current = states / f"{key}.decay.pt", states / f"{trunk}.pt"
+    trajectory = Trajectory(experiment, data, seed, device)
+    if decay.exists():
+        trajectory.load(decay)
+    else:
+        if current.exists():
+            trajectory.load(current)
+        if trajectory.step > experiment.length:  # a longer run has gone on from there
+            trajectory = Trajectory(experiment, data, seed, device)
+            kept = {int(path.suffixes[0][1:]): path for path in states.glob(f"{trunk}.*.pt")}
+            if nearest := max((step for step in kept if step <= experiment.length), default=0):
+                trajectory.load(kept[nearest])
+        if not trajectory.advance(experiment.length, current, interrupted):
+            return None
+        trajectory.save(states / f"{trunk}.{experiment.length}.pt")
+    if not trajectory.advance(experiment.steps, decay, interrupted):
+        return None
+    record = _record(experiment, data, seed, trajectory, trial)
+    network = trajectory.network.eval().cpu()
+    finite = record.failed_at is None
+    weights = Weights(network, experiment.degradation.description, {"finite": finite}, [])
+    save_weights(folder / "runs" / f"{key}.safetensors", weights)
+    decay.unlink(missing_ok=True)
+    return record
+
+
+def _record(experiment: Experiment, data: StudyData, seed: int, trajectory: Trajectory, trial: bool) -> Record:
+    network, log = trajectory.network, trajectory.log
+    degradation, channels = experiment.degradation, network.channels
+    validation = data.validation_pairs(degradation, channels)
+    tests = {} if trial else data.test_pairs(degradation, channels)
+    failed_at = log.failed_at
+    train_psnr = train_mode_psnr = dead = found = None
+    psnrs: dict[str, list[float]] = {}
+    if failed_at is None:
+        pair = trajectory.pair(trajectory.step - 1)
+        with torch.no_grad(), kept_buffers(network):
+            train_mode_psnr = psnr(quantize(network(pair.degraded)), quantize(pair.clean)).mean().item()
+        network.eval()
+        with torch.no_grad():
+            train_psnr = psnr(quantize(network(pair.degraded)), quantize(pair.clean)).mean().item()
+        share = dead_features(network, [it.degraded for it in validation])
+        dead = None if share is None else 100 * share
+        runner = runner_of(experiment, network)
+        found = scores(runner, validation, network.scale)
+        psnrs = {name: scores(runner, pairs, network.scale) for name, pairs in tests.items()}
+        if not all([*found, *(value for values in psnrs.values() for value in values)]):
+            failed_at, found, psnrs = trajectory.step, None, {}
+    return Record(
+        experiment=experiment.description,
+        seed=seed,
+        psnr=psnrs,
+        input_psnr={name: _mean(scores(None, pairs, network.scale)) for name, pairs in tests.items()},
+        validation=None if found is None else _mean(found),
+        validation_input=_mean(scores(None, validation, network.scale)),
+        train_psnr=train_psnr,
+        train_mode_psnr=train_mode_psnr,
+        dead=dead,
+        losses=log.losses,
+        spikes=log.spikes,
+        failed_at=failed_at,
+        step_s=sorted(log.durations_s)[len(log.durations_s) // 2],
+        probed=log.probed,
+        provenance={name: it for name, it in provenance(network.device).items() if name != "command"},
+    )
+
+
+def runner_of(experiment: Experiment, network: Any) -> Runner:
+    """What restores images with a trained network, in the precision of its training; the network stays as it is."""
+    return accelerate(network, backend="torch", precision=experiment.precision, device=network.device)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def perform(task: Task, data: StudyData, folder: Path, device: torch.device, interrupted: Interrupted) -> bool:
+    """Train or measure, and leave a file behind; False if interrupted."""
+    request, path = task.request, folder / "runs" / f"{task.key(data)}.json"
+    result: Any
+    if isinstance(request, Measurement):
+        path_of_weights = folder / "runs" / f"{request.of.key(data, task.seed)}.safetensors"
+        at_hand = path_of_weights.exists()  # records from another machine come without weights
+        if not at_hand and not train(request.of, data, task.seed, folder, device=device, interrupted=interrupted):
+            return False
+        weights = load_weights(path_of_weights)
+        finite = bool(weights.training["finite"])
+        result = MEASUREMENTS[request.by](weights.network, request.of, data, task.seed) if finite else None
+    else:
+        trial = isinstance(request, Trial)
+        record = train(task.experiment, data, task.seed, folder, trial=trial, device=device, interrupted=interrupted)
+        if record is None:
+            return False
+        result = rounded(record)
+    write_atomically(path, json.dumps(result))
+    return True
+
+
+def put_on_record(
+    requests: Requests, archive: Archive, folder: Path, *, jobs: int | None = None, until: float | None = None
+) -> bool:
+    """Train and measure what is requested and not on record, in processes of one thread each.
+
+    Args:
+        requests: what is asked for.
+        archive: is filled from `folder`, and written to its `records.json`.
+        folder: of the studies.
+        jobs: processes at once; default: as many as there are GPUs, or else processor cores.
+        until: time (of `time.time`) to stop at, with all states kept.
+
+    Returns:
+        Whether all is on record; False if the time was over or SIGTERM or SIGINT came.
+
+    Raises:
+        UserError: data are missing or do not fit, or a file in `folder` is damaged.
+    """
+    for name in ("runs", "states"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for task in archive.missing(requests):
+        path = folder / "runs" / f"{task.key(archive.data)}.json"
+        if path.exists():
+            archive.results[task.key(archive.data)] = _result(path)
+    if todo := sorted(archive.missing(requests), key=_in_rounds):
+        _work_off(todo, archive, folder, jobs, until)
+    archive.save(folder / "records.json")
+    return not archive.missing(requests)
+
+
+def _result(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: damaged ({error}); delete it to train or measure anew") from error
+
+
+def _in_rounds(task: Task) -> tuple[bool, int, int]:
+    return isinstance(task.request, Measurement), task.experiment.length, task.seed
+
+
+def _work_off(todo: list[Task], archive: Archive, folder: Path, jobs: int | None, until: float | None) -> None:
+    devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
+    jobs = jobs or (len(devices) if devices != ["cpu"] else usable_cores())
+    context = multiprocessing.get_context("spawn")
+    stop, counter = context.Event(), context.Value("i", 0)
+    rounds = _Progress(len(todo))
+    with (
+        _stopping_on_signals(stop),
+        ProcessPoolExecutor(jobs, context, _prepare, (devices, counter, stop, until)) as pool,
+    ):
+        flying: dict[Future[bool], Task] = {}
+        try:
+            while todo or flying:
+                while len(flying) < jobs and not _over(stop, until):
+                    task = _next(todo, list(flying.values()), archive)
+                    if task is None:
+                        break
+                    todo.remove(task)
+                    flying[pool.submit(_work, task, archive.data, folder)] = task
+                if not flying:
+                    return
+                for future in wait(flying, return_when=FIRST_COMPLETED).done:
+                    task = flying.pop(future)
+                    if future.result():
+                        _take_over(task, archive, folder, rounds)
+        except BaseException:
+            stop.set()
+            raise
+
+
+def _next(todo: list[Task], flying: list[Task], archive: Archive) -> Task | None:
+    """The first task that needs nothing of those under way: neither their weights nor their state."""
+    data = archive.data
+    busy = {task.experiment.trunk_key(data, task.seed) for task in flying}
+    for task in todo:
+        waits = (
+            isinstance(task.request, Measurement) and Task(task.experiment, task.seed).key(data) not in archive.results
+        )
+        if not waits and task.experiment.trunk_key(data, task.seed) not in busy:
+            return task
+    return None
+
+
+class _Progress:
+    """How much is done, and how long the rest will take."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._done = 0
+        self._begun = time.monotonic()
+
+    def line(self, words: str) -> str:
+        self._done += 1
+        left_s = (time.monotonic() - self._begun) / self._done * (self._total - self._done)
+        return f"{self._done}/{self._total} {words}; about {left_s / 60:.0f} min left of this stage"
+
+
+def _take_over(task: Task, archive: Archive, folder: Path, progress: _Progress) -> None:
+    """Put a result that a process has written into the archive, and say so in one line."""
+    key = task.key(archive.data)
+    archive.results[key] = result = _result(folder / "runs" / f"{key}.json")
+    LOG.info(progress.line(f"{describe(task)}: {_outcome(task, result)}"))
+
+
+def describe(task: Task) -> str:
+    """A run in a few words, for the log."""
+    experiment = task.experiment
+    arguments = {name: it for name, it in experiment.network.arguments.items() if name not in ("scale", "channels")}
+    words = " ".join(f"{name} {value}" for name, value in arguments.items())
+    optim = f"{experiment.optim.optimizer} {experiment.rate:g}"
+    by = f", {task.request.by}" if isinstance(task.request, Measurement) else ""
+    return f"{experiment.network.name} {words}, {optim}, {experiment.length} steps, seed {task.seed}{by}"
+
+
+def _outcome(task: Task, result: Any) -> str:
+    if isinstance(task.request, Measurement):
+        return "measured"
+    if result["failed_at"] is not None:
+        return f"failed at step {result['failed_at']}"
+    scores = [f"{name} {_mean(values):.2f} dB" for name, values in result["psnr"].items()]
+    return ", ".join([*scores, f"validation {result['validation']:.2f} dB"])
+
+
+def _over(stop: Any, until: float | None) -> bool:
+    return bool(stop.is_set()) or (until is not None and time.time() >= until)
+
+
+@contextmanager
+def _stopping_on_signals(stop: Any) -> Iterator[None]:
+    """SIGTERM and SIGINT let the processes keep their states and end."""
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# Of this process:
+_DEVICE = torch.device("cpu")
+_INTERRUPTED: Interrupted = partial(bool, 0)
+
+
+def _prepare(devices: list[str], counter: Any, stop: Any, until: float | None) -> None:
+    global _DEVICE, _INTERRUPTED
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
+    torch.set_num_threads(1)
+    keep_pages()
+    with counter.get_lock():
+        _DEVICE = torch.device(devices[counter.value % len(devices)])
+        counter.value += 1
+    _INTERRUPTED = partial(_over, stop, until)
+
+
+def _work(task: Task, data: StudyData, folder: Path) -> bool:
+    return perform(task, data, folder, _DEVICE, _INTERRUPTED)

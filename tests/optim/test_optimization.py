@@ -1,0 +1,126 @@
+"""Optimizers and schedules."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+from restore.errors import UserError
+from restore.models import DnCNN
+from restore.optim import Optimization
+
+
+def rates(optim: Optimization, steps: int) -> list[float]:
+    """The learning rate of each of `steps` steps."""
+    optimizer, schedule = optim.build(nn.Linear(1, 1), steps)
+    found = []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return found
+
+
+def test_edsr_halves_its_rate_at_every_interval() -> None:
+    optim = Optimization(lr=1e-4, schedule="step", step_size=3, gamma=0.5)
+    assert rates(optim, 8) == pytest.approx([1e-4] * 3 + [5e-5] * 3 + [2.5e-5] * 2)
+
+
+def test_dncnn_with_sgd_decays_exponentially_to_its_final_rate() -> None:
+    optim = Optimization(optimizer="sgd", lr=1e-1, schedule="exponential", final_lr=1e-4)
+    found = rates(optim, 50)
+    assert found[0] == 1e-1
+    assert [b / a for a, b in pairwise(found)] == pytest.approx([1e-3 ** (1 / 50)] * 49)
+
+
+@pytest.mark.parametrize(("schedule", "first", "last"), [("constant", 1, 1), ("cosine", 1, 0), ("onecycle", 0.04, 0)])
+def test_other_schedules_start_and_end_where_they_say(schedule: str, first: float, last: float) -> None:
+    found = rates(Optimization(lr=1.0, schedule=schedule), 200)
+    assert found[0] == pytest.approx(first)
+    assert found[-1] == pytest.approx(last, abs=1e-3)
+    assert max(found) == pytest.approx(1, abs=1e-3)
+
+
+def test_warm_up_rises_evenly_to_what_the_schedule_says() -> None:
+    assert rates(Optimization(lr=1.0, warmup_steps=4), 7) == pytest.approx([0.2, 0.4, 0.6, 0.8, 1, 1, 1])
+
+
+def test_warm_up_stable_decay_falls_in_the_last_fifth_to_its_final_rate() -> None:
+    found = rates(Optimization(lr=1.0, schedule="wsd", warmup_steps=9, final_lr=0.1), 101)
+    assert found[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert set(found[9:81]) == {1.0}
+    assert found[-1] == pytest.approx(0.1 + 0.9 / 20.2)
+    assert [a - b for a, b in pairwise(found[82:])] == pytest.approx([0.9 / 20.2] * 18)
+
+
+def test_each_group_of_parameters_follows_the_schedule_from_its_own_rate() -> None:
+    optim = Optimization(optimizer="muon", lr=1e-3, muon_lr=1e-2, schedule="cosine", final_lr=1e-4)
+    optimizer, schedule = optim.build(DnCNN(depth=4, features=4), 10)
+    for _ in range(10):
+        optimizer.step()
+        schedule.step()
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([1e-3, 1e-4, 1e-4])
+
+
+def test_any_optimizer_of_torch_is_had_by_its_path() -> None:
+    optim = Optimization(optimizer="torch.optim.RMSprop", lr=0.5, optimizer_args={"alpha": 0.7}, weight_decay=0.1)
+    optimizer = optim.optimizer_of(DnCNN(depth=3, features=4))
+    assert isinstance(optimizer, torch.optim.RMSprop)
+    assert [(group["lr"], group["alpha"], group["weight_decay"]) for group in optimizer.param_groups] == [
+        (0.5, 0.7, 0.1), (0.5, 0.7, 0.0),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "complaint"), [
+    ("rmsprop", "unknown optimizer 'rmsprop'; known: adam, adamw, sgd, muon"),
+    ("torch.optim.Nothing", "cannot be imported"),
+    ("torch.optim.lr_scheduler.StepLR", "not a subclass of torch.optim.Optimizer"),
+    ("os.system", "add os to the environment variable RESTORE_EXTENSIONS"),
+])  # fmt: skip
+def test_what_is_no_optimizer_is_refused(path: str, complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        Optimization(optimizer=path)
+
+
+def test_an_optimizer_that_refuses_the_network_or_its_arguments_is_one_line() -> None:
+    with pytest.raises(UserError, match=r"optim\.optimizer torch\.optim\.LBFGS: .*per-parameter"):
+        Optimization(optimizer="torch.optim.LBFGS").optimizer_of(DnCNN(depth=3, features=4))
+    with pytest.raises(UserError, match=r"torch\.optim\.NAdam: .*turbo"):
+        Optimization(optimizer="torch.optim.NAdam", optimizer_args={"turbo": 1}).optimizer_of(torch.nn.Conv2d(1, 1, 3))
+
+
+@pytest.mark.parametrize("schedule", ["exponential", "cosine", "wsd", "onecycle"])
+def test_a_schedule_that_needs_the_length_of_the_run_says_so(schedule: str) -> None:
+    optim = Optimization(schedule=schedule, final_lr=1e-5)
+    with pytest.raises(UserError, match=f"optim.schedule {schedule} needs to know how many steps"):
+        optim.build(nn.Linear(1, 1), None)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "muon"])
+def test_weight_decay_shrinks_weights_of_convolutions_but_no_norm_and_no_bias(optimizer: str) -> None:
+    network = DnCNN(depth=4, features=4, bias=True)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.fill_(1.0)
+    made, _ = Optimization(optimizer=optimizer, lr=0.1, weight_decay=0.5).build(network, 1)
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    made.step()
+    for name, parameter in network.named_parameters():
+        decays = parameter.dim() == 4
+        assert bool((parameter < 1).all()) == decays, name
+        assert bool((parameter == 1).all()) == (not decays), name
+
+
+@pytest.mark.parametrize(("settings", "complaint"), [
+    ({"lr": 0.0}, "lr must be positive"),
+    ({"ema_decay": 1.0}, r"ema_decay must lie in \[0, 1\)"),
+    ({"schedule": "exponential"}, "final_lr must be positive"),
+    ({"schedule": "linear"}, "schedule must be one of constant, step"),
+    ({"schedule": "onecycle", "warmup_steps": 3}, "warmup_steps must be"),
+    ({"loss": "l3"}, "unknown loss 'l3'"),
+])  # fmt: skip
+def test_impossible_settings_are_refused(settings: dict, complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        Optimization(**settings)

@@ -1,0 +1,103 @@
+"""The campaign at full size, with made-up records."""
+
+import json
+import math
+import re
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from restore.studies.contrast import FULL, FULL_SIZE, SIZES, Contrast, campaign
+from restore.studies.contrast_report import write_contrast
+from restore.studies.criteria import CONTRAST
+from restore.studies.data import StudyData
+from restore.studies.experiment import TUNING_SEED
+from restore.studies.requests import Archive, Task, Trial
+from restore.studies.runner import _in_rounds
+from restore.studies.stages import follow
+
+BEST_RATE = {"batch": 1e-2, "none": 1e-3}
+
+
+def made_up(task: Task, effect: float) -> dict[str, object]:
+    """A record in which every arm has its own best rate and batch norm is ahead by `effect` dB."""
+    experiment = task.experiment
+    norm = experiment.network.arguments["norm"]
+    random = np.random.default_rng([task.seed, experiment.length])
+    miss = math.log10(experiment.optim.lr / BEST_RATE.get(norm, 1e-3)) ** 2
+    psnr = 27 + 0.4 * math.log2(experiment.length / 375) + effect * (norm == "batch") - miss
+    arm = zlib.crc32(json.dumps(experiment.description).encode())
+    of_arm = np.random.default_rng([task.seed, arm])
+    images = (psnr + of_arm.normal(0, 0.003) + random.normal(0, 0.5, 10)).tolist()
+    return {
+        "experiment": experiment.description, "seed": task.seed,
+        "psnr": {} if isinstance(task.request, Trial) else {"first": images}, "input_psnr": {"first": 20.0},
+        "validation": psnr, "validation_input": 20.0, "train_psnr": 30.0, "train_mode_psnr": 30.1, "dead": 1.0,
+        "losses": [1.0], "spikes": 0, "failed_at": None, "step_s": 0.1, "probed": {},
+        "provenance": {"date": "2100-01-01", "commit": "abc", "device": "cpu", "packages": {}},
+    }  # fmt: skip
+
+
+def campaign_with(effect: float, tmp_path: Path) -> tuple[Archive, Contrast, list[list[Task]]]:
+    """The campaign at its end, and what it asked for in each of its stages."""
+    archive = Archive.opened(tmp_path / "records.json", FULL, StudyData("papers", Path()), FULL.seeds, CONTRAST)
+    asked = []
+    while tasks := archive.missing(follow(campaign(Contrast({}, {})), archive).waiting_for):
+        asked.append(tasks)
+        archive.results |= {task.key(archive.data): made_up(task, effect) for task in tasks}
+    found = Contrast({}, {})
+    follow(campaign(found), archive)
+    return archive, found, asked
+
+
+def test_each_round_is_complete_before_the_next_and_searches_judge_nothing(tmp_path: Path) -> None:
+    _, found, asked = campaign_with(0.1, tmp_path)
+    rounds = [tasks for tasks in asked if not isinstance(tasks[0].request, Trial)]
+    denoising = [tasks for tasks in rounds if tasks[0].experiment.degradation.scale == 1]
+    assert [{task.experiment.length for task in tasks} for tasks in denoising] == [{it} for it in FULL.lengths]
+    for tasks in denoising:
+        assert {task.seed for task in tasks} == {0, 1, 2}
+        assert len(tasks) == 3 * 2 * len(SIZES)
+    searched = [task for tasks in asked for task in tasks if isinstance(task.request, Trial)]
+    assert {task.seed for task in searched} == {TUNING_SEED}
+    assert all(len({task.experiment.network.arguments["norm"] for task in tasks}) > 1 for tasks in rounds)
+    assert found.tuned[FULL_SIZE.name, "batch"].best.optim.lr == 1e-2
+    assert found.tuned[FULL_SIZE.name, "none"].best.optim.lr == 1e-3
+
+
+def test_within_a_stage_shorter_runs_and_earlier_seeds_come_first() -> None:
+    base = FULL.denoising(norm="none")
+    tasks = [Task(base.of_length(length), seed) for length in (1500, 750) for seed in (1, 0)]
+    ordered = sorted(tasks, key=_in_rounds)
+    assert [(it.experiment.length, it.seed) for it in ordered] == [(750, 0), (750, 1), (1500, 0), (1500, 1)]
+
+
+@pytest.mark.parametrize(("effect", "verdict"), [(0.3, "supported"), (-0.3, "refuted"), (0.0, "equal")])
+def test_the_report_says_what_the_records_say(tmp_path: Path, effect: float, verdict: str) -> None:
+    archive, found, _ = campaign_with(effect, tmp_path)
+    paths = write_contrast(archive, found, tmp_path)
+    content = json.loads((tmp_path / "contrast.json").read_text())
+    of_dncnn = [row for row in content["verdicts"] if row["comparison"] == "DnCNN"]
+    assert [row["steps"] for row in of_dncnn] == [900, 1800, 3600, 7200, 14400]
+    assert {row["verdict"] for row in of_dncnn} == {verdict}
+    opposite = {"supported": "refuted", "refuted": "supported", "equal": "equal"}[verdict]
+    assert {row["verdict"] for row in content["verdicts"] if row["comparison"] == "EDSR"} == {opposite}
+    assert content["trend"]["holds"]
+    text = (tmp_path / "contrast.md").read_text()
+    for picture in re.findall(r"!\[.+\]\((.+)\)", text):
+        assert (tmp_path / picture) in paths
+    again = {path: path.read_bytes() for path in paths}
+    write_contrast(archive, found, tmp_path)
+    assert {path: path.read_bytes() for path in paths} == again
+
+
+def test_targets_that_no_run_passes_are_said_to_be_missed(tmp_path: Path) -> None:
+    archive, found, _ = campaign_with(0.3, tmp_path)
+    write_contrast(archive, found, tmp_path)
+    rows = json.loads((tmp_path / "contrast.json").read_text())["targets"]
+    full = {(row["norm"], row["target (dB)"]): row for row in rows if row["size"] == FULL_SIZE.name}
+    assert full["none", 28.5]["seeds that pass it"] == "3 of 3"
+    assert full["batch", 28.5]["steps"] < full["none", 28.5]["steps"]
+    assert full["batch", 27.5]["seeds that pass it"] == "0 of 3"  # above it in the shortest run already
