@@ -15,7 +15,7 @@ from torch import Tensor
 from restore.data.catalog import ImageSet
 from restore.data.degradation import Degradation, GaussianNoise
 from restore.data.pairs import ImagePair, load_pair
-from restore.errors import UserError
+from restore.errors import UserError, about
 from restore.images.color import with_channels
 from restore.images.io import list_images, read_image, to_uint8
 from restore.images.tensors import as_tensor, quantize
@@ -72,11 +72,9 @@ def measure(
         pair = load_pair(images, number, degradation, channels)
         outcomes = {}
         for place, (model, runner) in enumerate(models.items()):
-            try:
+            with about(model), about(images.clean[number]):
                 restored = _restore(runner, pair, degradation.scale)
                 outcomes[model] = Outcome(restored, protocol.score(restored, pair.clean, degradation.scale))
-            except UserError as error:
-                raise UserError(f"{images.clean[number]}: {model}: {error}") from error
             scores[place, number] = torch.tensor(outcomes[model].score, dtype=torch.float64)
         if show is not None:
             show(pair, outcomes)

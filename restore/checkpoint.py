@@ -127,4 +127,4 @@ def _check_extent(spec: NetworkSpec, tensors: dict[str, Tensor]) -> None:
     with torch.device("meta"):  # where tensors take no memory
         claimed = sum(tensor.numel() for tensor in build(spec).state_dict().values())
     if claimed > (held := sum(tensor.numel() for tensor in tensors.values())):
-        raise ValueError(f"it would have {claimed} numbers, but its tensors hold {held}")
+        raise ValueError(f"tensors do not fit: it would have {claimed} numbers, but they hold {held}")

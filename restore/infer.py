@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"note: passed over: {others}")
     if page:
         print(f"report: {_write_report(page, args.report, summary, {'weights': name, **origin})}")
-    return 1 if summary.having("failed") else 0
+    return 1 if summary.having("failed") or summary.unlogged else 0
 
 
 def _parser() -> cli.ArgumentParser:
@@ -195,7 +195,10 @@ def _print(summary: "Summary", output: Path) -> None:
         print(f"note: {count} written without {left_out} (see the log)")
     for outcome in failed:
         print(f"failed: {outcome.reason}", file=sys.stderr)
-    print(f"log: {summary.log}")
+    if summary.unlogged:
+        print(f"failed: {summary.unlogged}", file=sys.stderr)
+    else:
+        print(f"log: {summary.log}")
 
 
 def _write_report(page: "ComparisonPage", path: Path, summary: "Summary", settings: Mapping[str, object]) -> Path:

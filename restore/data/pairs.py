@@ -13,7 +13,7 @@ from restore.data.catalog import ImageSet
 from restore.data.degradation import Bicubic, Degradation
 from restore.data.random import Draws, seeded
 from restore.data.store import PatchStore, crop_to_low_resolution
-from restore.errors import UserError
+from restore.errors import UserError, about
 from restore.images.color import with_channels
 from restore.images.crop import crop_to_multiple
 from restore.images.io import Image, read_image, to_uint8
@@ -204,7 +204,8 @@ def load_pair(images: ImageSet, index: int, degradation: Degradation, channels: 
         return with_channels(image, channels) if channels == 1 or scale == 1 else image
 
     path, name = images.clean[index], images.names[index]
-    clean = crop_to_multiple(read(path), scale)
+    with about(path):
+        clean = crop_to_multiple(read(path), scale)
     if degradation.precomputable and scale in images.degraded:
         low = read(images.degraded[scale][index])
         clean = crop_to_low_resolution(read(path), low, scale, path)
