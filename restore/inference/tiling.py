@@ -20,6 +20,7 @@ from restore.inference.memory import bytes_per_pixel
 from restore.inference.receptive_field import receptive_field
 from restore.inference.runner import Like, Runner
 from restore.models import RestorationNetwork
+from restore.progress import counting
 
 LOG = logging.getLogger(__name__)
 
@@ -100,27 +101,29 @@ class Tiled(Like):
         pending = list(product(*(_spans(size, tile, self._halo, self.multiple_of) for size in (height, width))))
         if len(pending) > 1:
             self._check(degraded)
-        while pending:
-            rows, columns = pending[-1]
-            piece = self._attempt(degraded[..., rows.read, columns.read])
-            if piece is not None:
-                kept = piece[..., rows.kept(self.scale), columns.kept(self.scale)]
-                restored[..., rows.written(self.scale), columns.written(self.scale)] = kept
-                pending.pop()
-                continue
-            self._check(degraded)
-            self._limit = max(rows.size, columns.size) // 2
-            if self._limit < max(MIN_TILE_PIXELS, self.multiple_of):
-                raise UserError(f"out of memory, even with tiles of {2 * self._limit} pixels")
-            LOG.warning("out of memory: continuing with tiles of %d pixels", self._limit)
-            pending = [
-                quarter
-                for rows, columns in pending
-                for quarter in product(
-                    rows.halves(self._halo, height, self.multiple_of),
-                    columns.halves(self._halo, width, self.multiple_of),
-                )
-            ]
+        with counting("tiles", len(pending), within=True) as advance:
+            while pending:
+                rows, columns = pending[-1]
+                piece = self._attempt(degraded[..., rows.read, columns.read])
+                if piece is not None:
+                    kept = piece[..., rows.kept(self.scale), columns.kept(self.scale)]
+                    restored[..., rows.written(self.scale), columns.written(self.scale)] = kept
+                    pending.pop()
+                    advance()
+                    continue
+                self._check(degraded)
+                self._limit = max(rows.size, columns.size) // 2
+                if self._limit < max(MIN_TILE_PIXELS, self.multiple_of):
+                    raise UserError(f"out of memory, even with tiles of {2 * self._limit} pixels")
+                LOG.warning("out of memory: continuing with tiles of %d pixels", self._limit)
+                pending = [
+                    quarter
+                    for rows, columns in pending
+                    for quarter in product(
+                        rows.halves(self._halo, height, self.multiple_of),
+                        columns.halves(self._halo, width, self.multiple_of),
+                    )
+                ]
         return restored
 
     def _fitting(self, degraded: Tensor, restored: Tensor) -> int:

@@ -281,9 +281,10 @@ def _starting_point(resume: str | None, last: Path) -> Path | None:
         words = f"Resuming from {start}" if start else f"{last}: nothing to resume from; starting from step 0"
         rank_zero_only(LOG.info)(words)
         return start
-    if not Path(resume).is_file():
-        raise UserError(f"{resume}: no such checkpoint")
-    return Path(resume)
+    path = Path(resume).expanduser()
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint")
+    return path
 
 
 @rank_zero_only
