@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import torch
 import yaml
@@ -17,6 +17,7 @@ from restore import command
 from restore.errors import UserError
 from restore.hardware import keep_pages
 from restore.images.io import write_atomically
+from restore.memory_verdict import PAPER, Row, gpu_table, verdicts
 from restore.models import NORMS, NetworkSpec, build
 from restore.models.norm import Norm, normalises_output
 from restore.models.recompute import Recompute
@@ -44,8 +45,6 @@ RECIPES = {
     "DnCNN-20": "dncnn_blind",
     "SRResNet": "srresnet_x4",
 }
-CLAIM = 0.40  # Lim et al. 2017, section 3.1: "about 40 %", of SRResNet's memory
-TOLERANCE = 0.05
 TIMED_FLOPS = 50e9  # of a step that is timed beside a forecast: a fraction of a second on two cores
 
 MIB = 2**20
@@ -75,18 +74,6 @@ EXAMPLES = """examples:
   python -m restore.memory --networks EDSR-baseline --sweep batch --plot sweep.png   when the 40 % hold
   python -m restore.memory fit --budget 12GiB                      the largest batch, patch, width, depth that fit
 """
-
-
-class Row(NamedTuple):
-    """A profile and where it stands in the table."""
-
-    network: str
-    variant: str
-    profile: Profile
-
-    @property
-    def peak(self) -> int | None:
-        return self.profile.memory.peak if self.profile.memory else None
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -132,7 +119,9 @@ def _compare(argv: list[str]) -> int:
     else:
         rows = _rows(args)
         _print_rows(args, rows)
-        for line in _verdicts(rows):
+        if args.device != "cpu":
+            print_table(*gpu_table(rows))
+        for line in verdicts(rows):
             print(line)
     if args.layers:
         for row in rows:
@@ -229,10 +218,10 @@ def _rows(args: argparse.Namespace) -> list[Row]:
             for recompute in args.recompute if normalises_output(norm) else ["none"]:
                 variant = norm if recompute == "none" else f"{norm}, recomputed"
                 planned.append((_title(name, step), variant, _with(step, norm=norm, recompute=recompute)))
-    if args.networks == list(RECIPES) and args.norms == ["batch", "none"]:
+    if {"SRResNet", "EDSR-baseline"} <= set(args.networks) and args.norms == ["batch", "none"]:
         theirs = _recipe("SRResNet", args)
         ours = replace(_recipe("EDSR-baseline", args), batch=theirs.batch, patch=theirs.patch)
-        title = "SRResNet vs EDSR-baseline: " + _title("", theirs).strip(", ")
+        title = f"{PAPER}: " + _title("", theirs).strip(", ")
         planned.append((title, "SRResNet", theirs))
         planned.append((title, "EDSR-baseline", _with(ours, scale=theirs.network.arguments["scale"])))
     profiles: dict[str, Profile] = {}
@@ -258,8 +247,6 @@ def _print_rows(args: argparse.Namespace, rows: list[Row]) -> None:
             cells["saved"] = f"{saving / MIB:,.1f}" if saving is not None else ""
             cells["saved %"] = f"{saving / reference.peak:.1%}" if saving is not None and reference.peak else ""
             cells["time"] = f"{times[row.variant]:.2f}x" if row.variant in times else ""
-            if row.profile.device:
-                cells |= {f"cuda {name}": f"{size / MIB:,.1f}" for name, size in row.profile.device._asdict().items()}
             table.append(cells)
         settings = [source, args.precision, *(["channels-last"] if args.channels_last else [])]
         if group[0].profile.step.compile is not None:
@@ -279,27 +266,6 @@ def _times(group: Sequence[Row], device: str | None) -> tuple[str, dict[str, flo
     found = measure_times(steps, torch.device(device or "cpu"), rounds)
     example = f"time: real steps of {steps[0].batch} x {steps[0].patch}x{steps[0].patch} on {device or 'cpu'}"
     return example, {row.variant: time_ratio(own, found[0]) for row, own in zip(fitting, found, strict=True)}
-
-
-def _verdicts(rows: Sequence[Row]) -> list[str]:
-    """A sentence for each pair: from a network with norm to that without."""
-    lines = []
-    for network in dict.fromkeys(row.network for row in rows):
-        group = [row for row in rows if row.network == network]
-        without = next((row for row in group if row.profile.step.network.arguments["norm"] == "none"), None)
-        for row in group:
-            if row is without or not (without and without.peak and row.peak):
-                continue
-            if row.profile.step.network.arguments["recompute"] == "norm":
-                lines.append(f"{network}: {row.variant}: {row.peak / without.peak:.2f}x the peak of {without.variant}")
-                continue
-            saving = row.peak - without.peak
-            verdict = "supported" if saving / row.peak >= CLAIM - TOLERANCE else "not supported"
-            lines.append(
-                f"{network}: {verdict}: {saving / row.peak:.1%} less memory from {row.variant} to {without.variant} "
-                f"({saving / 1e6:,.1f} of {row.peak / 1e6:,.1f} MB; the claim: about {CLAIM:.0%})"
-            )
-    return lines
 
 
 def _print_layers(row: Row) -> None:
