@@ -7,117 +7,135 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from restore import bundled, command, running
-from restore.compat import load_any
+from restore import cli, runner_options
+from restore.choices import BUNDLED_NAMES
 from restore.data.catalog import default_root
-from restore.folder import LOG_NAME, Job, Summary, Writing, passed_over, plan, restore_folder
+from restore.errors import UserError
 from restore.images.header import MEGAPIXELS
-from restore.images.picture import FORMATS, JPEG_QUALITY, is_in_colour
-from restore.inference import Runner
-from restore.page import ComparisonPage, Table
-from restore.provenance import provenance
-from restore.ranks import ranks_of_torchrun
+from restore.images.picture import FORMATS, JPEG_QUALITY
+
+if TYPE_CHECKING:  # with torch, which is not imported before the arguments are known to be right
+    from restore.folder import Job, Summary
+    from restore.inference import Runner
+    from restore.page import ComparisonPage
 
 ANY_SIGMA = -1.0  # of --denoise without a level
 
-EXAMPLES = f"""examples:
-  python -m restore.infer --denoise --input photo.jpg --output out/
-  python -m restore.infer --denoise 25 --input scans/ --output clean/
-  python -m restore.infer --upscale 2 --input photo.jpg --output large/
-  python -m restore.infer --model dncnn-color --input photos/ --output clean/
-  python -m restore.infer --weights runs/quickstart/weights.safetensors --input photos/ --output restored/
-  python -m restore.infer --weights edsr.safetensors --input a.png b.jpg --output enlarged/ --device cuda
-  python -m restore.infer --weights edsr.safetensors --input scans/ --output large/ --format png --compare sheets/
-  python -m restore.infer --weights dncnn.safetensors --input photos/ --output small/ --format webp --quality 90
-  python -m restore.infer --weights dncnn.safetensors --input photos/ --output clean/ --report clean/index.html
-  torchrun --nproc-per-node 4 -m restore.infer --weights edsr.safetensors --input photos/ --output large/
+EXAMPLES = """examples:
+  restore infer --denoise --input photo.jpg --output out/
+  restore infer --denoise 25 --input scans/ --output clean/
+  restore infer --upscale 2 --input photo.jpg --output large/
+  restore infer --model dncnn-color --input photos/ --output clean/
+  restore infer --weights edsr.safetensors --input a.png b.jpg --output large/
+  restore infer --weights ffdnet.pth --sigma 30 --input in/ --output out/
+  restore infer --denoise --input photos/ --output clean/ --report page.html
+  torchrun --nproc-per-node 4 -m restore.infer --upscale 2 --input a --output b
 
-An image is finished, and kept by the next run, when its result is there, was made with the same weights and settings
-({LOG_NAME} in the output folder knows) and is no older than its input.
-
-bundled models: {", ".join(bundled.MODELS)}
---denoise takes dncnn-color-blind where any image is in colour; else dncnn-gray-25 for 25, dncnn-gray-blind for others
-and unknown ones. --upscale takes edsr-baseline-x2, -x3 or -x4.
+--denoise takes dncnn-color-blind if any image is in color; otherwise
+dncnn-gray-25 for sigma 25 and dncnn-gray-blind for other and unknown levels.
+--upscale takes edsr-baseline-x2, -x3 or -x4. The same command continues an
+interrupted run.
 """
 
 
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
+    from restore.folder import Writing, passed_over, plan, restore_folder
+    from restore.hardware import available_device, keep_pages
+    from restore.provenance import provenance
+
+    device = available_device(args.device)
+    if device.type == "cpu":
+        keep_pages()
     sheets = [args.compare] if args.compare else []
 
-    def jobs() -> list[Job]:
+    def jobs() -> "list[Job]":
         return plan(args.input, args.output, args.format, sheets)
 
     name, weights = _weights(args, jobs)
     runner, engine, settings = _runner(args, weights)
-    page = ComparisonPage()
-    show = page.add if args.report else None
+    page = _page() if args.report else None
+    show = page.add if page else None
     writing = Writing(args.quality, args.max_megapixels, args.workers, args.compare, show)
-    origin = {"engine": engine, **provenance(torch.device(args.device))}
+    origin = {"engine": engine, **provenance(device)}
     summary = restore_folder(runner, jobs(), args.output, settings, writing, args.overwrite, origin)
     _print(summary, args.output)
     print(f"{name}: network run by {engine}")
     if others := passed_over(args.input, [args.output, *sheets]):
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common())
-        print(f"note: files passed over, no images by their suffix: {kinds}")
-    if args.report:
+        print(f"note: skipped (not image files): {kinds}")
+    if page:
         print(f"report: {_write_report(page, args.report, summary, {'weights': name, **origin})}")
     return 1 if summary.having("failed") else 0
 
 
-def _parser() -> command.ArgumentParser:
-    parser = command.ArgumentParser("restore.infer", "Restore images with a trained network.", EXAMPLES)
-    network = parser.add_mutually_exclusive_group(required=True)
-    network.add_argument("--weights", type=Path, help="a weights file")
-    network.add_argument("--model", metavar="NAME", help="a bundled model, by name or the name's beginning")
+def _parser() -> cli.ArgumentParser:
+    parser = cli.ArgumentParser("infer", "Restore images with a trained network.", EXAMPLES)
+    network = parser.add_argument_group("network (one of these)").add_mutually_exclusive_group(required=True)
     network.add_argument(
         "--denoise",
         type=_sigma,
         nargs="?",
         const=ANY_SIGMA,
         metavar="SIGMA",
-        help="remove noise, of this standard deviation (0-255) where it is known, with the bundled model for it",
+        help="remove noise with the bundled model for it; SIGMA: its standard deviation (0-255) if it is known",
     )
+    network.add_argument("--upscale", type=int, choices=(2, 3, 4), help="upscale by this factor, with a bundled model")
     network.add_argument(
-        "--upscale", type=int, choices=(2, 3, 4), help="enlarge so many times, with the bundled model for it"
+        "--model", metavar="NAME", help=f"a bundled model, by name or beginning: {', '.join(BUNDLED_NAMES)}"
     )
-    parser.add_argument("--input", type=Path, nargs="+", required=True, help="images and folders of images")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the restored images, same names")
-    parser.add_argument("--format", choices=FORMATS, help="write all images so (default: as they come)")
+    network.add_argument("--weights", type=Path, metavar="FILE", help="a weights file, ours or another project's")
     parser.add_argument(
+        "--sigma", type=_sigma, help="noise level (0-255) of the images, for networks that take it: FDnCNN, FFDNet"
+    )
+    parser.add_argument("--scale", type=int, help="the scale at which to run an MDSR (default: the file's)")
+    files = parser.add_argument_group("files")
+    files.add_argument("--input", type=Path, nargs="+", required=True, help="images and folders of images")
+    files.add_argument("--output", type=Path, required=True, help="folder for the restored images, same names")
+    files.add_argument("--format", choices=FORMATS, help="of the restored images (default: that of each input)")
+    files.add_argument(
         "--quality",
         type=_quality,
-        help=f"1 to 100, of JPEG and WebP (default: JPEG {JPEG_QUALITY}, WebP lossless)",
+        metavar="1-100",
+        help=f"of JPEG and WebP (default: JPEG {JPEG_QUALITY}, WebP lossless)",
     )
-    parser.add_argument("--compare", type=Path, help="folder for a sheet of each image: input and result")
-    parser.add_argument("--report", type=Path, metavar="FILE.html", help="write a page with sliders: input and result")
-    again = parser.add_mutually_exclusive_group()
+    files.add_argument("--compare", type=Path, metavar="DIR", help="write a sheet of each image: input and result")
+    files.add_argument("--report", type=Path, metavar="FILE.html", help="write a page with sliders: input and result")
+    again = files.add_mutually_exclusive_group()
     again.add_argument(
-        "--resume", dest="overwrite", action="store_false", default=False, help="keep what is finished (the default)"
+        "--resume", dest="overwrite", action="store_false", default=False, help="keep finished images (the default)"
     )
-    again.add_argument("--overwrite", action="store_true", help="restore everything again")
-    parser.add_argument(
+    again.add_argument("--overwrite", action="store_true", help="restore all images again")
+    files.add_argument(
         "--max-megapixels",
         type=_positive,
-        help=f"refuse larger inputs before they are decoded (default: RESTORE_MAX_MEGAPIXELS, or {MEGAPIXELS:g})",
+        metavar="N",
+        help=f"refuse larger inputs before decoding (default: RESTORE_MAX_MEGAPIXELS, or {MEGAPIXELS:g})",
     )
-    parser.add_argument(
+    files.add_argument(
         "--workers",
         type=_count,
+        metavar="N",
         default=min(8, os.cpu_count() or 1),
-        help="threads that read, and as many that write, beside the network (default: %(default)s)",
+        help="threads that read, and as many that write, while the network runs (default: %(default)s)",
     )
-    parser.add_argument("--scale", type=int, help="at which an MDSR is to work (default: as in the file)")
-    running.add_arguments(parser, precision="auto")
+    runner_options.add_arguments(parser, precision="auto")
     return parser
 
 
-def _weights(args: argparse.Namespace, jobs: Callable[[], list[Job]]) -> tuple[str, Path]:
+def _page() -> "ComparisonPage":
+    from restore.page import ComparisonPage
+
+    return ComparisonPage()
+
+
+def _weights(args: argparse.Namespace, jobs: "Callable[[], list[Job]]") -> tuple[str, Path]:
     """The weights file that is asked for, or that of the bundled model for the task and the images, and its name."""
+    from restore import bundled
+    from restore.images.decode import is_in_color
+
     if args.weights:
         return str(args.weights), args.weights
     if args.model:
@@ -126,46 +144,58 @@ def _weights(args: argparse.Namespace, jobs: Callable[[], list[Job]]) -> tuple[s
         model = bundled.upscaler(args.upscale)
     else:
         sigma = None if args.denoise == ANY_SIGMA else args.denoise
-        model = bundled.denoiser(sigma, colour=any(is_in_colour(job.source) for job in jobs()))
+        model = bundled.denoiser(sigma, color=any(is_in_color(job.source) for job in jobs()))
     return model.name, model.weights
 
 
-def _runner(args: argparse.Namespace, path: Path) -> tuple[Runner, str, dict[str, Any]]:
+def _runner(args: argparse.Namespace, path: Path) -> "tuple[Runner, str, dict[str, Any]]":
     """What restores, in words too, and the settings that decide what its results look like: exact tiles don't."""
+    from restore.foreign_checkpoints import load_any
+    from restore.inference import at_level
+
     weights = load_any(path, scale=args.scale)
+    if args.sigma is not None and weights.network.inputs == weights.network.channels:
+        raise UserError(f"--sigma: {type(weights.network).__name__} does not take a noise level")
     settings = {
         "weights": f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}",
         "scale": weights.network.scale,
         "precision": args.precision,
         "ensemble": args.ensemble,
         "tile": args.tile if args.tile_approximate else "exact",
+        **({} if args.sigma is None else {"sigma": args.sigma}),
     }
-    return *running.runner(args, path, weights, default_root()), settings
+    runner, engine = runner_options.runner(runner_options.options(args), path, weights, default_root())
+    return at_level(runner, None if args.sigma is None else args.sigma / 255), engine, settings
 
 
-def _print(summary: Summary, output: Path) -> None:
+def _print(summary: "Summary", output: Path) -> None:
+    from restore.ranks import ranks_of_torchrun
+
     restored, kept, failed = (summary.having(status) for status in ("restored", "kept", "failed"))
     ranks = ranks_of_torchrun()
     share = f"rank {ranks.rank}: " if ranks.count > 1 else ""
     print(f"{share}{len(restored)} of {len(summary.outcomes) - len(kept)} images restored", end="")
     if restored:
         print(
-            f", {summary.megapixels / summary.elapsed_s:.2f} megapixels/s, the network waited "
+            f", {summary.megapixels / summary.elapsed_s:.2f} megapixels/s, the network was idle "
             f"{summary.waited_s / summary.elapsed_s:.0%} of the time",
             end="",
         )
     print(f": {output}")
     if kept:
-        print(f"{len(kept)} more were finished before (--overwrite restores them again)")
+        print(f"{len(kept)} were already done (--overwrite restores them again)")
     for left_out, count in Counter(note for outcome in restored for note in outcome.notes).items():
-        print(f"note: {count} written without {left_out}, which the format cannot hold (see the log)")
+        print(f"note: {count} written without {left_out} (see the log)")
     for outcome in failed:
         print(f"failed: {outcome.reason}", file=sys.stderr)
     print(f"log: {summary.log}")
 
 
-def _write_report(page: ComparisonPage, path: Path, summary: Summary, settings: Mapping[str, object]) -> Path:
+def _write_report(page: "ComparisonPage", path: Path, summary: "Summary", settings: Mapping[str, object]) -> Path:
     """The page of what was restored now, and of what was not; under torchrun each process has its own."""
+    from restore.page import Table
+    from restore.ranks import ranks_of_torchrun
+
     path = ranks_of_torchrun().own(path)
     kept, failed = summary.having("kept"), summary.having("failed")
     left_out = [Table("Not restored", [{"image": str(one.job.source), "reason": one.reason} for one in failed])]
@@ -204,4 +234,4 @@ def _positive(text: str) -> float:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

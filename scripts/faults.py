@@ -30,12 +30,12 @@ import torch.utils.tensorboard  # once for all runs
 import yaml
 from safetensors.torch import load_file
 
-from restore import command, train
+from restore import cli, train
 from restore.checkpoint import load_weights
 from restore.errors import UserError
 from restore.images.io import read_image, write_image
 from restore.provenance import provenance
-from restore.report import print_table
+from restore.tables import print_table
 from restore.training.checkpoints import DAMAGED, LAST, PREVIOUS, read_checkpoint
 
 LONGEST_S = 120
@@ -87,7 +87,7 @@ class Case:
         places = f"--data.train {self.folder}/train --data.val {self.folder}/val --output {self.run}"
         code: int | str | None = 1
         try:
-            command.run(partial(train.main, [*SETTINGS.split(), *places.split(), *self.settings, *args]))
+            cli.run(partial(train.main, [*SETTINGS.split(), *places.split(), *self.settings, *args]))
         except SystemExit as end:
             code = end.code
         except BaseException:

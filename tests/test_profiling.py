@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from restore.losses import find_loss, l1
 from restore.models import EDSR, NORMS, NetworkSpec, Norm, build
-from restore.models.norm import normalises_output
+from restore.models.norm import normalizes_output
 from restore.profiling import (
     CONTEXT,
     Memory,
@@ -45,11 +45,20 @@ def memory_of(step: Step) -> Memory:
     ("network", "size"), [("DnCNN", {"depth": 5}), ("EDSR", {"blocks": 3}), ("SRResNet", {"blocks": 3})]
 )
 def test_forecast_and_cpu_agree_on_tensor_memory(network: str, size: dict[str, int], norm: Norm) -> None:
-    for recompute in ("none", "norm") if normalises_output(norm) else ("none",):
+    for recompute in ("none", "norm") if normalizes_output(norm) else ("none",):
         spec = NetworkSpec(network, {"norm": norm, "recompute": recompute, "features": 16, **size})
         step = Step(spec, batch=4, patch=24, loss="l1")
         predicted, real = forecast(step), measure(step, CPU)
         assert predicted.tensors == pytest.approx(real.tensors, rel=0.01), recompute
+
+
+@pytest.mark.parametrize("norm", [norm for norm in NORMS if normalizes_output(norm)])
+def test_recomputed_norms_keep_hardly_more_than_no_norm(norm: Norm) -> None:
+    kept = [
+        sum(layer.saved for layer in forecast(Step(edsr(*variant, blocks=4), 4, 24, "l1")).layers)
+        for variant in ((norm, "norm"), ("none", "none"))
+    ]
+    assert kept[0] < 1.1 * kept[1]
 
 
 def test_edsr_baseline_needs_what_was_measured_on_another_machine() -> None:

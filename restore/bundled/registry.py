@@ -101,7 +101,7 @@ MODELS: dict[str, BundledModel] = {
             _GRAY_BLIND,
         ),
         BundledModel(
-            "dncnn-color-blind", "denoise colour images, sigma 0 to 55", "DnCNN", 3, 1, "cdncnn_blind_fast",
+            "dncnn-color-blind", "denoise color images, sigma 0 to 55", "DnCNN", 3, 1, "cdncnn_blind_fast",
             "cdncnn_blind", _COLOR_BLIND,
         ),
         _edsr(2, 37.99),
@@ -126,17 +126,17 @@ def find(name: str) -> BundledModel:
     """
     names = [name] if name in MODELS else [each for each in MODELS if each.startswith(name)]
     if not names:
-        raise UserError(f"{name}: no such model; {_bundled()}")
+        raise UserError(f"{name}: unknown model; {_bundled()}")
     if len(names) > 1:
-        raise UserError(f"{name}: several models begin so: {', '.join(names)}")
+        raise UserError(f"{name}: several models have names that begin so: {', '.join(names)}")
     model = MODELS[names[0]]
     if not model.weights.is_file():
-        raise UserError(f"{model.name}: not bundled yet; {_bundled()}")
+        raise UserError(f"{model.name}: not included in the package; {_bundled()}")
     return model
 
 
-def denoiser(sigma: float | None, *, colour: bool) -> BundledModel:
-    """The network for noise of `sigma` (0-255; None: not known) on gray images, or where some are in colour.
+def denoiser(sigma: float | None, *, color: bool) -> BundledModel:
+    """The network for noise of `sigma` (0-255; None: not known) on gray images, or if some are in color.
 
     Gray images with sigma 25 have a network of their own; all others take the blind ones.
 
@@ -145,7 +145,7 @@ def denoiser(sigma: float | None, *, colour: bool) -> BundledModel:
     """
     if sigma is not None and not 0 <= sigma <= SIGMA_MAX:
         raise UserError(f"--denoise {sigma:g}: the bundled networks are trained for sigma 0 to {SIGMA_MAX:g}")
-    if colour:
+    if color:
         return find("dncnn-color-blind")
     return find("dncnn-gray-25" if sigma == 25 else "dncnn-gray-blind")
 

@@ -18,7 +18,7 @@ from restore.errors import UserError
 from restore.extensions import Registry
 from restore.images.crop import crop_to_multiple
 from restore.images.resize import imresize, resize_matrix
-from restore.images.tensors import quantise, to_image, to_tensor
+from restore.images.tensors import quantize, to_image, to_tensor
 
 
 class Degradation(ABC):
@@ -28,10 +28,12 @@ class Degradation(ABC):
         scale: how many times smaller the degraded image is.
         precomputable: whether degraded images may be read from files, or made once and kept: it draws nothing at
             random. All others are computed from each clean patch as it is used.
+        has_level: whether it is noise of one level for each image, which `with_level` tells.
     """
 
     scale: int = 1
     precomputable: ClassVar[bool] = False
+    has_level: ClassVar[bool] = False
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
@@ -40,6 +42,24 @@ class Degradation(ABC):
     @abstractmethod
     def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
         """Degrade a batch (N, C, H, W) in [0, 1]; `draws` are on the batch's device."""
+
+    def with_level(self, clean: Tensor, draws: Draws) -> Tensor:
+        """Degraded images with the level of their noise, in the range of [0, 1], as one more channel.
+
+        What is drawn is the same as without it.
+
+        Raises:
+            UserError: the degradation has no level.
+        """
+        raise UserError(f"the network takes the noise level of an image as input, which {self.label} does not have")
+
+    def for_network(self, clean: Tensor, draws: Draws, inputs: int) -> Tensor:
+        """Degraded images for a network that reads so many channels: with their noise level if that is one more.
+
+        Raises:
+            UserError: it is, and the degradation has no level.
+        """
+        return self(clean, draws) if inputs == clean.shape[1] else self.with_level(clean, draws)
 
     @property
     @abstractmethod
@@ -63,16 +83,24 @@ class GaussianNoise(Degradation):
         sigma: standard deviation on the 0-255 scale, or (low, high): drawn uniformly for each image ("blind").
     """
 
+    has_level: ClassVar[bool] = True
     sigma: float | tuple[float, float] = 25.0
 
     def __post_init__(self) -> None:
         low, high = _ends(self.sigma)
         if not 0 <= low <= high:
-            raise UserError(f"sigma must be at least 0 and a range ascending, not {self.sigma}")
+            raise UserError(f"sigma must be at least 0, and a range must be ascending, not {self.sigma}")
 
     def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
+        return self._degraded(clean, draws)[0]
+
+    def with_level(self, clean: Tensor, draws: Draws) -> Tensor:
+        degraded, level = self._degraded(clean, draws)
+        return torch.cat([degraded, level.expand_as(clean[:, :1])], 1)
+
+    def _degraded(self, clean: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         sigma = _draw(self.sigma, clean, draws) / 255
-        return clean + sigma * draws.normal(clean.shape)
+        return clean + sigma * draws.normal(clean.shape), sigma
 
     @property
     def label(self) -> str:
@@ -96,7 +124,9 @@ class PoissonGaussian(Degradation):
     def __post_init__(self) -> None:
         for name, (low, high) in (("gain", _ends(self.gain)), ("sigma", _ends(self.sigma))):
             if not (low >= 0 if name == "sigma" else low > 0) or low > high:
-                raise UserError(f"{name} must be positive (sigma may be 0) and a range ascending, not {low}, {high}")
+                raise UserError(
+                    f"{name} must be positive (sigma may be 0), and a range must be ascending, not {low}, {high}"
+                )
 
     def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
         gain = _draw(self.gain, clean, draws) / 255
@@ -120,7 +150,7 @@ class Paired(Degradation):
     scale: int = 1
 
     def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
-        raise UserError("degraded images are needed as files: name their folder")
+        raise UserError("needs a folder of degraded images")
 
     @property
     def label(self) -> str:
@@ -143,7 +173,7 @@ class Bicubic(Degradation):
             raise UserError(f"scale must be 2, 3, 4 or 8, not {self.scale}")
 
     def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
-        images = [crop_to_multiple(to_image(image[None]), self.scale) for image in quantise(clean)]
+        images = [crop_to_multiple(to_image(image[None]), self.scale) for image in quantize(clean)]
         return torch.cat([to_tensor(imresize(image, 1 / self.scale)) for image in images]).to(clean.device)
 
     @property
@@ -172,7 +202,7 @@ class BicubicBlur(Degradation):
 @dataclass(frozen=True)
 class Jpeg(Degradation):
     """Baseline JPEG compression, computed on the device: the transform coding of libjpeg without the entropy coder,
-    which loses nothing. Colour is subsampled 4:2:0.
+    which loses nothing. Color is subsampled 4:2:0.
 
     Attributes:
         quality: 1 to 100 (libjpeg's scale), or (low, high): drawn uniformly for each image.
@@ -183,7 +213,7 @@ class Jpeg(Degradation):
     def __post_init__(self) -> None:
         low, high = _ends(self.quality)
         if not 1 <= low <= high <= 100:
-            raise UserError(f"quality must lie in 1 to 100 and a range ascend, not {self.quality}")
+            raise UserError(f"quality must be from 1 to 100, and a range must be ascending, not {self.quality}")
 
     def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
         low, high = _ends(self.quality)
@@ -191,7 +221,7 @@ class Jpeg(Degradation):
         height, width = clean.shape[-2:]
         block = 8 if clean.shape[1] == 1 else 16
         padding = (0, -width % block, 0, -height % block)
-        image = F.pad(quantise(clean).float(), padding, mode="replicate")
+        image = F.pad(quantize(clean).float(), padding, mode="replicate")
         if clean.shape[1] == 1:
             coded = _code_blocks(image, _LUMA_TABLE, quality)
         else:
@@ -274,14 +304,14 @@ def _draw(value: float | tuple[float, float], clean: Tensor, draws: Draws) -> Te
 def _by_choice(clean: Tensor, draws: Draws, options: Sequence[Callable[[Tensor, Draws], Tensor]]) -> Tensor:
     degraded = torch.empty_like(clean)
     for option, (chosen, part) in zip(options, draws.split(len(options), len(clean)), strict=True):
-        if part.total:  # also where none is chosen here, since others draw then
+        if part.total:  # even if none is chosen here, since others draw then
             degraded[chosen] = option(clean[chosen], part)
     return degraded
 
 
 def _blur(factor: int, clean: Tensor, _: Draws) -> Tensor:
     rows, columns = (_shrink_and_enlarge(size, factor) for size in clean.shape[-2:])
-    image = quantise(clean).double()
+    image = quantize(clean).double()
     for row_matrix, column_matrix in zip(rows, columns, strict=True):
         image = _to_levels(row_matrix.to(image.device) @ image)
         image = _to_levels(image @ column_matrix.to(image.device).T)
@@ -329,7 +359,7 @@ def _ycc_to_rgb(image: Tensor) -> Tensor:
 
 
 def _code_blocks(image: Tensor, table: Tensor, quality: Tensor) -> Tensor:
-    """Quantise the 8x8 cosine transform of (N, C, H, W), 0 to 255, by libjpeg's table for each image's quality."""
+    """Quantize the 8x8 cosine transform of (N, C, H, W), 0 to 255, by libjpeg's table for each image's quality."""
     percent = torch.where(quality < 50, 5000 // quality, 200 - 2 * quality)
     steps = ((table.to(image.device) * percent + 50) // 100).clamp(1, 255).view(-1, 1, 1, 1, 8, 8)
     k = torch.arange(8.0, device=image.device)

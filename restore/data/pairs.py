@@ -16,7 +16,7 @@ from restore.errors import UserError
 from restore.images.color import with_channels
 from restore.images.crop import crop_to_multiple
 from restore.images.io import Image, read_image, to_uint8
-from restore.images.tensors import as_tensor, quantise, to_tensor
+from restore.images.tensors import as_tensor, quantize, to_tensor
 
 # What a step's draws are for besides the choice of its patches, which follows from (seed, step) alone.
 PAIRS = (0, 1)
@@ -28,7 +28,7 @@ class PatchBatch(NamedTuple):
 
     Attributes:
         clean: (N, C, scale*S, scale*S) uint8.
-        degraded: (N, C, S, S) uint8, or None where the degradation is computed from `clean` on the device.
+        degraded: (N, C, S, S) uint8, or None if the degradation is computed from `clean` on the device.
         step: which batch of the run this is.
     """
 
@@ -38,7 +38,7 @@ class PatchBatch(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Degraded (N, C, S, S) and clean (N, C, scale*S, scale*S) images, float32 in [0, 1]."""
+    """Degraded (N, inputs, S, S) and clean (N, C, scale*S, scale*S) images, float32 in [0, 1]."""
 
     degraded: Tensor
     clean: Tensor
@@ -93,7 +93,7 @@ class PatchSampler:
         if self._augment is not None:
             clean, degraded = self._augment(clean, draws.integers(0, 2**31, (count,)).tolist()), None
             if self._store.spec.scale > 1:
-                degraded = quantise(Bicubic(self._store.spec.scale)(clean / 255, draws))
+                degraded = quantize(Bicubic(self._store.spec.scale)(clean / 255, draws))
         return PatchBatch(clean, degraded, step)
 
     def names(self, step: int) -> list[str]:
@@ -131,16 +131,24 @@ class ScaleSampler:
         return self._samplers[int(number)]
 
 
-def make_pair(batch: PatchBatch, degradation: Degradation, draws: Draws) -> Pair:
-    """Turn and flip each patch at random, and degrade it where that is not done yet.
+def make_pair(batch: PatchBatch, degradation: Degradation, draws: Draws, inputs: int | None = None) -> Pair:
+    """Turn and flip each patch at random, and degrade it if that is not done yet.
 
-    `draws` are on the batch's device; all randomness comes from them.
+    Args:
+        batch: as it leaves the store.
+        degradation: what happens to the clean patches.
+        draws: on the batch's device; all randomness comes from them.
+        inputs: channels that the network reads; default: those of the patches.
+
+    Raises:
+        UserError: the degradation gives another size than it says, or no noise level to a network that is told it.
     """
     flips = draws.uniform((3, len(batch.clean), 1, 1, 1), dim=1) < 0.5
     clean = _turn(batch.clean, flips).float() / 255
     if batch.degraded is None:
-        degraded = degradation(clean, draws)
-        if degraded.shape != (*clean.shape[:2], *(size // degradation.scale for size in clean.shape[2:])):
+        inputs = inputs or clean.shape[1]
+        degraded = degradation.for_network(clean, draws, inputs)
+        if degraded.shape != (len(clean), inputs, *(size // degradation.scale for size in clean.shape[2:])):
             raise UserError(
                 f"data.degradation ({degradation.label}): made {tuple(degraded.shape)} of {tuple(clean.shape)}, which "
                 f"is not {degradation.scale} times smaller, as its scale says"
@@ -163,11 +171,13 @@ class ImagePair(NamedTuple):
         name: of the image file, without suffix.
         degraded: (1, C, h, w) float32 in [0, 1], noise not clipped.
         clean: (1, C, scale*h, scale*w) uint8.
+        level: of the noise, in the range of [0, 1]; None if the degradation has none.
     """
 
     name: str
     degraded: Tensor
     clean: Tensor
+    level: float | None = None
 
 
 NOISE_SEED = 0
@@ -197,7 +207,9 @@ def load_pair(images: ImageSet, index: int, degradation: Degradation, channels: 
     if degradation.precomputable and scale in images.degraded:
         low = read(images.degraded[scale][index])
         clean = crop_to_low_resolution(read(path), low, scale, path)
-        degraded = to_tensor(low)
-    else:
-        degraded = degradation(to_tensor(clean), seeded(NOISE_SEED, zlib.crc32(path.stem.encode())))
-    return ImagePair(path.stem, degraded, as_tensor(clean))
+        return ImagePair(path.stem, to_tensor(low), as_tensor(clean))
+    image, noise = to_tensor(clean), seeded(NOISE_SEED, zlib.crc32(path.stem.encode()))
+    if not degradation.has_level:
+        return ImagePair(path.stem, degradation(image, noise), as_tensor(clean))
+    told = degradation.with_level(image, noise)
+    return ImagePair(path.stem, told[:, :-1], as_tensor(clean), told[0, -1, 0, 0].item())

@@ -9,10 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from restore.errors import UserError
 from restore.folder.plan import Job
-from restore.images.io import Image, to_uint8
-from restore.images.picture import Picture, check_target, losses, picture_size, read_picture, write_picture
+from restore.images.decode import Picture, picture_size, read_picture
+from restore.images.picture import check_target, losses, write_picture
+from restore.images.pixels import Image, fill_transparent, to_uint8
 from restore.images.resize import imresize
 from restore.inference import Runner, restore_image
 from restore.report import Panel, contact_sheet
@@ -45,10 +48,10 @@ class Outcome:
     """What became of one image.
 
     Attributes:
-        status: `kept` where it was finished before.
+        status: `kept` if it was finished before.
         reason: why it failed.
         notes: what the format of the result could not hold.
-        height, width: of the input, pixels; 0 where they are not known.
+        height, width: of the input, pixels; 0 if they are not known.
         seconds: that the network took.
     """
 
@@ -62,11 +65,11 @@ class Outcome:
 
 
 class Closed(Exception):  # noqa: N818  (no error: the run is being stopped)
-    """Nobody wants the picture any more."""
+    """The pipeline was closed."""
 
 
 class Space:
-    """Lets pictures in, in their order, while their pixels fit beside those in work, or where there is none."""
+    """Admits pictures in order while their pixels fit into the budget, and one at any time."""
 
     def __init__(self, capacity: float) -> None:
         self._capacity = capacity
@@ -97,7 +100,7 @@ class Space:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Send away who is waiting."""
+        """Wake all waiters, which raise Closed."""
         with self._changed:
             self._open = False
             self._changed.notify_all()
@@ -170,7 +173,11 @@ class Pipeline:
         height, width = picture.pixels.shape[:2]
         started = time.perf_counter()
         try:
-            restored = replace(picture, pixels=restore_image(self._runner, picture.pixels))
+            visible = fill_transparent(picture.pixels, picture.alpha)
+            pixels_out = restore_image(self._runner, visible)
+            if picture.alpha is not None and self._runner.scale == 1:  # hidden pixels stay as they came
+                pixels_out = np.where(picture.alpha == 0, picture.pixels, pixels_out)
+            restored = replace(picture, pixels=pixels_out)
             if show := self._writing.show:
                 show(str(job.target.relative_to(output)), to_uint8(picture.pixels), to_uint8(restored.pixels))
         except Exception as error:
@@ -206,7 +213,7 @@ def _failed(job: Job, error: BaseException, height: int = 0, width: int = 0) -> 
 
 
 def _write_sheet(path: Path, picture: Picture, restored: Picture, scale: int) -> None:
-    """The centre of an input, enlarged bicubically, beside that of its result."""
+    """The center of an input, enlarged bicubically, beside that of its result."""
     shown = SHEET_SIZE // scale
     top, left = (max(0, (extent - shown) // 2) for extent in picture.pixels.shape[:2])
     before = to_uint8(picture.pixels[top : top + shown, left : left + shown])

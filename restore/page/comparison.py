@@ -40,7 +40,7 @@ class ComparisonPage:
 
         Args:
             name: as it is listed.
-            before: (h, w, 1 or 3) uint8; enlarged bicubically where `after` is larger.
+            before: (h, w, 1 or 3) uint8; enlarged bicubically if `after` is larger.
             after: (H, W, 1 or 3) uint8.
             truth: of the size of `after`.
             scores: for the table, such as {"PSNR (dB)": 29.2}.

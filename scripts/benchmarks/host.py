@@ -23,7 +23,7 @@ from restore.hardware import Hardware
 from restore.models import NetworkSpec, build
 from restore.profiling import Step
 from restore.provenance import provenance
-from restore.report import print_table
+from restore.tables import print_table
 
 STEPS = 50  # at a time; one of them is logged
 

@@ -23,10 +23,10 @@ from restore.data.random import seeded
 from restore.errors import UserError
 from restore.images.io import read_image
 from restore.images.resize import imresize
-from restore.images.tensors import quantise, to_image, to_tensor
+from restore.images.tensors import quantize, to_image, to_tensor
 
 PHOTOS = find_images("photos", "test", Path()).clean
-GRAY, COLOUR = PHOTOS[0], PHOTOS[2]
+GRAY, COLOR = PHOTOS[0], PHOTOS[2]
 
 
 def mse(a: np.ndarray, b: np.ndarray) -> float:
@@ -72,9 +72,9 @@ def test_a_description_that_went_through_json_gives_the_degradation_back(degrada
 
 
 def test_bicubic_is_imresize_of_eight_bit_images() -> None:
-    image = read_image(COLOUR)[:50, :41]
+    image = read_image(COLOR)[:50, :41]
     low = Bicubic(2)(to_tensor(image), seeded(0))
-    np.testing.assert_array_equal(to_image(quantise(low)), imresize(image[:50, :40], 0.5))
+    np.testing.assert_array_equal(to_image(quantize(low)), imresize(image[:50, :40], 0.5))
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4])
@@ -82,14 +82,14 @@ def test_bicubic_blur_is_imresize_down_and_up(factor: int) -> None:
     image = read_image(GRAY)[:101, :77]
     expected = imresize(imresize(image, 1 / factor), factor)[:101, :77]
     blurred = BicubicBlur((factor,))(to_tensor(image), seeded(0))
-    np.testing.assert_array_equal(to_image(quantise(blurred)), expected)
+    np.testing.assert_array_equal(to_image(quantize(blurred)), expected)
 
 
 @pytest.mark.parametrize("quality", [1, 5, 10, 30, 49, 50, 75, 95])
-@pytest.mark.parametrize("path", [GRAY, COLOUR], ids=["gray", "colour"])
+@pytest.mark.parametrize("path", [GRAY, COLOR], ids=["gray", "color"])
 def test_jpeg_costs_what_libjpeg_costs(path: Path, quality: int) -> None:
     image = read_image(path)[:203, :301]
-    ours = to_image(quantise(Jpeg(quality)(to_tensor(image), seeded(0))))
+    ours = to_image(quantize(Jpeg(quality)(to_tensor(image), seeded(0))))
     coded = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     libjpeg = cv2.imdecode(coded, cv2.IMREAD_UNCHANGED).reshape(image.shape)[:, :, ::-1]
     assert 10 * np.log10(mse(ours, image) / mse(libjpeg, image)) == pytest.approx(0, abs=0.1)
@@ -113,7 +113,7 @@ def test_the_mixture_of_dncnn3_draws_each_part_for_a_third_of_the_images() -> No
     "degradation", [GaussianNoise((0, 55)), PoissonGaussian(), BicubicBlur(), Jpeg(), DnCNN3Mixture()]
 )
 def test_equal_generators_degrade_equally_and_others_differently(degradation: Degradation) -> None:
-    clean = to_tensor(read_image(COLOUR)[:48, :48]).expand(6, -1, -1, -1)
+    clean = to_tensor(read_image(COLOR)[:48, :48]).expand(6, -1, -1, -1)
     first, again, other = (degradation(clean, seeded(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)

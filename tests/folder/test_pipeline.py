@@ -11,8 +11,9 @@ from torch import Tensor
 
 from restore.folder import Job, pipeline
 from restore.folder.pipeline import Pipeline, Writing
+from restore.images.decode import Picture, read_picture
 from restore.images.io import read_image, write_image
-from restore.images.picture import Picture, read_picture, write_picture
+from restore.images.picture import write_picture
 from restore.images.resize import imresize
 
 NAP_S = 0.03
@@ -134,9 +135,9 @@ def test_alpha_is_enlarged_as_matlab_does(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scale", [1, 3])
-def test_a_sheet_shows_the_centre_of_input_and_result(tmp_path: Path, scale: int) -> None:
+def test_a_sheet_shows_the_center_of_input_and_result(tmp_path: Path, scale: int) -> None:
     image = np.zeros((400, 500, 3), np.uint8)
-    image[190:210, 240:260] = 200  # at the centre
+    image[190:210, 240:260] = 200  # at the center
     write_image(tmp_path / "in/sub/a.png", image)
     jobs = [Job(tmp_path / "in/sub/a.png", tmp_path / "out/sub/a.png")]
     writing = Writing(compare=tmp_path / "sheets")

@@ -13,7 +13,8 @@ from PIL import Image as Pillow
 from PIL import ImageCms, ImageOps
 
 from restore.errors import UserError
-from restore.images.picture import Picture, check_target, losses, picture_size, read_picture, write_picture
+from restore.images.decode import Picture, picture_size, read_picture
+from restore.images.picture import check_target, losses, write_picture
 
 RANDOM = np.random.default_rng(0)
 RGB = RANDOM.integers(0, 256, (6, 8, 3), np.uint8)
@@ -22,17 +23,18 @@ ALPHA = RANDOM.integers(0, 256, (6, 8, 1), np.uint8)
 RGB16 = RANDOM.integers(0, 65536, (6, 8, 3), np.uint16)
 ALPHA16 = RANDOM.integers(0, 65536, (6, 8, 1), np.uint16)
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+GRAY_PROFILE = PROFILE[:16] + b"GRAY" + PROFILE[20:]  # its tags are an RGB profile's, but nobody looks at them here
 ORIENTATION, MAKE = 0x0112, 0x010F
 
 
-def png(values: NDArray[np.uint16], colour_type: int, **chunks: bytes) -> bytes:
+def png(values: NDArray[np.uint16], color_type: int, **chunks: bytes) -> bytes:
     """A PNG of 16 bits by the letter of its specification, big-endian rows after a filter byte."""
 
     def chunk(name: str, content: bytes) -> bytes:
         body = name.encode() + content
         return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
 
-    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, colour_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, color_type, 0, 0, 0)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     others = b"".join(chunk(name, content) for name, content in chunks.items())
     signature = b"\x89PNG\r\n\x1a\n"
@@ -59,7 +61,7 @@ def test_eight_bits_are_read_as_pillow_wrote_them(
     assert_equal(read_picture(tmp_path / f"x{suffix}"), expected, alpha)
 
 
-def test_palettes_and_transparent_colours_are_resolved(tmp_path: Path) -> None:
+def test_palettes_and_transparent_colors_are_resolved(tmp_path: Path) -> None:
     blocks = np.repeat(RGB[:1, :2], 3, axis=0)
     indexed = Pillow.fromarray(blocks).quantize(2)
     indexed.save(tmp_path / "x.png", transparency=0)
@@ -73,13 +75,13 @@ def test_palettes_and_transparent_colours_are_resolved(tmp_path: Path) -> None:
 
 def test_sixteen_bits_are_read_as_they_were_written(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
-    for colour_type, values, pixels, alpha in (
+    for color_type, values, pixels, alpha in (
         (0, RGB16[:, :, :1], RGB16[:, :, :1], None),
         (2, RGB16, RGB16, None),
         (4, np.dstack([RGB16[:, :, :1], ALPHA16]), RGB16[:, :, :1], ALPHA16),
         (6, np.dstack([RGB16, ALPHA16]), RGB16, ALPHA16),
     ):
-        path.write_bytes(png(values, colour_type))
+        path.write_bytes(png(values, color_type))
         assert_equal(read_picture(path), pixels, alpha)
     for values, photometric in ((RGB16, "rgb"), (RGB16[:, :, 0], "minisblack")):
         tifffile.imwrite(tmp_path / "x.tif", values, photometric=photometric)
@@ -87,7 +89,7 @@ def test_sixteen_bits_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_transparent_colour_of_sixteen_bits_becomes_alpha(tmp_path: Path, channels: int) -> None:
+def test_a_transparent_color_of_sixteen_bits_becomes_alpha(tmp_path: Path, channels: int) -> None:
     values = RGB16[:, :, :channels]
     content = png(values, 0 if channels == 1 else 2, tRNS=values[2, 3].astype(">u2").tobytes())
     (tmp_path / "x.png").write_bytes(content)
@@ -122,6 +124,7 @@ def test_orientation_is_applied_once_and_for_all(tmp_path: Path, kind: str, orie
     with Pillow.open(tmp_path / f"out{path.suffix}") as written:
         shown = ImageOps.exif_transpose(written)
         assert shown.getexif().get(MAKE) == (None if kind.endswith("tif") else "Maker")
+        assert ORIENTATION not in written.getexif() or kind.endswith("tif")
         np.testing.assert_array_equal(np.asarray(shown), expected)
 
 
@@ -136,19 +139,21 @@ def test_what_is_written_is_read_again_but_for_what_is_announced(
     pixels = (RGB if channels == 3 else GRAY).astype(dtype) * dtype(full // 255)
     exif = Pillow.Exif()
     exif[MAKE] = "Maker"
-    picture = Picture(pixels, ALPHA.astype(dtype) * dtype(full // 255) if alpha else None, PROFILE, exif.tobytes())
+    shades = ALPHA.astype(dtype) * dtype(full // 255) if alpha else None
+    profile = PROFILE if channels == 3 else GRAY_PROFILE
+    picture = Picture(pixels, shades, profile, exif.tobytes().removeprefix(b"Exif\0\0"))
     path = tmp_path / f"x{suffix}"
     write_picture(path, picture)
     read = read_picture(path)
     lost = losses(path, picture)
     assert ("16 bits per channel" in lost) == (read.pixels.dtype != dtype)
     assert ("an alpha channel" in lost) == (alpha and read.alpha is None)
-    assert ("an ICC profile" in lost) == (read.icc != PROFILE)
+    assert any("an ICC profile" in words for words in lost) == (read.icc != profile)
     assert ("an EXIF block" in lost) == (read.exif is None)
     if suffix == ".jpg":
         assert read.pixels.shape == pixels.shape
         return
-    wide = pixels.shape != read.pixels.shape  # WebP; BMP and 16-bit PNG with alpha
+    wide = pixels.shape != read.pixels.shape  # WebP; BMP with alpha
     assert not wide or (channels == 1 and (alpha or suffix == ".webp"))
     shown = (read.pixels // (np.iinfo(read.pixels.dtype).max // 255)).astype(np.uint8)
     np.testing.assert_array_equal(shown, np.broadcast_to(RGB if channels == 3 else GRAY, shown.shape))
@@ -200,11 +205,16 @@ def test_cmyk_becomes_rgb_by_its_profile_which_is_not_kept(tmp_path: Path) -> No
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tiff", ".webp"])
 def test_damaged_notes_and_profiles_do_not_cost_the_image(tmp_path: Path, suffix: str) -> None:
     first, second = tmp_path / f"first{suffix}", tmp_path / "second.png"
-    write_picture(first, Picture(GRAY, None, b"no profile", b"Exif\0\0no notes"))
+    notes = {} if suffix == ".tiff" else {"exif": b"Exif\0\0no notes"}  # Pillow writes no such notes into TIFF
+    Pillow.fromarray(GRAY[:, :, 0]).save(first, icc_profile=b"no profile", **notes)
     picture = read_picture(first)
-    assert picture.icc == b"no profile"
+    lost = losses(second, picture)
+    assert "a damaged ICC profile" in lost
+    assert suffix == ".tiff" or "a damaged EXIF block" in lost
     write_picture(second, picture)
     assert_equal(read_picture(second), picture.pixels)
+    with Pillow.open(second) as file:
+        assert "icc_profile" not in file.info
 
 
 def test_a_photograph_with_a_preview_behind_it_is_a_single_image(tmp_path: Path) -> None:
@@ -230,18 +240,9 @@ def test_a_large_image_is_refused_by_its_header(tmp_path: Path) -> None:
         header_alone[:12] + body + struct.pack(">I", zlib.crc32(body)) + struct.pack(">I4s", 1, b"IDAT") + bytes(5)
     )
     (tmp_path / "x.png").write_bytes(content)
-    with pytest.raises(UserError, match=r"60000 x 20000 \(1200 megapixels\) are more than the limit of 500"):
+    with pytest.raises(UserError, match=r"60000 x 20000 \(1200 megapixels\) exceed the limit of 500"):
         picture_size(tmp_path / "x.png", 500)
     assert picture_size(tmp_path / "x.png", 1200) == (20000, 60000)
-
-
-def test_other_numbers_than_8_or_16_bits_are_refused(tmp_path: Path) -> None:
-    Pillow.fromarray(RGB[:, :, 0].astype(np.int32)).save(tmp_path / "int.tif")
-    Pillow.fromarray(RGB[:, :, 0].astype(np.float32)).save(tmp_path / "float.tif")
-    tifffile.imwrite(tmp_path / "inverted.tif", RGB16[:, :, 0], photometric="miniswhite")
-    for name, found in (("int", "32-bit integers"), ("float", "floating-point"), ("inverted", "inverted gray")):
-        with pytest.raises(UserError, match=f"{name}.tif: .* found {found}"):
-            read_picture(tmp_path / f"{name}.tif")
 
 
 @pytest.mark.parametrize("kind", ["jpg", "png", "tiff", "webp", "16.png", "16.tiff"])
@@ -272,9 +273,9 @@ def test_quality_is_for_jpeg_and_webp_and_webp_is_lossless_without(tmp_path: Pat
 
 def test_a_target_that_cannot_hold_the_image_is_refused_before(tmp_path: Path) -> None:
     check_target(tmp_path / "x.png", 2, 100_000)
-    with pytest.raises(UserError, match=r"x\.jpg: 70000 x 2, jpg files have at most 65500 pixels a side"):
+    with pytest.raises(UserError, match=r"x\.jpg: 70000 x 2, jpg files are limited to 65500 pixels per side"):
         check_target(tmp_path / "x.jpg", 2, 70_000)
     with pytest.raises(UserError, match=r"x\.webp: 2 x 16384"):
         check_target(tmp_path / "x.webp", 16384, 2)
-    with pytest.raises(UserError, match=r"x\.gif: \.gif is no format to write; choose one by --format"):
+    with pytest.raises(UserError, match=r"x\.gif: \.gif cannot be written as an image; choose a format with --format"):
         check_target(tmp_path / "x.gif", 2, 2)

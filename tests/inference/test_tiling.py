@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from restore.errors import UserError
-from restore.images.tensors import quantise
+from restore.images.tensors import quantize
 from restore.inference import restore_tensor, tiled, tiling
-from restore.models import EDSR, WDSRA, WDSRB, DnCNN, RestorationNetwork, SRResNet
+from restore.models import EDSR, WDSRA, WDSRB, DnCNN, FDnCNN, FFDNet, RestorationNetwork, SRResNet
 
 
 def randomised(network: RestorationNetwork) -> RestorationNetwork:
@@ -27,6 +27,9 @@ def randomised(network: RestorationNetwork) -> RestorationNetwork:
 NETWORKS = {
     "DnCNN-batch": lambda: DnCNN(depth=6, features=8),
     "DnCNN-none": lambda: DnCNN(channels=3, depth=6, features=8, norm="none"),
+    "FDnCNN": lambda: FDnCNN(depth=6, features=8),
+    "FFDNet": lambda: FFDNet(channels=3, depth=4, features=8),
+    "FFDNet-batch": lambda: FFDNet(depth=4, features=8, norm="batch"),
     "EDSR-x2-weight": lambda: EDSR(blocks=2, features=8, scale=2, norm="weight"),
     "EDSR-x3": lambda: EDSR(blocks=2, features=8, scale=3),
     "EDSR-x4-batch": lambda: EDSR(blocks=2, features=8, scale=4, norm="batch"),
@@ -40,12 +43,12 @@ NETWORKS = {
 @pytest.mark.parametrize("network", NETWORKS)
 def test_tiles_come_out_as_parts_of_the_whole_image_do(network: str, tile: int) -> None:
     runner = randomised(NETWORKS[network]())
-    image = torch.rand(2, runner.channels, 43, 58)
+    image = torch.rand(2, runner.inputs, 43, 58)
     whole, parts = restore_tensor(runner, image), restore_tensor(tiled(runner, tile), image)
     assert whole.shape == parts.shape
     assert (whole - parts).abs().max() <= 1e-5
     ties = ((whole * 255) % 1 - 0.5).abs() < 1e-3
-    assert torch.equal(quantise(whole)[~ties], quantise(parts)[~ties])
+    assert torch.equal(quantize(whole)[~ties], quantize(parts)[~ties])
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (200, 3)])
@@ -73,6 +76,7 @@ class Watched:
 
     def __init__(self, network: RestorationNetwork, pixels: int, error: Callable[[], Exception]) -> None:
         self.channels, self.scale, self.device = network.channels, network.scale, network.device
+        self.inputs, self.multiple_of = network.inputs, network.multiple_of
         self.sizes: list[tuple[int, int]] = []
         self._network = network
         self._pixels = pixels
@@ -92,7 +96,7 @@ def watched(network: RestorationNetwork, pixels: int = 10**9, error: Callable[[]
 
 @pytest.fixture
 def denoiser() -> RestorationNetwork:
-    """Needs 768 bytes a pixel: input, output and normalised output of a layer with 64 features."""
+    """Needs 768 bytes a pixel: input, output and normalized output of a layer with 64 features."""
     return randomised(DnCNN(depth=4, features=64))
 
 
@@ -143,7 +147,7 @@ def test_running_out_of_memory_halves_the_tiles_and_goes_on(
     tiles = tiled(denoiser, runner=runner)
     restored = restore_tensor(tiles, IMAGE)
     assert (restored - restore_tensor(denoiser, IMAGE)).abs().max() <= 1e-5
-    assert caplog.messages == [f"out of memory: going on with tiles of {size} pixels" for size in (60, 30)]
+    assert caplog.messages == [f"out of memory: continuing with tiles of {size} pixels" for size in (60, 30)]
     failures = len([size for size in runner.sizes if size[0] * size[1] > 45 * 45])
     assert (failures, len(runner.sizes)) == (2, 2 + 16)
 
@@ -186,13 +190,18 @@ def test_a_process_without_memory_for_the_whole_image_restores_it() -> None:
     done = subprocess.run([sys.executable, "-c", UNDER_A_LIMIT], capture_output=True, text=True, check=False)
     assert "can't allocate memory" in done.stdout, done.stderr
     assert done.stdout.endswith("True\n"), done.stderr
-    assert "going on with tiles of 450 pixels" in done.stderr
+    assert "continuing with tiles of 450 pixels" in done.stderr
 
 
-@pytest.mark.parametrize("norm", ["group", "instance", "layer"])
-def test_networks_that_cannot_be_tiled_exactly_say_so(norm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("norm", "obstacle"), [
+    *((norm, f"{norm} norm") for norm in ("group", "instance", "layer")),
+    *((norm, "statistics of each image") for norm in ("adadm", "iln")),
+])  # fmt: skip
+def test_networks_that_cannot_be_tiled_exactly_say_so(
+    norm: str, obstacle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     network = DnCNN(depth=4, features=8, norm=norm).eval()
-    with pytest.raises(UserError, match=f"because of its {norm} norm .--tile-approximate"):
+    with pytest.raises(UserError, match=f"because of its {obstacle} .--tile-approximate"):
         tiled(network, 32)
     whole = restore_tensor(network, IMAGE)
     assert torch.equal(restore_tensor(tiled(network), IMAGE), whole)

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -11,9 +12,9 @@ from restore.profiling import Step, forecast, largest
 from restore.studies.arms import TWINS, tuned, words
 from restore.studies.budget import Budget
 from restore.studies.claim import Study, claim, part
-from restore.studies.curves import ends, failures, gain, lenient_psnr, psnr, void
+from restore.studies.curves import below, ends, failures, gain, lenient_psnr, psnr, void
 from restore.studies.effects import Effect, difference, ratio
-from restore.studies.experiment import Experiment
+from restore.studies.experiment import Experiment, Record
 from restore.studies.figures import Bars, HeatMap
 from restore.studies.judgement import Finding
 from restore.studies.measurements import before_and_after
@@ -56,6 +57,7 @@ def better_without(budget: Budget) -> Study:
     behind = Effect(
         tuple((1 - share) * it for it in short_less_full.values), "dB",
         images=tuple(tuple((1 - share) * it for it in one) for one in short_less_full.images),
+        seeds=short_less_full.seeds,
     )  # fmt: skip
     effects = {
         "equal steps": gain(runs["last", "none"], runs["last", "batch"]),
@@ -69,9 +71,13 @@ def better_without(budget: Budget) -> Study:
         ),
         "WDSR-B, no norm less batch norm": gain(runs["WDSR-B", "none"], runs["WDSR-B", "batch"]),
     }
-    reason = void(**{norm: runs[norm] for norm in TWINS})
+    compared: dict[str, dict[str, Sequence[Record]]] = {
+        "equal steps": {norm: runs["last", norm] for norm in TWINS},
+        "equal time": {"none": runs["none"], "batch": runs["batch"], "batch, shorter": runs["shorter"]},
+        "equal memory": {"none, larger": runs["larger"], "batch": runs["batch"]},
+    }
     return Finding(
-        [part(better_without, name, effect, reason) for name, effect in effects.items()],
+        [part(better_without, name, effect, void(**compared[name])) for name, effect in effects.items()],
         f"Without batch norm EDSR ends {steps} relative to batch norm at the first length and "
         f"{effects['equal steps']} at "
         f"the last; {effects['equal time']} at equal time (a step takes {time} the time); {effects['equal memory']} at "
@@ -186,7 +192,7 @@ def weight_norm_replaces_batch_norm(budget: Budget) -> Study:
             Bars(
                 "WDSR x2 by norm", "PSNR (dB)",
                 {kind: {norm: psnr(runs[kind, norm]).values for norm in norms} for kind in ("WDSRA", "WDSRB")},
-                y_from=min(value for found in runs.values() for value in psnr(found).values) - 0.2,
+                y_from=below(runs.values(), 0.2),
             )
         ],
         [
@@ -261,7 +267,7 @@ def batch_norm_can_work_in_super_resolution(budget: Budget) -> Study:
             Bars(
                 "Ways to use a norm in super-resolution", "PSNR (dB)",
                 {name: {way: psnr(runs[name, way]).values for way in ways} for name in makes},
-                y_from=min(value for found in runs.values() for value in psnr(found).values) - 0.2,
+                y_from=below(runs.values(), 0.2),
             )
         ],
         [
@@ -309,7 +315,7 @@ def from_srresnet_to_edsr(budget: Budget) -> Study:
         [
             Bars(
                 "From SRResNet to EDSR", "PSNR (dB)", {name: {"": psnr(runs[name]).values} for name in names},
-                y_from=min(value for found in runs.values() for value in psnr(found).values) - 0.2,
+                y_from=below(runs.values(), 0.2),
             )
         ],
         [
