@@ -17,7 +17,7 @@ from restore.training.datamodule import TrainingData
 from restore.training.lightning_internals import is_last_batch
 from restore.training.module import RestorationModule
 
-UPDATES_PER_S = 2
+INTERVAL_S = 0.5  # between updates of the bar
 
 
 class ProgressBar(RichProgressBar):
@@ -27,7 +27,7 @@ class ProgressBar(RichProgressBar):
     """
 
     def __init__(self) -> None:
-        super().__init__(refresh_rate=UPDATES_PER_S)
+        super().__init__(refresh_rate=2)
         self._start = 0.0, 0
         self._due = 0.0
         self._loss: Tensor | None = None
@@ -41,7 +41,7 @@ class ProgressBar(RichProgressBar):
     ) -> None:
         now = time.perf_counter()
         if now >= self._due or is_last_batch(trainer):
-            self._due = now + 1 / UPDATES_PER_S
+            self._due = now + INTERVAL_S
             self._loss = outputs["loss"]
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
