@@ -63,6 +63,12 @@ class Hardware:
         return ", ".join(parts)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this is CUDA's error, Python's, or that of PyTorch's allocator on CPUs, which has no type of its own."""
+    words = "DefaultCPUAllocator", "can't allocate memory"
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)
+
+
 def available_device(name: str | None = None) -> torch.device:
     """The device of this name, or the fastest: a GPU (with torchrun, this process's own), Apple's mps, or the CPU.
 
@@ -121,8 +127,13 @@ def free_memory(device: torch.device, root: Path = Path("/")) -> int | None:
     return max(0, min([available, *_free_in_groups(root)]))
 
 
-def peak_memory() -> int | None:
-    """The most memory that this process has had resident, in bytes, or None if the system does not tell (Windows)."""
+def peak_memory(device: torch.device) -> int | None:
+    """The most memory, in bytes, that PyTorch has had allocated on a GPU, or this process resident on a CPU.
+
+    None if the system does not tell (Windows).
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     try:
         import resource
     except ImportError:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import sys
 import warnings
 from enum import Enum
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +44,7 @@ IMPORTABLE = ["restore", "albumentations", "pytorch_lightning"]
 DESCRIPTION = "Train a restoration network; without arguments, the quickstart."
 GROUPS = ("model", "data", "optim", "hardware", "faults", "trainer")
 
+ENDS = ("max_steps", "max_epochs", "max_time", "min_steps", "min_epochs")  # of a run
 MAX_INTEGER = 2**31 - 1
 MAX_ENTRIES = 10_000  # of a configuration
 MAX_LAYERS_OR_FEATURES = 10_000  # layers or features
@@ -57,7 +60,7 @@ def build_parser() -> ArgumentParser:
     from restore.training import Faults, Optimization, PatchData
 
     set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*IMPORTABLE, *extensions.packages()])
-    parser = ArgumentParser(prog="restore train", description=DESCRIPTION, exit_on_error=False)
+    parser = ArgumentParser(prog="restore train", description=DESCRIPTION, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="a recipe by name or a YAML file; flags override it")
     _add_run_arguments(parser)
     parser.add_subclass_arguments(RestorationNetwork, "model", help="the network", required=True)
@@ -144,15 +147,17 @@ def _train(args: list[str]) -> int:
         made = parser.instantiate(settings)
         text = _dump(parser, settings)
     except (ArgumentError, ValueError) as error:
-        raise UserError(_essence(str(error))) from error
-    output = settings.output or Path("runs") / Path(str(settings.config[-1])).stem
+        raise UserError(_essence(str(error)) + _meant(str(error), parser)) from error
+    output = (
+        settings.output.expanduser() if settings.output else _default_output(Path(str(settings.config[-1])).stem, text)
+    )
     summary = fit(
         made.model,
         made.data,
         made.optim,
         output,
         trainer=vars(made.trainer),
-        weights=settings.weights,
+        weights=settings.weights and settings.weights.expanduser(),
         hardware=made.hardware,
         faults=made.faults,
         resume=settings.resume,
@@ -225,6 +230,44 @@ def _essence(message: str) -> str:
     essence = " ".join(line.removeprefix("- ") for line in lines if not line.startswith(noise))
     essence = essence.replace("Expected a typing.Literal[", "Expected one of [")
     return essence.replace("import_path_allowlist in set_parsing_settings", f"the environment's {extensions.VARIABLE}")
+
+
+def _meant(message: str, parser: ArgumentParser) -> str:
+    """For the end of jsonargparse's message about an unknown word: which known ones there are."""
+    from restore.models import NETWORKS
+
+    if found := re.search(r"[Uu]nrecognized arguments: (--[^\s=]+)", message):
+        return cli.nearest(found[1], parser._option_string_actions)
+    if found := re.search(r"class_path '[\w.]*\.(\w+)': Option '(\w+)' is not accepted", message):
+        network = NETWORKS.get(found[1])
+        return cli.nearest(found[2], network().spec.arguments) if network else ""
+    if 'key "model"' in message and "accepted" not in message:
+        return f"; known networks: {', '.join(NETWORKS)}"
+    return ""
+
+
+def _default_output(name: str, text: str) -> Path:
+    """`runs/name`, or `runs/name-2` and so on if runs of other settings are there."""
+    wanted = _identity(text)
+    for number in count(1):
+        folder = Path("runs") / (name if number == 1 else f"{name}-{number}")
+        config = folder / "config.yaml"
+        if not config.exists() or _identity(config.read_text()) == wanted:
+            return folder
+    raise AssertionError
+
+
+def _identity(text: str) -> Any:
+    """Of a `config.yaml`, the settings that make one run another: not where it is, nor how long it is to go on."""
+    import yaml
+
+    try:
+        settings = yaml.safe_load(text)
+        others = {key: value for key, value in settings.items() if key not in ("config", "output", "resume")}
+        trainer = {key: value for key, value in settings["trainer"].items() if key not in ENDS}
+        return {**others, "trainer": trainer}
+    except (yaml.YAMLError, AttributeError, KeyError):
+        return None
 
 
 def _print_summary(summary: dict[str, Any], output: Path) -> None:

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from restore.choices import Tile
 from restore.errors import UserError
-from restore.hardware import free_memory
+from restore.hardware import free_memory, is_out_of_memory
 from restore.inference.memory import bytes_per_pixel
 from restore.inference.receptive_field import receptive_field
 from restore.inference.runner import Like, Runner
 from restore.models import RestorationNetwork
+from restore.progress import counting
 
 LOG = logging.getLogger(__name__)
 
@@ -100,27 +101,29 @@ class Tiled(Like):
         pending = list(product(*(_spans(size, tile, self._halo, self.multiple_of) for size in (height, width))))
         if len(pending) > 1:
             self._check(degraded)
-        while pending:
-            rows, columns = pending[-1]
-            piece = self._attempt(degraded[..., rows.read, columns.read])
-            if piece is not None:
-                kept = piece[..., rows.kept(self.scale), columns.kept(self.scale)]
-                restored[..., rows.written(self.scale), columns.written(self.scale)] = kept
-                pending.pop()
-                continue
-            self._check(degraded)
-            self._limit = max(rows.size, columns.size) // 2
-            if self._limit < max(MIN_TILE_PIXELS, self.multiple_of):
-                raise UserError(f"out of memory, even with tiles of {2 * self._limit} pixels")
-            LOG.warning("out of memory: continuing with tiles of %d pixels", self._limit)
-            pending = [
-                quarter
-                for rows, columns in pending
-                for quarter in product(
-                    rows.halves(self._halo, height, self.multiple_of),
-                    columns.halves(self._halo, width, self.multiple_of),
-                )
-            ]
+        with counting("tiles", len(pending), within=True) as advance:
+            while pending:
+                rows, columns = pending[-1]
+                piece = self._attempt(degraded[..., rows.read, columns.read])
+                if piece is not None:
+                    kept = piece[..., rows.kept(self.scale), columns.kept(self.scale)]
+                    restored[..., rows.written(self.scale), columns.written(self.scale)] = kept
+                    pending.pop()
+                    advance()
+                    continue
+                self._check(degraded)
+                self._limit = max(rows.size, columns.size) // 2
+                if self._limit < max(MIN_TILE_PIXELS, self.multiple_of):
+                    raise UserError(f"out of memory, even with tiles of {2 * self._limit} pixels")
+                LOG.warning("out of memory: continuing with tiles of %d pixels", self._limit)
+                pending = [
+                    quarter
+                    for rows, columns in pending
+                    for quarter in product(
+                        rows.halves(self._halo, height, self.multiple_of),
+                        columns.halves(self._halo, width, self.multiple_of),
+                    )
+                ]
         return restored
 
     def _fitting(self, degraded: Tensor, restored: Tensor) -> int:
@@ -147,7 +150,7 @@ class Tiled(Like):
         try:
             return self._runner(tile.to(self._runner.device))
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         if self._runner.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -216,8 +219,3 @@ def _refusal(obstacle: str) -> str:
         f"the network cannot be tiled exactly because of its {obstacle} "
         "(--tile-approximate tiles it nevertheless, --tile 0 tries it whole)"
     )
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether this is CUDA's error, Python's, or that of PyTorch's allocator on CPUs, which has no type of its own."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
