@@ -307,7 +307,7 @@ class EDSRLayout(Layout):
         return arguments
 
     def _scale(self, tensors: Tensors, upsampler: str) -> int:
-        keys = [self._key(f"{upsampler}.{place}") for place in (0, 2, 4)]  # a pixel shuffle behind each
+        keys = [self._key(f"{upsampler}.{place}") for place in (0, 2, 4)]  # a pixel shuffle after each
         return math.prod(math.isqrt(tensors[key].shape[0] // tensors[key].shape[1]) for key in keys if key in tensors)
 
     def _key(self, module: str) -> str:
@@ -420,7 +420,7 @@ def _unpickle(path: Path) -> Any:
 
 
 def _unwrapped(path: Path, content: Any) -> dict[str, Tensor]:
-    """The tensors inside the dictionaries and behind the prefixes that training programs put around them."""
+    """The tensors inside the dictionaries and under the prefixes that training programs put around them."""
     for wrapper in ("params_ema", "params", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]

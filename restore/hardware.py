@@ -28,7 +28,7 @@ class Hardware:
         threads: of the CPU; default: the cores this process may use.
         compile: `torch.compile` the network; off unless asked for: it gains a few per cent on a CPU at most.
         store_on_device: keep all training patches in GPU memory; default: if they take at most half of what is free.
-        keep_pages: let glibc's allocator keep freed memory; otherwise each large tensor is mapped and faulted in anew.
+        keep_pages: let glibc's allocator keep freed memory; otherwise each large tensor is mapped and faulted in again.
     """
 
     channels_last: bool | None = None
@@ -145,7 +145,7 @@ def peak_memory(device: torch.device) -> int | None:
 def _free_in_groups(root: Path) -> Iterator[int]:
     """Bytes below each limit, of both versions of control groups; memory for files can be had back and is not counted.
 
-    A container sees its own group at the top, under whatever name the host has for it.
+    A container sees its own group at the top, under any name that the host has for it.
     """
     groups = root / "proc/self/cgroup"
     for line in groups.read_text().splitlines() if groups.exists() else ():
@@ -178,7 +178,7 @@ def keeps_pages() -> bool:
 def keep_pages() -> None:
     """Tell glibc to keep freed memory rather than give it back, for the life of the process.
 
-    By default every tensor above 32 MiB is mapped anew and each of its pages faults on first use: millions of
+    By default every tensor above 32 MiB is mapped again and each of its pages faults on first use: millions of
     faults per training step.
     """
     if keeps_pages():

@@ -7,13 +7,13 @@ import torch
 from restore.models import RestorationNetwork
 from restore.torch_internals import Ledger
 
-SIZE = 16  # of the image that is tried, if it need not be a multiple of another
+TRIAL_PIXELS = 16  # of the image that is tried, if it need not be a multiple of another
 
 
 @torch.inference_mode()
 def bytes_per_pixel(network: RestorationNetwork) -> float:
     """Memory at the peak of a forward pass, per pixel of the input, weights and the libraries' workspace left out."""
-    size = SIZE * network.multiple_of
+    size = TRIAL_PIXELS * network.multiple_of
     image = next(network.parameters()).new_zeros(1, network.inputs, size, size)
     ledger = _Ledger()
     with ledger:

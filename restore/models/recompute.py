@@ -30,8 +30,8 @@ def sequential(norm: Norm, recompute: Recompute) -> type[nn.Sequential]:
 class Recomputed(nn.Sequential):
     """Layers in turn, as nn.Sequential has them, whose norms and activations are recomputed in the backward pass.
 
-    So are the sums of residual blocks, each from the sum before it. But the sum behind half of the blocks is kept, and
-    behind half of the rest and so on, because backward begins at the end and has freed more by the time it comes to
+    So are the sums of residual blocks, each from the sum before it. But the sum after half of the blocks is kept, and
+    after half of the rest and so on, because backward begins at the end and has freed more by the time it comes to
     the longer stretches.
     """
 
@@ -185,7 +185,7 @@ def _bare(tensor: Tensor) -> Tensor:
 
 
 def _halfway(blocks: int) -> set[int]:
-    """The numbers of the blocks behind which sums are kept."""
+    """The numbers of the blocks after which sums are kept."""
     kept = set()
     done = 0
     while blocks - done > 2:

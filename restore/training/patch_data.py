@@ -115,7 +115,7 @@ class PatchData:
         val = find_images(self.val, "test", root, self.val_degraded, network.scale)
         kept = {scale: scale if degradation.precomputable else 1 for scale in network.all_scales}  # else clean only
         specs = [StoreSpec(network.channels, scale, tuple(self.sizes)) for scale in kept.values()]
-        stores = [open_store(train, spec, self.cache or default_cache()) for spec in specs]
+        stores = [open_store(train, spec, (self.cache or default_cache()).expanduser()) for spec in specs]
         return TrainingData(
             seed=self.seed,
             batch_size=self.batch_size,
