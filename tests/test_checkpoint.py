@@ -92,5 +92,7 @@ def test_what_is_claimed_is_compared_with_the_numbers_that_are_there(tmp_path: P
     description = {"name": "DnCNN", "arguments": {"depth": 3, "features": 20_000}}
     header = {"format": 1, "network": description, "degradation": {}, "training": {}, "results": []}
     (tmp_path / "w.safetensors").write_bytes(save(tensors, metadata={"restore": json.dumps(header)}))
-    with pytest.raises(UserError, match=r"metadata does not describe a network \((features is 20000|tensors do not fit)"):
+    with pytest.raises(
+        UserError, match=r"metadata does not describe a network \((features is 20000|tensors do not fit)"
+    ):
         load_weights(tmp_path / "w.safetensors")
