@@ -25,14 +25,14 @@ from restore.progress import progress
 from restore.ranks import ALONE, Ranks
 
 
-class Outcome(NamedTuple):
+class ScoredImage(NamedTuple):
     """What a model made of an image: (1, C, H, W), 0 to 255, and how that scored."""
 
     restored: Tensor
     score: Score
 
 
-Show = Callable[[ImagePair, dict[str, Outcome]], None]
+Show = Callable[[ImagePair, dict[str, ScoredImage]], None]
 
 
 def default_protocol(images: ImageSet, degradation: Degradation, channels: int) -> Protocol:
@@ -74,7 +74,7 @@ def measure(
         for place, (model, runner) in enumerate(models.items()):
             with about(model), about(images.clean[number]):
                 restored = _restore(runner, pair, degradation.scale)
-                outcomes[model] = Outcome(restored, protocol.score(restored, pair.clean, degradation.scale))
+                outcomes[model] = ScoredImage(restored, protocol.score(restored, pair.clean, degradation.scale))
             scores[place, number] = torch.tensor(outcomes[model].score, dtype=torch.float64)
         if show is not None:
             show(pair, outcomes)

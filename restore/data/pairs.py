@@ -19,7 +19,7 @@ from restore.images.crop import crop_to_multiple
 from restore.images.io import Image, read_image, to_uint8
 from restore.images.tensors import as_tensor, quantize, to_tensor
 
-# What a step's draws are for besides the choice of its patches, which follows from (seed, step) alone.
+# What a step's draws are for besides the choice of its patches, which follows from (seed, step) only.
 PAIRS = (0, 1)
 SCALES = (0, 2)
 

@@ -16,7 +16,7 @@ from restore.errors import UserError
 from restore.folder.plan import Job
 from restore.images.decode import Picture, picture_size, read_picture
 from restore.images.io import printable
-from restore.images.picture import check_target, losses, write_picture
+from restore.images.picture import check_target, lost_metadata, write_picture
 from restore.images.pixels import Image, fill_transparent, to_uint8
 from restore.images.resize import imresize
 from restore.inference import Runner, restore_image
@@ -121,7 +121,7 @@ class Space:
 
 
 class Pipeline:
-    """Restores images with one runner in the calling thread, while other threads read ahead and write behind.
+    """Restores images with one runner in the calling thread, while other threads read and write.
 
     Attributes:
         waited_s: for how long the runner had nothing to do.
@@ -218,7 +218,7 @@ class Pipeline:
             if restored.alpha is not None and self._runner.scale > 1:
                 restored = replace(restored, alpha=imresize(restored.alpha, self._runner.scale))
             write_picture(job.target, restored, self._writing.quality)
-            done = replace(done, notes=(*done.notes, *losses(job.target, restored)))
+            done = replace(done, notes=(*done.notes, *lost_metadata(job.target, restored)))
             if folder := self._writing.compare:
                 name = job.target.relative_to(output)
                 try:

@@ -23,7 +23,7 @@ from restore.training.lightning_internals import average_model, batch_number
 LOG = logging.getLogger(__name__)
 
 WARM_UP = 100  # losses before one can be a spike
-MEMORY = 0.01  # weight of a new loss in the running mean
+LOSS_EMA_WEIGHT = 0.01  # weight of a new loss in the running mean
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class BadSteps(Callback):
             state["spike"] = torch.where(spike, step, state["spike"])
             state["spikes"] = state["spikes"] + spike
             ceiling = torch.where(seen >= WARM_UP, limit * mean, loss)  # a spike counts, but no more than that
-            weight = (1 / (seen + 1)).clamp(min=MEMORY)
+            weight = (1 / (seen + 1)).clamp(min=LOSS_EMA_WEIGHT)
             state["mean"] = torch.where(finite, mean + weight * (torch.minimum(loss, ceiling) - mean), mean)
             state["seen"] = seen + finite
 
