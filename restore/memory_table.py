@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import yaml
@@ -17,6 +17,7 @@ from restore.errors import UserError
 from restore.hardware import available_device, keep_pages
 from restore.images.io import write_atomically
 from restore.memory import RECIPES
+from restore.memory_verdict import PAPER, ProfileRow, gpu_table, verdicts
 from restore.models import NetworkSpec, build
 from restore.models.norm import normalizes_output
 from restore.profiling import (
@@ -36,8 +37,6 @@ from restore.report import plot_lines, plot_stacks, write_csv
 from restore.tables import print_table
 from restore.torch_internals import without_data
 
-CLAIM = 0.40  # Lim et al. 2017, section 3.1: "about 40 %", of SRResNet's memory
-TOLERANCE = 0.05
 TIMED_FLOPS = 50e9  # of a step that is timed beside a forecast: a fraction of a second on two cores
 
 MIB = 2**20
@@ -60,18 +59,6 @@ SWEEPS: dict[Quantity, tuple[int, ...]] = {
 SWEPT: tuple[Norm, Norm] = ("batch", "none")
 
 
-class ProfileRow(NamedTuple):
-    """A profile and where it stands in the table."""
-
-    network: str
-    variant: str
-    profile: Profile
-
-    @property
-    def peak(self) -> int | None:
-        return self.profile.memory.peak if self.profile.memory else None
-
-
 def compare(args: argparse.Namespace) -> None:
     """Print the table of networks and norms that the options of `restore memory` ask for, and write its files."""
     keep_pages()  # as training does: it is part of what a step takes
@@ -82,7 +69,9 @@ def compare(args: argparse.Namespace) -> None:
     else:
         rows = _rows(args)
         _print_rows(args, rows)
-        for line in _verdicts(rows):
+        if args.device != "cpu":
+            print_table(*gpu_table(rows))
+        for line in verdicts(rows):
             print(line)
     if args.layers:
         for row in rows:
@@ -159,10 +148,10 @@ def _rows(args: argparse.Namespace) -> list[ProfileRow]:
             for recompute in args.recompute if normalizes_output(norm) else ["none"]:
                 variant = norm if recompute == "none" else f"{norm}, recomputed"
                 planned.append((_title(name, step), variant, _with(step, norm=norm, recompute=recompute)))
-    if args.networks == list(RECIPES) and args.norms == ["batch", "none"]:
+    if {"SRResNet", "EDSR-baseline"} <= set(args.networks) and args.norms == ["batch", "none"]:
         theirs = _recipe("SRResNet", args)
         ours = replace(_recipe("EDSR-baseline", args), batch=theirs.batch, patch=theirs.patch)
-        title = "SRResNet vs EDSR-baseline: " + _title("", theirs).strip(", ")
+        title = f"{PAPER}: " + _title("", theirs).strip(", ")
         planned.append((title, "SRResNet", theirs))
         planned.append((title, "EDSR-baseline", _with(ours, scale=theirs.network.arguments["scale"])))
     profiles: dict[str, Profile] = {}
@@ -188,8 +177,6 @@ def _print_rows(args: argparse.Namespace, rows: list[ProfileRow]) -> None:
             cells["saved"] = f"{saving / MIB:,.1f}" if saving is not None else ""
             cells["saved %"] = f"{saving / reference.peak:.1%}" if saving is not None and reference.peak else ""
             cells["time"] = f"{times[row.variant]:.2f}x" if row.variant in times else ""
-            if row.profile.device:
-                cells |= {f"cuda {name}": f"{size / MIB:,.1f}" for name, size in row.profile.device._asdict().items()}
             table.append(cells)
         settings = [source, args.precision, *(["channels-last"] if args.channels_last else [])]
         if group[0].profile.step.compile is not None:
@@ -209,27 +196,6 @@ def _times(group: Sequence[ProfileRow], device: str | None) -> tuple[str, dict[s
     found = measure_times(steps, torch.device(device or "cpu"), rounds)
     example = f"time: real steps of {steps[0].batch} x {steps[0].patch}x{steps[0].patch} on {device or 'cpu'}"
     return example, {row.variant: time_ratio(own, found[0]) for row, own in zip(fitting, found, strict=True)}
-
-
-def _verdicts(rows: Sequence[ProfileRow]) -> list[str]:
-    """A sentence for each pair: from a network with norm to that without."""
-    lines = []
-    for network in dict.fromkeys(row.network for row in rows):
-        group = [row for row in rows if row.network == network]
-        without = next((row for row in group if row.profile.step.network.arguments["norm"] == "none"), None)
-        for row in group:
-            if row is without or not (without and without.peak and row.peak):
-                continue
-            if row.profile.step.network.arguments["recompute"] == "norm":
-                lines.append(f"{network}: {row.variant}: {row.peak / without.peak:.2f}x the peak of {without.variant}")
-                continue
-            saving = row.peak - without.peak
-            verdict = "supported" if saving / row.peak >= CLAIM - TOLERANCE else "not supported"
-            lines.append(
-                f"{network}: {verdict}: {saving / row.peak:.1%} less memory from {row.variant} to {without.variant} "
-                f"({saving / 1e6:,.1f} of {row.peak / 1e6:,.1f} MB; the claim: about {CLAIM:.0%})"
-            )
-    return lines
 
 
 def _print_layers(row: ProfileRow) -> None:

@@ -11,6 +11,9 @@ and there are no gradients at its start. The batch itself is not counted.
 
 The forecast's workspace is an estimate: a copy of what goes in and of what comes out, as oneDNN makes them if
 tensors are not channels-last.
+
+What a GPU would show is forecast too: PyTorch's reserved memory, by the rules of its caching allocator, and what
+nvidia-smi shows, with the estimate `CONTEXT` for CUDA's own. cuDNN's workspace is taken to be as large as oneDNN's.
 """
 
 import math
@@ -29,6 +32,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from restore.caching_allocator import Block, CachingAllocator
 from restore.choices import Quantity, StepPrecision
 from restore.losses import find_loss
 from restore.models import NetworkSpec, RestorationNetwork, build
@@ -46,6 +50,8 @@ from restore.torch_internals import (
 Source = Literal["forecast", "cpu", "cuda"]
 
 AUTOCAST: dict[StepPrecision, torch.dtype] = {"bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16}
+CONTEXT = 400 * 2**20  # driver and kernels, estimated: 300 to 400 MB since CUDA 11.7 (pytorch/pytorch#107667, #109888)
+REPLAYED_STEPS = 3  # after which a step reserves no more than the one before
 CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
 
 
@@ -129,8 +135,8 @@ class LayerMemory(NamedTuple):
 
 
 class DeviceMemory(NamedTuple):
-    """What CUDA says of the step, in bytes: peaks of allocated and reserved memory, and memory in use on the whole
-    device, as nvidia-smi shows it."""
+    """What CUDA says of the step, or would say by the forecast, in bytes: peaks of allocated and reserved memory, and
+    memory in use on the whole device, as nvidia-smi shows it."""
 
     allocated: int
     reserved: int
@@ -147,7 +153,7 @@ class Profile:
         memory: None if the device has too little.
         tensors: bytes at the peak of tensors only, without the workspace, which depends on the library.
         layers: by layer, of a forecast.
-        device: of a CUDA step.
+        device: of a CUDA step or a forecast.
     """
 
     step: Step
@@ -170,7 +176,8 @@ def forecast(step: Step) -> Profile:
         with ledger:
             trial.backward(loss)
         ledger.forget(trial.state)  # made in the first step, which this is, but held in all others
-        return Profile(step, "forecast", *_peaks(ledger.allocations, forward_end, trial), layers)
+        device = _on_gpu(trial, ledger.allocations)
+        return Profile(step, "forecast", *_peaks(ledger.allocations, forward_end, trial), layers, device)
 
 
 def measure(step: Step, device: torch.device) -> Profile:
@@ -334,6 +341,27 @@ def _at_peak(allocations: Sequence[_Allocation], forward_end: int, trial: _Trial
             category = a.category(forward_end)
             sizes[category] = sizes.get(category, 0) + a.size
     return replace(trial.held, **sizes)
+
+
+def _on_gpu(trial: _Trial, allocations: Sequence[_Allocation]) -> DeviceMemory:
+    """What a GPU would show of steps with these allocations; the optimizer's state is born at the end of the first."""
+    gpu = CachingAllocator()
+    for tensor in (*trial.network.parameters(), *trial.network.buffers(), trial.degraded, trial.clean):
+        gpu.allocate(tensor.nbytes)
+    born = [(allocation.born, number) for number, allocation in enumerate(allocations)]
+    died = [(allocation.died, number) for number, allocation in enumerate(allocations) if allocation.died is not None]
+    for step in range(REPLAYED_STEPS):
+        live: dict[int, Block] = {}
+        for _, number in sorted(born + died):
+            if number in live:
+                gpu.release(live.pop(number))
+            elif allocations[number].size:
+                live[number] = gpu.allocate(allocations[number].size)
+        for tensor in trial.state if step == 0 else ():
+            gpu.allocate(tensor.nbytes)
+        for gradient in live.values():
+            gpu.release(gradient)
+    return DeviceMemory(gpu.peak_allocated, gpu.reserved, gpu.reserved + CONTEXT)
 
 
 class _Ledger(Ledger):  # type: ignore[no-untyped-call]

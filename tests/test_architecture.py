@@ -34,7 +34,9 @@ MAY_USE: dict[str, set[str]] = {
     "bundled": FOUNDATION | {"checkpoint", "inference", "benchmark"},
     "report": FOUNDATION,
     "page": {"images"},
-    "profiling": FOUNDATION,
+    "caching_allocator": set(),
+    "profiling": FOUNDATION | {"caching_allocator"},
+    "memory_verdict": {"profiling"},
     "folder": FOUNDATION | {"inference", "report", "ranks"},
     "training": FOUNDATION
     | {"checkpoint", "foreign_checkpoints", "inference", "benchmark", "report", "provenance", "profiling", "hardware"},

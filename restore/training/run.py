@@ -38,7 +38,7 @@ from restore.training.checkpoints import (
 )
 from restore.training.conclusion import Trained, conclude
 from restore.training.datamodule import TrainingData
-from restore.training.lightning_internals import known_warnings
+from restore.training.lightning_internals import NoProfiler, known_warnings, without_idle_hooks
 from restore.training.memory_log import MemoryLog
 from restore.training.module import RestorationModule
 from restore.training.patch_data import PatchData
@@ -203,7 +203,7 @@ def _lightning(settings: Mapping[str, Any], output: Path, ours: list[Callback], 
     if given.get("strategy") == "fsdp":  # PyTorch's second, which is for CPUs too; checkpoints are whole
         given["strategy"] = ModelParallelStrategy(save_distributed_checkpoint=False)
     if given.get("enable_progress_bar", True):
-        callbacks.append(ProgressBar(every=1 if _device(given).type == "cpu" else 20))
+        callbacks.append(ProgressBar())
     if given.get("logger", True) is True:
         given["logger"] = [CSVLogger(output, name="csv"), TensorBoardLogger(output, name="", version="tensorboard")]
     if given["logger"]:
@@ -216,13 +216,14 @@ def _lightning(settings: Mapping[str, Any], output: Path, ours: list[Callback], 
         "default_root_dir": output,
         "plugins": plugins,
         "enable_model_summary": False,
+        "profiler": NoProfiler(),
         "log_every_n_steps": min(50, steps_per_epoch),
         "precision": "bf16-mixed" if gains_from_bf16(_device(given)) else "32-true",
     }
     try:
         if limit:
             callbacks.append(TimeLimit(limit))
-        return Trainer(**defaults | given, callbacks=callbacks)
+        return Trainer(**defaults | given, callbacks=[without_idle_hooks(callback) for callback in callbacks])
     except (ValueError, TypeError, MisconfigurationException) as error:
         raise UserError(f"trainer: {error}") from error
 

@@ -110,7 +110,7 @@ def test_where_no_address_answers_the_message_says_what_to_do(
 
 
 def test_a_set_without_archive_is_put_there_by_hand(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"Set12: there is no archive .* put them into .*/Set12, or name .* --from"):
+    with pytest.raises(UserError, match=r"Set12: there is no archive .* put them into .*/Set12, or give .* --from"):
         install("Set12", tmp_path)
 
 
