@@ -25,6 +25,8 @@ class Sleeper:
 
     channels = 3
     scale = 1
+    inputs = 3
+    multiple_of = 1
     device = torch.device("cpu")
 
     def __init__(self, seconds: float = 0.0, scale: int = 1) -> None:
