@@ -24,14 +24,14 @@ from restore.progress import progress
 from restore.ranks import ALONE, Ranks
 
 
-class Outcome(NamedTuple):
+class ScoredImage(NamedTuple):
     """What a model made of an image: (1, C, H, W), 0 to 255, and how that scored."""
 
     restored: Tensor
     score: Score
 
 
-Show = Callable[[ImagePair, dict[str, Outcome]], None]
+Show = Callable[[ImagePair, dict[str, ScoredImage]], None]
 
 
 def default_protocol(images: ImageSet, degradation: Degradation, channels: int) -> Protocol:
@@ -73,7 +73,7 @@ def measure(
         for place, (model, runner) in enumerate(models.items()):
             restored = _restore(runner, pair, degradation.scale)
             try:
-                outcomes[model] = Outcome(restored, protocol.score(restored, pair.clean, degradation.scale))
+                outcomes[model] = ScoredImage(restored, protocol.score(restored, pair.clean, degradation.scale))
             except UserError as error:
                 raise UserError(f"{images.clean[number]}: {error}") from error
             scores[place, number] = torch.tensor(outcomes[model].score, dtype=torch.float64)

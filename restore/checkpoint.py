@@ -70,7 +70,11 @@ def load_weights(path: Path) -> Weights:
     Raises:
         UserError: no such file, not a weights file of this project, or its tensors do not fit its network.
     """
-    tensors, metadata = read_tensors(path)
+    return weights_of(path, *read_tensors(path))
+
+
+def weights_of(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> Weights:
+    """The same from what `read_tensors` has read of `path`."""
     if "restore" not in metadata:
         raise UserError(f"{path}: a safetensors file without the metadata that restore writes")
     try:

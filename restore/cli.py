@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -11,7 +12,10 @@ from typing import NoReturn
 from restore import progress
 from restore.errors import UserError
 
-CONFIGS = Path(__file__).parent / "configs"
+# The recipes: of the checkout that this is, or of the installed package.
+CHECKOUT = Path(__file__).parents[1]
+INSTALLED = Path(sysconfig.get_path("data")) / "share/restore"
+CONFIGS = (CHECKOUT if (CHECKOUT / "configs/quickstart.yaml").exists() else INSTALLED) / "configs"
 
 LOG = logging.getLogger("restore")
 CLOSED_PIPE = 128 + 13  # exit code of a process that SIGPIPE ended
@@ -83,15 +87,10 @@ def run(main: Callable[[], int]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
         sys.exit(CLOSED_PIPE)
     except (MemoryError, RuntimeError) as error:
-        if not _is_lack_of_memory(error):
+        from restore.hardware import is_out_of_memory  # with torch, which whoever raised it has imported already
+
+        if not is_out_of_memory(error):
             raise
         sys.exit("error: not enough memory; try a smaller batch, patch, image or network")
     except KeyboardInterrupt:
         sys.exit("interrupted")
-
-
-def _is_lack_of_memory(error: Exception) -> bool:
-    """Whether an allocation failed, on the GPU or on the CPU (for which torch has no error type)."""
-    import torch  # whoever raised a RuntimeError for it has imported torch already
-
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from restore import bundled, extensions, runner_options
-from restore.benchmark import Outcome, Show, default_protocol, measure, paired_differences, score_folder
+from restore.benchmark import ScoredImage, Show, default_protocol, measure, paired_differences, score_folder
 from restore.bundled.card import results_table, trained_on, write_between_markers
 from restore.checkpoint import Weights
 from restore.data.catalog import find_images
@@ -37,7 +37,7 @@ from restore.ranks import Ranks, ranks_of_torchrun
 from restore.report import Panel, comparison, contact_sheet, print_rows, write_csv
 
 BASELINES = ("noisy", "bicubic")
-ANY_CHANNELS = 0  # of a baseline alone: gray sets in gray, others in color
+ANY_CHANNELS = 0  # if only a baseline is measured: gray sets in gray, others in color
 
 
 def evaluate(args: argparse.Namespace, settings: list[str]) -> None:
@@ -63,7 +63,7 @@ def evaluate(args: argparse.Namespace, settings: list[str]) -> None:
         rows = [score_folder(args.restored, args.reference, PROTOCOLS[args.protocol], (args.scale or [1])[0])]
     else:
 
-        def show(pair: ImagePair, outcomes: dict[str, Outcome]) -> None:
+        def show(pair: ImagePair, outcomes: dict[str, ScoredImage]) -> None:
             if args.sheet:
                 panels.append(comparison(pair, outcomes))
             if args.report:
@@ -162,7 +162,7 @@ def _measure_bundled(args: argparse.Namespace) -> None:
         print(f"written: {args.all_bundled}")
 
 
-def _add_to(page: ComparisonPage, pair: ImagePair, outcomes: dict[str, Outcome]) -> None:
+def _add_to(page: ComparisonPage, pair: ImagePair, outcomes: dict[str, ScoredImage]) -> None:
     """Each network's result against the baseline's."""
     (_, baseline), *networks = outcomes.items()
     truth = to_image(pair.clean)
@@ -195,7 +195,7 @@ def make_degradation(name: str | None, settings: list[str]) -> Degradation:
 
 
 def _degradations(name: str, weights: Weights, args: argparse.Namespace) -> list[Degradation]:
-    """Under what to measure a network: what is asked for, else what its weights state, at all of its scales.
+    """Degradations at which to measure a network: what is asked for, else what its weights state, at all of its scales.
 
     Raises:
         UserError: what is asked for does not apply to the network, or nothing is asked for or stated.
@@ -237,7 +237,7 @@ def _degradations(name: str, weights: Weights, args: argparse.Namespace) -> list
 
 
 def _baseline_degradations(name: str, args: argparse.Namespace) -> list[Degradation]:
-    """Under what to measure a baseline that stands alone."""
+    """Degradations at which to measure a baseline without a network."""
     if name == "bicubic" and not args.scale:
         raise UserError("--weights bicubic needs --scale")
     if args.degraded:

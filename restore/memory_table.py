@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 import yaml
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from restore.choices import Norm, Quantity
 from restore.cli import CONFIGS
@@ -18,7 +17,7 @@ from restore.errors import UserError
 from restore.hardware import available_device, keep_pages
 from restore.images.io import write_atomically
 from restore.memory import RECIPES
-from restore.memory_verdict import PAPER, Row, gpu_table, verdicts
+from restore.memory_verdict import PAPER, ProfileRow, gpu_table, verdicts
 from restore.models import NetworkSpec, build
 from restore.models.norm import normalizes_output
 from restore.profiling import (
@@ -36,6 +35,7 @@ from restore.progress import progress
 from restore.provenance import provenance
 from restore.report import plot_lines, plot_stacks, write_csv
 from restore.tables import print_table
+from restore.torch_internals import without_data
 
 TIMED_FLOPS = 50e9  # of a step that is timed beside a forecast: a fraction of a second on two cores
 
@@ -125,7 +125,7 @@ def _recipe(name: str, args: argparse.Namespace) -> Step:
 def _complete(spec: NetworkSpec) -> NetworkSpec:
     """With all arguments of the network, defaults too."""
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True):
+        with without_data():
             return build(spec).spec
     except ValueError as error:
         raise UserError(str(error)) from error
@@ -140,7 +140,7 @@ def _title(name: str, step: Step) -> str:
     return f"{name}{f' x{scale}' if scale > 1 else ''}, {step.batch} x {step.patch}x{step.patch}"
 
 
-def _rows(args: argparse.Namespace) -> list[Row]:
+def _rows(args: argparse.Namespace) -> list[ProfileRow]:
     planned: list[tuple[str, str, Step]] = []
     for name in args.networks:
         step = _recipe(name, args)
@@ -158,10 +158,10 @@ def _rows(args: argparse.Namespace) -> list[Row]:
     for _, _, step in progress(planned, "Measuring" if args.device else "Forecasting"):
         if repr(step) not in profiles:
             profiles[repr(step)] = measure(step, torch.device(args.device)) if args.device else forecast(step)
-    return [Row(network, variant, profiles[repr(step)]) for network, variant, step in planned]
+    return [ProfileRow(network, variant, profiles[repr(step)]) for network, variant, step in planned]
 
 
-def _print_rows(args: argparse.Namespace, rows: list[Row]) -> None:
+def _print_rows(args: argparse.Namespace, rows: list[ProfileRow]) -> None:
     source = rows[0].profile.source
     for network in dict.fromkeys(row.network for row in rows):
         group = [row for row in rows if row.network == network]
@@ -184,7 +184,7 @@ def _print_rows(args: argparse.Namespace, rows: list[Row]) -> None:
         print_table(f"{network} ({', '.join(settings)}; {timed})", table)
 
 
-def _times(group: Sequence[Row], device: str | None) -> tuple[str, dict[str, float]]:
+def _times(group: Sequence[ProfileRow], device: str | None) -> tuple[str, dict[str, float]]:
     """What was timed, and each variant's time as a ratio to the first; small real steps if none were measured."""
     fitting = [row for row in group if row.profile.memory]
     steps = [row.profile.step for row in fitting]
@@ -198,7 +198,7 @@ def _times(group: Sequence[Row], device: str | None) -> tuple[str, dict[str, flo
     return example, {row.variant: time_ratio(own, found[0]) for row, own in zip(fitting, found, strict=True)}
 
 
-def _print_layers(row: Row) -> None:
+def _print_layers(row: ProfileRow) -> None:
     table = [
         {
             "layer": layer.name or "(loss)",
@@ -212,10 +212,10 @@ def _print_layers(row: Row) -> None:
     print_table(f"{row.network}, {row.variant}: kept for backward ({row.profile.source})", table)
 
 
-def _sweep(args: argparse.Namespace) -> list[Row]:
+def _sweep(args: argparse.Namespace) -> list[ProfileRow]:
     """The saving of each network against a quantity: printed, and plotted if asked for."""
     quantity: Quantity = args.sweep
-    rows: list[Row] = []
+    rows: list[ProfileRow] = []
     lines: dict[str, list[tuple[float, float]]] = {}
     for name in args.networks:
         recipe = _recipe(name, args)
@@ -223,7 +223,7 @@ def _sweep(args: argparse.Namespace) -> list[Row]:
         for value in progress(SWEEPS[quantity], name):
             step = recipe.having(quantity, value)
             found = [forecast(_with(step, norm=norm)) for norm in SWEPT]
-            rows += [Row(_title(name, step), norm, profile) for norm, profile in zip(SWEPT, found, strict=True)]
+            rows += [ProfileRow(_title(name, step), norm, profile) for norm, profile in zip(SWEPT, found, strict=True)]
             batch, none = (profile.memory or Memory() for profile in found)
             saving = 1 - none.peak / batch.peak
             lines.setdefault(name, []).append((value, 100 * saving))
@@ -239,7 +239,7 @@ def _sweep(args: argparse.Namespace) -> list[Row]:
     return rows
 
 
-def _plain(row: Row) -> dict[str, Any]:
+def _plain(row: ProfileRow) -> dict[str, Any]:
     """For CSV and JSON, sizes in bytes."""
     step, memory = row.profile.step, row.profile.memory
     sizes: dict[str, int | None] = {part.name: getattr(memory, part.name, None) for part in fields(Memory)}

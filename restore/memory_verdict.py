@@ -16,7 +16,7 @@ NOT_STATED = (
 MIB = 2**20
 
 
-class Row(NamedTuple):
+class ProfileRow(NamedTuple):
     """A profile and where it stands in the table.
 
     Attributes:
@@ -35,7 +35,7 @@ class Row(NamedTuple):
         return self.profile.memory.peak if self.profile.memory else None
 
 
-def verdicts(rows: Sequence[Row]) -> list[str]:
+def verdicts(rows: Sequence[ProfileRow]) -> list[str]:
     """A sentence for each pair, from a network with norm to one without: the same network, or the paper's two."""
     lines = []
     for network, group in _groups(rows):
@@ -56,7 +56,7 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
     return lines + ([NOT_STATED] if any(row.network.startswith(PAPER) for row in rows) else [])
 
 
-def gpu_table(rows: Sequence[Row]) -> tuple[str, list[dict[str, str]]]:
+def gpu_table(rows: Sequence[ProfileRow]) -> tuple[str, list[dict[str, str]]]:
     """Title and rows of a table in MiB of what a GPU shows, or would show by the forecast."""
     table = []
     for network, group in _groups(rows):
@@ -81,6 +81,6 @@ def gpu_table(rows: Sequence[Row]) -> tuple[str, list[dict[str, str]]]:
     return "what the GPU shows" if measured else estimates, table
 
 
-def _groups(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
+def _groups(rows: Sequence[ProfileRow]) -> Iterator[tuple[str, list[ProfileRow]]]:
     for network, group in groupby(rows, lambda row: row.network):
         yield network, list(group)

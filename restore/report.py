@@ -43,8 +43,8 @@ def comparison(pair: ImagePair, outcomes: Mapping[str, tuple[Tensor, Score]]) ->
     return [*panels, Panel(to_image(pair.clean), f"{pair.name} (truth)")]
 
 
-def contact_sheet(path: Path, rows: Sequence[Sequence[Panel]], size: int = 320) -> None:
-    """Write rows of captioned pictures as one, in the format that the suffix says.
+def contact_sheet(path: Path, rows: Sequence[Sequence[Panel]], size: int = 320) -> Image:
+    """Write rows of captioned pictures as one, in the format that the suffix says, and return it: (H, W, 3).
 
     The center of each picture is shown, at most `size` pixels high and wide, one screen pixel per image pixel.
     """
@@ -52,6 +52,7 @@ def contact_sheet(path: Path, rows: Sequence[Sequence[Panel]], size: int = 320) 
     width = max(strip.shape[1] for strip in strips)
     sheet = np.concatenate([np.pad(s, ((0, 0), (0, width - s.shape[1]), (0, 0)), constant_values=255) for s in strips])
     write_image(path, sheet)
+    return sheet
 
 
 def _row(panels: Sequence[Panel], size: int) -> Image:

@@ -37,14 +37,14 @@ settings, by group (--help.all lists them, --print_config shows their values):
 
 # All that a configuration may name besides the user's packages (see `extensions.py`): networks and degradations;
 # transforms; callbacks, loggers, strategies.
-KNOWN = ["restore", "albumentations", "pytorch_lightning"]
+IMPORTABLE = ["restore", "albumentations", "pytorch_lightning"]
 
 DESCRIPTION = "Train a restoration network; without arguments, the quickstart."
 GROUPS = ("model", "data", "optim", "hardware", "faults", "trainer")
 
-LARGEST = 2**31 - 1
-MOST_ENTRIES = 10_000  # of a configuration
-LARGEST_OF_NETWORK = 10_000  # layers or features
+MAX_INTEGER = 2**31 - 1
+MAX_ENTRIES = 10_000  # of a configuration
+MAX_LAYERS_OR_FEATURES = 10_000  # layers or features
 
 
 def build_parser() -> ArgumentParser:
@@ -56,7 +56,7 @@ def build_parser() -> ArgumentParser:
     from restore.models import RestorationNetwork
     from restore.training import Faults, Optimization, PatchData
 
-    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*KNOWN, *extensions.packages()])
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*IMPORTABLE, *extensions.packages()])
     parser = ArgumentParser(prog="restore train", description=DESCRIPTION, exit_on_error=False)
     parser.add_argument("--config", action="config", help="a recipe by name or a YAML file; flags override it")
     _add_run_arguments(parser)
@@ -178,8 +178,8 @@ def _check_extent(args: list[str]) -> None:
             raise UserError(f"{name}: nested too deeply") from error
         except (OSError, ValueError, yaml.YAMLError):
             continue  # the parser says what is wrong
-        if entries > MOST_ENTRIES:
-            raise UserError(f"{name}: its aliases expand to {entries:.0e} entries, more than {MOST_ENTRIES}")
+        if entries > MAX_ENTRIES:
+            raise UserError(f"{name}: its aliases expand to {entries:.0e} entries, more than {MAX_ENTRIES}")
 
 
 def _entries(node: yaml.Node, known: dict[int, int]) -> int:
@@ -203,7 +203,7 @@ def _check(settings: Namespace, defaults: Namespace) -> None:
     for key, value in settings.items():
         if value is None and defaults.get(key) is not None:
             raise UserError(f"{key}: expected a value like {defaults[key]}, found null")
-        most = LARGEST_OF_NETWORK if key.startswith("model.") else LARGEST
+        most = MAX_LAYERS_OR_FEATURES if key.startswith("model.") else MAX_INTEGER
         if isinstance(value, int) and value > most:
             raise UserError(f"{key}: expected at most {most}, found {value}")
 
@@ -223,6 +223,7 @@ def _essence(message: str) -> str:
     noise = ("Does not validate", "Subtypes:", "Errors:", "- Expected a <class 'NoneType'>", "Given value")
     lines = [line.strip() for line in message.splitlines()]
     essence = " ".join(line.removeprefix("- ") for line in lines if not line.startswith(noise))
+    essence = essence.replace("Expected a typing.Literal[", "Expected one of [")
     return essence.replace("import_path_allowlist in set_parsing_settings", f"the environment's {extensions.VARIABLE}")
 
 

@@ -5,17 +5,18 @@ python scripts/benchmark.py host
 python scripts/benchmark.py load --images 8
 python scripts/benchmark.py load --simulate 800 80000
 python scripts/benchmark.py infer --network EDSR --size 340x510
+python scripts/benchmark.py start
 """
 
 import argparse
 
-from benchmarks import host, infer, load, train
+from benchmarks import host, infer, load, start, train
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for module in (train, host, load, infer):
+    for module in (train, host, load, infer, start):
         name = module.__name__.rpartition(".")[2]
         sub = commands.add_parser(name, help=module.__doc__.partition("\n")[0], description=module.__doc__)
         module.add_arguments(sub)

@@ -297,7 +297,7 @@ def rivals(lab: Lab) -> None:
     case = lab.case()
     codes = sorted(map(wait, [case.start(), case.start()]))
     expect(codes == [0, 1], f"exit codes {codes}")
-    told = ("another run is writing there", "holds a run already")
+    told = ("another run is writing there", "already contains a run")
     expect(any(words in case.said() for words in told), "nothing was said")
     lab.expect_the_same(case)
 

@@ -1,16 +1,16 @@
 """The sentences and the table about batch norm's share of the memory, of made-up profiles."""
 
-from restore.memory_verdict import NOT_STATED, Row, gpu_table, verdicts
+from restore.memory_verdict import NOT_STATED, ProfileRow, gpu_table, verdicts
 from restore.models import NetworkSpec
 from restore.profiling import DeviceMemory, Memory, Profile, Source, Step
 
 MIB = 2**20
 
 
-def row(network: str, variant: str, norm: str, peak: int, used: int = 0, source: Source = "forecast") -> Row:
+def row(network: str, variant: str, norm: str, peak: int, used: int = 0, source: Source = "forecast") -> ProfileRow:
     step = Step(NetworkSpec("EDSR", {"norm": norm, "recompute": "none"}), 16, 48)
     device = DeviceMemory(peak * MIB, (used - 400) * MIB, used * MIB) if used else None
-    return Row(network, variant, Profile(step, source, Memory(activations=peak * MIB), device=device))
+    return ProfileRow(network, variant, Profile(step, source, Memory(activations=peak * MIB), device=device))
 
 
 def test_the_papers_comparison_and_a_networks_own_are_told_apart() -> None:

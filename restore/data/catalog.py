@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from restore.data.pairing import NAMED, by_name, pair
+from restore.data.pairing import MAX_IMAGES_NAMED, by_name, pair
 from restore.errors import UserError
 from restore.images.io import list_images
 
@@ -177,7 +177,10 @@ def _layout(name: str, split: Split, root: Path) -> tuple[Path, _Layout]:
         if all((root / folder).is_dir() for folder in layout.clean):
             return root, layout
     expected = " or ".join(" + ".join(str(root / folder) for folder in layout.clean) for layout in layouts)
-    raise UserError(f"{name} ({split}) not found: expected {expected}")
+    from restore.data.sources import SOURCES  # which imports this module
+
+    how = f"`restore data {name} --root {root}` gets it or says how" if name in SOURCES else "put its images there"
+    raise UserError(f"{name} ({split}) not found: looked for {expected}; {how}")
 
 
 def _images_of(folder: Path, layout: _Layout) -> list[Path]:
@@ -201,7 +204,7 @@ def _of_one_role(folder: Path) -> list[Path]:
     if ("degraded" in roles and len(roles) > 1) or {"training", "test"} <= roles.keys():
         found = sorted(set().union(*roles.values()), key=lambda parent: (parent in roles.get("degraded", ()), parent))
         raise UserError(
-            f"{folder}: contains images of different kinds (in {', '.join(found[:NAMED])}); name one folder, such as "
+            f"{folder}: holds images of different kinds (in {', '.join(found[:MAX_IMAGES_NAMED])}); name one, such as "
             f"{folder / found[0]}"
         )
     return images

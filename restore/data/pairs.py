@@ -18,7 +18,7 @@ from restore.images.crop import crop_to_multiple
 from restore.images.io import Image, read_image, to_uint8
 from restore.images.tensors import as_tensor, quantize, to_tensor
 
-# What a step's draws are for besides the choice of its patches, which follows from (seed, step) alone.
+# What a step's draws are for besides the choice of its patches, which follows from (seed, step) only.
 PAIRS = (0, 1)
 SCALES = (0, 2)
 
@@ -184,7 +184,7 @@ NOISE_SEED = 0
 
 
 def load_pair(images: ImageSet, index: int, degradation: Degradation, channels: int) -> ImagePair:
-    """Read and degrade one image of a test set; the noise of each follows from NOISE_SEED and its name alone.
+    """Read and degrade one image of a test set; the noise of each follows from NOISE_SEED and its name only.
 
     Args:
         images: the test set.

@@ -41,7 +41,7 @@ class Log:
 
         Args:
             jobs: what this process is going to do.
-            overwrite: make everything anew, with whatever settings the folder was made before.
+            overwrite: restore everything again, with any settings the folder was made before.
             alone: no other process works on this folder: logs of other ranks are from earlier runs.
 
         Raises:

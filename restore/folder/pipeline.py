@@ -14,7 +14,7 @@ import numpy as np
 from restore.errors import UserError
 from restore.folder.plan import Job
 from restore.images.decode import Picture, picture_size, read_picture
-from restore.images.picture import check_target, losses, write_picture
+from restore.images.picture import check_target, lost_metadata, write_picture
 from restore.images.pixels import Image, fill_transparent, to_uint8
 from restore.images.resize import imresize
 from restore.inference import Runner, restore_image
@@ -107,7 +107,7 @@ class Space:
 
 
 class Pipeline:
-    """Restores images with one runner in the calling thread, while other threads read ahead and write behind.
+    """Restores images with one runner in the calling thread, while other threads read and write.
 
     Attributes:
         waited_s: for how long the runner had nothing to do.
@@ -198,7 +198,7 @@ class Pipeline:
                 name = job.target.relative_to(output)
                 _write_sheet(folder / name.with_name(f"{name.name}.png"), picture, restored, self._runner.scale)
             write_picture(job.target, restored, self._writing.quality)
-            return replace(done, notes=tuple(losses(job.target, restored)))
+            return replace(done, notes=tuple(lost_metadata(job.target, restored)))
         except Exception as error:
             return _failed(job, error, done.height, done.width)
         finally:

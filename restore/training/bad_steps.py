@@ -24,7 +24,7 @@ from restore.training.lightning_internals import average_model, batch_number, lo
 LOG = logging.getLogger(__name__)
 
 WARM_UP = 100  # losses before one can be a spike
-MEMORY = 0.01  # weight of a new loss in the running mean
+LOSS_EMA_WEIGHT = 0.01  # weight of a new loss in the running mean
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ class _RunningMean:
             return False
         spike = bool(limit) and self.seen >= WARM_UP and loss > limit * self.mean
         counted = limit * self.mean if spike else loss  # a spike counts, but no more than that
-        self.mean += max(1 / (self.seen + 1), MEMORY) * (counted - self.mean)
+        self.mean += max(1 / (self.seen + 1), LOSS_EMA_WEIGHT) * (counted - self.mean)
         self.seen += 1
         return spike
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from restore.data.pairs import ImagePair
@@ -65,7 +66,7 @@ class BestCheckpoint(ModelCheckpoint):
     """Keeps the state with the highest validation PSNR at `path`.
 
     Of a checkpoint that training resumes from, the score is believed if `path` is there, and no path at all:
-    Lightning would load, and delete recursively, whatever files it names.
+    Lightning would load, and delete recursively, any files that it names.
     """
 
     def __init__(self, path: Path) -> None:
@@ -89,7 +90,7 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class SampleSheet(Callback):
-    """Writes input, restored and true image of the first validation images at each validation."""
+    """Writes input, restored and true image of the first validation images at each validation, to TensorBoard, too."""
 
     def __init__(self, folder: Path, images: int = 4) -> None:
         self._folder = folder
@@ -118,7 +119,10 @@ class SampleSheet(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._rows and not trainer.sanity_checking:
-            contact_sheet(self._folder / f"step-{trainer.global_step:07d}.png", self._rows)
+            sheet = contact_sheet(self._folder / f"step-{trainer.global_step:07d}.png", self._rows)
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    logger.experiment.add_image("samples", sheet, trainer.global_step, dataformats="HWC")
         self._rows = []
 
 

@@ -30,7 +30,7 @@ class RestorationModule(QuickModule):
     Args:
         network: any restoration network.
         optim: loss, optimizer, schedule.
-        protocol: how validation images are scored; they are restored in float32 whatever the training's precision.
+        protocol: how validation images are scored; they are restored in float32, always.
         hardware: memory format and compilation of the training step.
     """
 

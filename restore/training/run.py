@@ -47,9 +47,9 @@ from restore.training.warm_start import start_from
 
 LOG = logging.getLogger(__name__)
 
-STOPPED = 128  # and a signal's number: exit code of a run that the signal ended
+EXIT_CODE_OF_SIGNAL = 128  # and a signal's number: exit code of a run that the signal ended
 LOCK = ".lock"
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # what the loggers' files can run into
+DISK_FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # what the loggers' files can run into
 LONGEST_WAIT_S = 10  # for a lock: workers outlive a killed run by up to 5 s
 
 
@@ -67,7 +67,7 @@ def fit(
     checkpoint_every: int = 500,
     config: str = "",
 ) -> dict[str, Any]:
-    """Train a network and leave a run folder behind.
+    """Train a network and write a run folder.
 
     The folder holds `config.yaml`, `csv/` and `tensorboard/` logs, `checkpoints/last.ckpt`, the one before in
     `previous.ckpt` and `best.ckpt` (by validation PSNR), `samples/`, and at the end `weights.safetensors` (the best)
@@ -263,10 +263,12 @@ def _report_interruptions(output: Path, stops: StopSignals) -> Iterator[None]:
         number = stops.received or signal.SIGTERM
         good = last_good(output / "checkpoints")
         rank_zero_only(LOG.info)(f"stopped by {number.name}; {good}; --resume auto continues")
-        raise SystemExit(STOPPED + number) from None
+        raise SystemExit(EXIT_CODE_OF_SIGNAL + number) from None
     except OSError as error:
         inside = error.filename is not None and Path(error.filename).is_relative_to(output.absolute())
-        if error.errno not in FULL and not (inside and error.errno == errno.ENOENT):  # someone deleted the folder
+        if error.errno not in DISK_FULL_ERRORS and not (
+            inside and error.errno == errno.ENOENT
+        ):  # someone deleted the folder
             raise
         raise UserError(f"{error.filename or output}: {error.strerror}; {last_good(output / 'checkpoints')}") from error
 
