@@ -25,13 +25,8 @@ def test_the_page_has_a_table_for_each_file_and_the_forecast_beside_the_measured
     expected = forecast(step)
     assert expected.tensors is not None
     assert expected.device is not None
-    row = {
-        "network": "DnCNN",
-        "variant": "batch",
-        "source": "cuda",
-        **asdict(step),
-        "spec": json.dumps(asdict(step.network)),
-    }
+    row = asdict(step) | {"network": "DnCNN", "variant": "batch", "source": "cuda"}
+    row["spec"] = json.dumps(asdict(step.network))
     sizes = {"tensors": 3 * MIB, "peak": 4 * MIB, "cuda_reserved": 20 * MIB, "cuda_used": None}
     document = {"rows": [row | sizes], "provenance": PROVENANCE}
     (tmp_path / "memory-bf16-mixed.json").write_text(json.dumps(document))
