@@ -14,7 +14,7 @@ from restore.training.module import RestorationModule
 def test_an_mdsr_is_trained_at_the_scale_of_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     network = MDSR(features=4, blocks=1, scale=4)
     module = RestorationModule(network, Optimization(loss="l1"), PROTOCOLS["sr-y"])
-    monkeypatch.setattr(RestorationModule, "trainer", None)
+    monkeypatch.setattr(RestorationModule, "trainer", None)  # and no logger
     monkeypatch.setattr("restore.training.module.logs_this_step", lambda _: False)
     for scale in (2, 3, 4):
         pair = Pair(torch.rand(2, 3, 6, 6), torch.rand(2, 3, 6 * scale, 6 * scale))
