@@ -4,7 +4,7 @@ from pathlib import Path
 
 from restore.compat import load_any
 from restore.images.resize import imresize
-from restore.metrics import psnr, ssim
+from restore.metrics import psnr, psnr_b, ssim
 from restore.models import RestorationNetwork
 
 
@@ -17,4 +17,4 @@ def load(path: Path | str) -> RestorationNetwork:
     return load_any(Path(path)).network
 
 
-__all__ = ["RestorationNetwork", "imresize", "load", "psnr", "ssim"]
+__all__ = ["RestorationNetwork", "imresize", "load", "psnr", "psnr_b", "ssim"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from restore.data.catalog import ImageSet
-from restore.data.degradation import Degradation, GaussianNoise
+from restore.data.degradation import Degradation, GaussianNoise, Jpeg, PoissonGaussian, RealNoise
 from restore.data.pairs import ImagePair, load_pair
 from restore.errors import UserError
 from restore.images.color import with_channels
@@ -32,10 +32,20 @@ Show = Callable[[ImagePair, dict[str, Outcome]], None]
 
 
 def default_protocol(images: ImageSet, degradation: Degradation, channels: int) -> Protocol:
-    """The protocol of the papers: `sr-rgb` for DIV2K, `sr-y` for other super-resolution, else `denoise-*`."""
+    """The protocol of the papers: `sr-rgb` for DIV2K, `sr-y` for other super-resolution, `jpeg-y` for JPEG, else
+    `denoise-*`."""
     if degradation.scale > 1:
         return PROTOCOLS["sr-rgb" if images.name == "DIV2K" else "sr-y"]
+    if isinstance(degradation, Jpeg):
+        return PROTOCOLS["jpeg-y"]
     return PROTOCOLS["denoise-gray" if channels == 1 else "denoise-rgb"]
+
+
+def baseline_name(degradation: Degradation) -> str:
+    """What the image that a network gets is called in tables; enlarged, if the degradation shrinks it."""
+    if degradation.scale > 1:
+        return "bicubic"
+    return "noisy" if isinstance(degradation, GaussianNoise | PoissonGaussian | RealNoise) else "input"
 
 
 def measure(
@@ -62,10 +72,10 @@ def measure(
     Raises:
         UserError: an image cannot be read or is too small for the protocol.
     """
-    scores = torch.zeros(len(models), len(images.clean), 2, dtype=torch.float64)
+    scores = torch.zeros(len(models), len(images.clean), len(Score._fields), dtype=torch.float64)
     numbers = ranks.share(range(len(images.clean)))
     for number in progress(numbers, f"{images.name}, {degradation.label}"):
-        pair = load_pair(images, number, degradation, channels)
+        pair = load_pair(images, number, degradation, channels, rounded_luma=protocol.of_jpeg)
         outcomes = {}
         for place, (model, runner) in enumerate(models.items()):
             restored = _restore(runner, pair, degradation.scale)
@@ -73,7 +83,8 @@ def measure(
                 outcomes[model] = Outcome(restored, protocol.score(restored, pair.clean, degradation.scale))
             except UserError as error:
                 raise UserError(f"{images.clean[number]}: {error}") from error
-            scores[place, number] = torch.tensor(outcomes[model].score, dtype=torch.float64)
+            measured = [value for value in outcomes[model].score if value is not None]
+            scores[place, number, : len(measured)] = torch.tensor(measured, dtype=torch.float64)
         if show is not None:
             show(pair, outcomes)
     sigma = degradation.sigma if isinstance(degradation, GaussianNoise) else None
@@ -82,7 +93,8 @@ def measure(
     names = [path.stem for path in images.clean]
     rows = []
     for model, of_images in zip(models, ranks.total(scores).tolist(), strict=True):
-        found = [ImageScore(name, *score) for name, score in zip(names, of_images, strict=True)]
+        kept = slice(None if protocol.of_jpeg else -1)
+        found = [ImageScore(name, *score[kept]) for name, score in zip(names, of_images, strict=True)]
         rows.append(_row(model, images.name, protocol, label, scale, sigma, found))
     return rows
 
@@ -121,4 +133,6 @@ def _row(
 ) -> Row:
     psnr = statistics.fmean(score.psnr for score in scores)
     ssim = statistics.fmean(score.ssim for score in scores)
-    return Row(model, images, protocol.name, label, scale, sigma, psnr, ssim, len(scores), tuple(scores))
+    of_blocks = [score.psnr_b for score in scores if score.psnr_b is not None]
+    psnr_b = statistics.fmean(of_blocks) if of_blocks else None
+    return Row(model, images, protocol.name, label, scale, sigma, psnr, ssim, len(scores), tuple(scores), psnr_b)

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from restore import bundled, command, extensions, running
-from restore.benchmark import Outcome, Show, default_protocol, measure, score_folder
+from restore.benchmark import Outcome, Show, baseline_name, default_protocol, measure, score_folder
 from restore.bundled.card import results_table, tier, write_between_markers
 from restore.checkpoint import Weights
 from restore.compat import load_any
-from restore.data.catalog import NAMES, default_root, find_images
+from restore.data.catalog import NAMES, default_root, find_images, has_real_noise
 from restore.data.degradation import (
     Bicubic,
     BicubicBlur,
@@ -22,7 +22,6 @@ from restore.data.degradation import (
     GaussianNoise,
     Jpeg,
     Paired,
-    PoissonGaussian,
     from_description,
 )
 from restore.data.pairs import NOISE_SEED, ImagePair
@@ -38,7 +37,7 @@ from restore.report import Panel, comparison, contact_sheet, print_rows, write_c
 
 BASELINES = ("noisy", "bicubic")
 STDOUT = Path("-")
-ANY_CHANNELS = 0  # of a baseline alone: gray sets in gray, others in colour
+ANY_CHANNELS = 0  # of a baseline alone: JPEG and gray sets in gray, others in colour
 
 EXAMPLES = f"""examples:
   python -m restore.evaluate --weights runs/quickstart/weights.safetensors --data photos --sigma 15 25 50
@@ -46,6 +45,8 @@ EXAMPLES = f"""examples:
   python -m restore.evaluate --model dncnn-gray-25 --data BSD68 --root DATA
   python -m restore.evaluate --weights my.safetensors --data photos --degradation PoissonGaussian --degradation.gain 2
   python -m restore.evaluate --weights my.safetensors --data CLEAN --degraded NOISY
+  python -m restore.evaluate --model dncnn-color-blind --data PolyU --root DATA
+  python -m restore.evaluate --weights my.safetensors --data classic5 LIVE1 --quality 10 20 30 40
   python -m restore.evaluate --weights bicubic --scale 2 --data B100 --root DATA
   torchrun --nproc-per-node 4 -m restore.evaluate --weights edsr.safetensors --data Urban100
   python -m restore.evaluate --restored out/ --reference Set5/HR --protocol sr-y --scale 2
@@ -147,13 +148,21 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _check_asked(parser: command.ArgumentParser, args: argparse.Namespace) -> None:
-    """Raises UserError if two options say different things about the degradation."""
+    """See whether the test sets' own noisy images are measured.
+
+    Raises:
+        UserError: two options say different things about the degradation, or only some test sets have noisy images.
+    """
     levels = [f"--{name}" for name in ("sigma", "quality") if getattr(args, name)]
     ways = [*levels[:1], *(f"--{name}" for name in ("degradation", "degraded") if getattr(args, name))]
     if len(ways) > 1:
         parser.error(f"{ways[0]} cannot be combined with {ways[1]}")
     if args.degraded and len(args.degraded) != len(args.data):
         parser.error(f"--degraded needs a folder for each of --data: {len(args.data)}, not {len(args.degraded)}")
+    noisy = [name for name in args.data if has_real_noise(name)]
+    if noisy and not ways and len(noisy) < len(args.data):
+        parser.error(f"{noisy[0]} has noisy images of its own: measure it alone, or say by --sigma what all go through")
+    args.paired = bool(args.degraded or (noisy and not ways))
 
 
 def _write_pictures(
@@ -186,7 +195,7 @@ def _measure_all(args: argparse.Namespace, show: Show, ranks: Ranks) -> list[Row
                 runners[degradation.scale], engine = running.runner(args, path, at_scale, args.root)
                 if args.precision != "fp32" and ranks.rank == 0:
                     print(f"{name} run by {engine}")
-            task = tasks.setdefault((degradation, weights.network.channels), {_baseline_name(degradation): None})
+            task = tasks.setdefault((degradation, weights.network.channels), {baseline_name(degradation): None})
             task[name] = runners[degradation.scale]
     for name in args.weights:
         if name in BASELINES:
@@ -199,7 +208,7 @@ def _measure_all(args: argparse.Namespace, show: Show, ranks: Ranks) -> list[Row
     for data, degraded in zip(args.data, args.degraded or [None] * len(args.data), strict=True):
         images = find_images(data, "test", args.root, degraded, scale)
         for (degradation, of_network), models in tasks.items():
-            channels = of_network or read_image(images.clean[0]).shape[2]
+            channels = of_network or (1 if isinstance(degradation, Jpeg) else read_image(images.clean[0]).shape[2])
             protocol = PROTOCOLS[args.protocol] if args.protocol else default_protocol(images, degradation, channels)
             look = show if args.sheet or args.report else None
             rows += measure(models, images, degradation, protocol, channels, look, ranks)
@@ -230,8 +239,9 @@ def _add_to(page: ComparisonPage, pair: ImagePair, outcomes: dict[str, Outcome])
     (_, baseline), *networks = outcomes.items()
     truth = to_image(pair.clean)
     for model, outcome in networks:
-        psnr, ssim = outcome.score
+        psnr, ssim, psnr_b = outcome.score
         scores = {"input PSNR (dB)": baseline.score.psnr, "PSNR (dB)": psnr, "SSIM": ssim}
+        scores |= {} if psnr_b is None else {"PSNR-B (dB)": psnr_b}
         name = pair.name if len(networks) == 1 else f"{pair.name}, {model}"
         page.add(name, to_image(baseline.restored), to_image(outcome.restored), truth, scores)
 
@@ -264,7 +274,7 @@ def _degradations(name: str, weights: Weights, args: argparse.Namespace) -> list
         UserError: what is asked for does not apply to the network, or nothing is asked for or stated.
     """
     network = weights.network
-    if args.degraded:
+    if args.paired:
         asked: list[Degradation] = [Paired(network.scale)]
     elif args.degradation:
         asked = [args.degradation]
@@ -287,7 +297,7 @@ def _degradations(name: str, weights: Weights, args: argparse.Namespace) -> list
     for degradation in asked:
         if degradation.scale not in network.all_scales:
             raise UserError(f"{name}: {degradation.label} has scale {degradation.scale}, the network {network.scale}")
-        if isinstance(degradation, Paired) and not args.degraded:
+        if isinstance(degradation, Paired) and not args.paired:
             raise UserError(f"{name}: was trained on pairs of images; name the folder of degraded ones by --degraded")
     return asked
 
@@ -296,19 +306,13 @@ def _baseline_degradations(name: str, args: argparse.Namespace) -> list[Degradat
     """Under what to measure a baseline that stands alone."""
     if name == "bicubic" and not args.scale:
         raise UserError("--weights bicubic needs --scale")
-    if args.degraded:
+    if args.paired:
         return [Paired(scale) for scale in (args.scale or [1])]
     if args.degradation:
         return [args.degradation]
     if name == "bicubic":
         return [Bicubic(scale) for scale in args.scale]
-    return [GaussianNoise(sigma) for sigma in args.sigma or [25.0]]
-
-
-def _baseline_name(degradation: Degradation) -> str:
-    if degradation.scale > 1:
-        return "bicubic"
-    return "noisy" if isinstance(degradation, GaussianNoise | PoissonGaussian) else "input"
+    return [*map(GaussianNoise, args.sigma), *map(Jpeg, args.quality)] or [GaussianNoise()]
 
 
 def _finite(value: Any) -> Any:

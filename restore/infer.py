@@ -28,7 +28,8 @@ EXAMPLES = f"""examples:
   python -m restore.infer --denoise --input photo.jpg --output out/
   python -m restore.infer --denoise 25 --input scans/ --output clean/
   python -m restore.infer --upscale 2 --input photo.jpg --output large/
-  python -m restore.infer --model dncnn-color --input photos/ --output clean/
+  python -m restore.infer --dejpeg --input old.jpg --output out/
+  python -m restore.infer --model dncnn-color-blind --input photos/ --output clean/
   python -m restore.infer --weights runs/quickstart/weights.safetensors --input photos/ --output restored/
   python -m restore.infer --weights edsr.safetensors --input a.png b.jpg --output enlarged/ --device cuda
   python -m restore.infer --weights edsr.safetensors --input scans/ --output large/ --format png --compare sheets/
@@ -41,7 +42,7 @@ An image is finished, and kept by the next run, when its result is there, was ma
 
 bundled models: {", ".join(bundled.MODELS)}
 --denoise takes dncnn-color-blind where any image is in colour; else dncnn-gray-25 for 25, dncnn-gray-blind for others
-and unknown ones. --upscale takes edsr-baseline-x2, -x3 or -x4.
+and unknown ones. --upscale takes edsr-baseline-x2, -x3 or -x4. --dejpeg takes dncnn3.
 """
 
 
@@ -85,6 +86,7 @@ def _parser() -> command.ArgumentParser:
     network.add_argument(
         "--upscale", type=int, choices=(2, 3, 4), help="enlarge so many times, with the bundled model for it"
     )
+    network.add_argument("--dejpeg", action="store_true", help="remove JPEG artifacts, with the bundled model for it")
     parser.add_argument("--input", type=Path, nargs="+", required=True, help="images and folders of images")
     parser.add_argument("--output", type=Path, required=True, help="folder for the restored images, same names")
     parser.add_argument("--format", choices=FORMATS, help="write all images so (default: as they come)")
@@ -124,6 +126,8 @@ def _weights(args: argparse.Namespace, jobs: Callable[[], list[Job]]) -> tuple[s
         model = bundled.find(args.model)
     elif args.upscale:
         model = bundled.upscaler(args.upscale)
+    elif args.dejpeg:
+        model = bundled.deblocker()
     else:
         sigma = None if args.denoise == ANY_SIGMA else args.denoise
         model = bundled.denoiser(sigma, colour=any(is_in_colour(job.source) for job in jobs()))

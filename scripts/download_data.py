@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _print(findings: list[Finding]) -> None:
-    table = Table("data set", "part", "images", "low resolution", "verdict", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table("data set", "part", "images", "degraded", "verdict", box=SIMPLE_HEAD, pad_edge=False)
     for finding in findings:
         scales = " ".join(f"x{scale}" for scale in finding.scales)
         table.add_row(finding.name, finding.split, str(finding.images), scales, finding.verdict)

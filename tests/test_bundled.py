@@ -184,7 +184,7 @@ def small_models(folder: Path) -> Path:
     ("--denoise 25", 1, "dncnn-gray-25", (20, 22)),
     ("--upscale 2", 1, "edsr-baseline-x2", (40, 44)),
     ("--model edsr-baseline-x2", 3, "edsr-baseline-x2", (40, 44)),
-    ("--model dncnn-color", 3, "dncnn-color-blind", (20, 22)),
+    ("--model dncnn-color-b", 3, "dncnn-color-blind", (20, 22)),
 ])  # fmt: skip
 @pytest.mark.usefixtures("small_models")
 def test_one_line_restores_one_photograph(
@@ -204,13 +204,23 @@ def test_one_line_restores_one_photograph(
     ("--model edsr-baseline-x4", "edsr-baseline-x4: not bundled yet"),
     ("--upscale 3", "edsr-baseline-x3: not bundled yet; bundled: dncnn-gray-25, "),
     ("--denoise 80", "--denoise 80: the bundled networks are trained for sigma 0 to 55"),
+    ("--dejpeg", "--dejpeg: its network, dncnn3, is not trained yet; bundled: dncnn-gray-25, "),
     ("--denoise strong", "expected a noise level of 0 or more"),
     ("--denoise --upscale 2", "not allowed with argument"),
-    ("", "one of the arguments --weights --model --denoise --upscale is required"),
+    ("", "one of the arguments --weights --model --denoise --upscale --dejpeg is required"),
 ])  # fmt: skip
 def test_what_cannot_be_done_is_said(task: str, complaint: str, image_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=complaint):
         infer.main([*task.split(), "--input", str(image_folder), "--output", str(tmp_path / "out")])
+
+
+def test_artifacts_of_jpeg_are_removed_by_dncnn3_once_it_is_there(
+    small_models: Path, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_weights(small_models / "dncnn3.safetensors", Weights(DnCNN(depth=2, features=4)))
+    paths = ["--input", str(image_folder), "--output", str(tmp_path / "out"), "--backend", "torch"]
+    assert infer.main(["--dejpeg", *paths]) == 0
+    assert "dncnn3: network run by torch" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])

@@ -5,10 +5,21 @@ from restore.bundled.registry import (
     MODELS,
     BundledModel,
     available,
+    deblocker,
     denoiser,
     find,
     measure_bundled,
     upscaler,
 )
 
-__all__ = ["FOLDER", "MODELS", "BundledModel", "available", "denoiser", "find", "measure_bundled", "upscaler"]
+__all__ = [
+    "FOLDER",
+    "MODELS",
+    "BundledModel",
+    "available",
+    "deblocker",
+    "denoiser",
+    "find",
+    "measure_bundled",
+    "upscaler",
+]

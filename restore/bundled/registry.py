@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from restore.benchmark import Show, default_protocol, measure
+from restore.benchmark import Show, baseline_name, default_protocol, measure
 from restore.data.catalog import find_images
-from restore.data.degradation import Bicubic, Degradation, GaussianNoise
+from restore.data.degradation import Bicubic, Degradation, GaussianNoise, Jpeg, Paired, RealNoise
 from restore.errors import UserError
 from restore.inference import Runner
 from restore.metrics import Row
@@ -65,6 +65,10 @@ def _noise(name: str, levels: dict[float, float | None]) -> tuple[Test, ...]:
     return tuple(Test(name, GaussianNoise(sigma), published) for sigma, published in levels.items())
 
 
+def _jpeg(name: str, qualities: dict[int, float | None]) -> tuple[Test, ...]:
+    return tuple(Test(name, Jpeg(quality), published) for quality, published in qualities.items())
+
+
 def _enlarging(scale: int, published: float | None) -> tuple[Test, ...]:
     first = Test("Set5", Bicubic(scale), published)
     return first, *(Test(name, Bicubic(scale)) for name in ("Set14", "B100", "photos"))
@@ -75,6 +79,12 @@ _GRAY_BLIND = (
     *_noise("BSD68", {15.0: 31.61, 25.0: 29.16, 50.0: 26.23}),
     *_noise("Set12", {15.0: 32.68, 25.0: 30.36, 50.0: 27.21}),
     *_noise("photos", {25.0: None}),
+)
+_COLOR_REAL = (Test("PolyU", Paired()), Test("photos", RealNoise(sigma=25.0)))
+_DEBLOCKING = (
+    *_jpeg("classic5", {10: 29.40, 20: 31.63, 30: 32.91, 40: 33.77}),
+    *_jpeg("LIVE1", {10: 29.19, 20: 31.59, 30: 32.98, 40: 33.96}),
+    *_jpeg("photos", {10: None}),
 )
 _COLOR_BLIND = (*_noise("CBSD68", {15.0: 33.89, 25.0: 31.23, 50.0: 27.92}), *_noise("photos", {25.0: None}))
 
@@ -103,6 +113,14 @@ MODELS: dict[str, BundledModel] = {
         BundledModel(
             "dncnn-color-blind", "denoise colour images, sigma 0 to 55", "DnCNN", 3, 1, "cdncnn_blind_fast",
             "cdncnn_blind", _COLOR_BLIND,
+        ),
+        BundledModel(
+            "dncnn-color-real", "denoise photographs, of JPEG quality 60 to 100 too", "DnCNN", 3, 1,
+            "cdncnn_real_fast", "cdncnn_blind", _COLOR_REAL,
+        ),
+        BundledModel(
+            "dncnn3", "remove noise, the blur of enlargement and JPEG artifacts from gray images", "DnCNN", 1, 1,
+            "dncnn3_fast", "dncnn3", _DEBLOCKING,
         ),
         _edsr(2, 37.99),
         _edsr(3, None),
@@ -150,6 +168,17 @@ def denoiser(sigma: float | None, *, colour: bool) -> BundledModel:
     return find("dncnn-gray-25" if sigma == 25 else "dncnn-gray-blind")
 
 
+def deblocker() -> BundledModel:
+    """The network that removes what JPEG compression adds.
+
+    Raises:
+        UserError: it is not bundled yet.
+    """
+    if not MODELS["dncnn3"].weights.is_file():
+        raise UserError(f"--dejpeg: its network, dncnn3, is not trained yet; {_bundled()}")
+    return MODELS["dncnn3"]
+
+
 def upscaler(scale: int) -> BundledModel:
     """The network that enlarges images of any kind `scale` times.
 
@@ -169,7 +198,7 @@ def measure_bundled(model: BundledModel, runner: Runner, root: Path, show: Show 
     for test in model.tests:
         images = find_images(test.set, "test", root)
         protocol = default_protocol(images, test.degradation, model.channels)
-        models = {"noisy" if model.scale == 1 else "bicubic": None, model.name: runner}
+        models = {baseline_name(test.degradation): None, model.name: runner}
         rows += measure(models, images, test.degradation, protocol, model.channels, show)
     return rows
 
