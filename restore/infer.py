@@ -15,8 +15,9 @@ from restore import bundled, command, running
 from restore.compat import load_any
 from restore.data.catalog import default_root
 from restore.folder import LOG_NAME, Job, Summary, Writing, passed_over, plan, restore_folder
+from restore.images.decode import is_in_colour
 from restore.images.header import MEGAPIXELS
-from restore.images.picture import FORMATS, JPEG_QUALITY, is_in_colour
+from restore.images.picture import FORMATS, JPEG_QUALITY
 from restore.inference import Runner
 from restore.page import ComparisonPage, Table
 from restore.provenance import provenance
@@ -162,7 +163,7 @@ def _print(summary: Summary, output: Path) -> None:
     if kept:
         print(f"{len(kept)} more were finished before (--overwrite restores them again)")
     for left_out, count in Counter(note for outcome in restored for note in outcome.notes).items():
-        print(f"note: {count} written without {left_out}, which the format cannot hold (see the log)")
+        print(f"note: {count} written without {left_out} (see the log)")
     for outcome in failed:
         print(f"failed: {outcome.reason}", file=sys.stderr)
     print(f"log: {summary.log}")

@@ -18,8 +18,8 @@ from restore import bundled, evaluate, infer, train
 from restore.bundled import card, making, registry
 from restore.checkpoint import Weights, load_weights, save_weights
 from restore.errors import UserError
+from restore.images.decode import is_in_colour, read_picture
 from restore.images.io import read_image, write_image
-from restore.images.picture import is_in_colour, read_picture
 from restore.models import EDSR, DnCNN
 
 ROOT = Path(__file__).parents[1]

@@ -9,10 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from restore.errors import UserError
 from restore.folder.plan import Job
-from restore.images.io import Image, to_uint8
-from restore.images.picture import Picture, check_target, losses, picture_size, read_picture, write_picture
+from restore.images.decode import Picture, picture_size, read_picture
+from restore.images.picture import check_target, losses, write_picture
+from restore.images.pixels import Image, fill_transparent, to_uint8
 from restore.images.resize import imresize
 from restore.inference import Runner, restore_image
 from restore.report import Panel, contact_sheet
@@ -170,7 +173,11 @@ class Pipeline:
         height, width = picture.pixels.shape[:2]
         started = time.perf_counter()
         try:
-            restored = replace(picture, pixels=restore_image(self._runner, picture.pixels))
+            visible = fill_transparent(picture.pixels, picture.alpha)
+            pixels_out = restore_image(self._runner, visible)
+            if picture.alpha is not None and self._runner.scale == 1:  # hidden pixels stay as they came
+                pixels_out = np.where(picture.alpha == 0, picture.pixels, pixels_out)
+            restored = replace(picture, pixels=pixels_out)
             if show := self._writing.show:
                 show(str(job.target.relative_to(output)), to_uint8(picture.pixels), to_uint8(restored.pixels))
         except Exception as error:

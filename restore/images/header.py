@@ -1,22 +1,20 @@
-"""What an image file says of itself, examined before a decoder believes it."""
+"""What is checked of an image file before a decoder gets it, and how decoders are called."""
 
+import logging
 import os
 import struct
+import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import cv2
 from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
-from PIL.ImageFile import ImageFile
 
 from restore.errors import UserError
 
-Pillow.MAX_IMAGE_PIXELS = None  # `max_megapixels` is the limit
-warnings.filterwarnings("ignore", module=r"PIL\.")  # a damaged file is one line: ours
-
-READABLE = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")
 MEGAPIXELS = 500.0
 OPTIONS = "RESTORE_MAX_MEGAPIXELS, or --max-megapixels of infer"
 BYTES_PER_PIXEL = 8  # four channels of 16 bits: a file with more is larger than what is in it
@@ -39,49 +37,17 @@ def max_megapixels() -> float:
     raise UserError(f"RESTORE_MAX_MEGAPIXELS: expected a number above 0, found {text}")
 
 
-@contextmanager
-def opened(path: Path, limit: float | None = None) -> Iterator[ImageFile]:
-    """An image file of which the header alone has been read.
-
-    Args:
-        path: of any of the formats `READABLE`.
-        limit: in megapixels; default `max_megapixels`.
-
-    Raises:
-        UserError: not a readable image, larger than the limit, or of chunks that end behind the file.
-    """
-    limit = max_megapixels() if limit is None else limit
-    with reading(path):
-        _check_extent(path, limit)
-        with Pillow.open(path, formats=READABLE) as file:
-            width, height = file.size
-            if width * height > limit * 1e6:
-                size = f"{width} x {height} ({width * height / 1e6:.0f} megapixels)"
-                raise UserError(f"{path}: {size} are more than the limit of {limit:g} ({OPTIONS})")
-            yield file
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Whatever goes wrong with reading a file is a `UserError` that names it."""
-    try:
-        yield
-    except (UserError, MemoryError):
-        raise
-    except UnidentifiedImageError as error:
-        empty = path.stat().st_size == 0
-        reason = "the file is empty" if empty else "unknown format, truncated or damaged"
-        raise UserError(f"{path}: not a readable image ({reason})") from error
-    except Exception as error:  # Pillow's decoders raise anything on damaged data
-        if isinstance(error, OSError) and error.strerror:
-            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-        raise UserError(f"{path}: not a readable image ({error})") from error
-
-
-def _check_extent(path: Path, limit: float) -> None:
-    """Raises UserError where a file is too long for any image, or a PNG's chunk too long for its file.
+def check_extent(path: Path, limit: float) -> None:
+    """Make sure that a file is not too long for any image, and a PNG's chunk not too long for its file.
 
     OpenCV allocates as much as a chunk claims, up to 4 GiB, before it reads it.
+
+    Args:
+        path: of the file.
+        limit: in megapixels.
+
+    Raises:
+        UserError: it is.
     """
     with path.open("rb", buffering=0) as file:
         length = os.fstat(file.fileno()).st_size
@@ -93,3 +59,73 @@ def _check_extent(path: Path, limit: float) -> None:
             claimed = struct.unpack(">I", head[:4])[0]
             if file.seek(claimed + 4, os.SEEK_CUR) > length:  # 4 bytes of checksum
                 raise UserError(f"{path}: not a readable image (truncated or damaged)")
+
+
+def check_size(path: Path, height: int, width: int, limit: float) -> None:
+    """Raises UserError if an image of this size has more than `limit` megapixels."""
+    if width * height > limit * 1e6:
+        size = f"{width} x {height} ({width * height / 1e6:.0f} megapixels)"
+        raise UserError(f"{path}: {size} are more than the limit of {limit:g} ({OPTIONS})")
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns whatever goes wrong while a file is read into a `UserError` that names the file.
+
+    Within it, decoders print nothing of their own, and Pillow's limit of pixels gives way to `max_megapixels`.
+    """
+    try:
+        with _DECODERS:
+            yield
+    except (UserError, MemoryError):
+        raise
+    except UnidentifiedImageError as error:
+        empty = path.stat().st_size == 0
+        reason = "the file is empty" if empty else "unknown format, truncated or damaged"
+        raise UserError(f"{path}: not a readable image ({reason})") from error
+    except Exception as error:  # decoders raise anything on damaged data
+        if isinstance(error, OSError) and error.strerror:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        raise UserError(f"{path}: not a readable image ({error})") from error
+
+
+class _Shared:
+    """A context that many threads enter: the first sets it up, the last takes it down."""
+
+    def __init__(self, set_up: Callable[[ExitStack], None]) -> None:
+        self._set_up = set_up
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._stack = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._set_up(self._stack)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._stack.close()
+
+
+def _quieten(stack: ExitStack) -> None:
+    """Silence the libraries that decode, and lift Pillow's limit, until the stack is closed."""
+    stack.callback(setattr, Pillow, "MAX_IMAGE_PIXELS", Pillow.MAX_IMAGE_PIXELS)
+    Pillow.MAX_IMAGE_PIXELS = None
+    stack.callback(cv2.utils.logging.setLogLevel, cv2.utils.logging.getLogLevel())
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    stack.enter_context(warnings.catch_warnings())
+    warnings.filterwarnings("ignore", module=r"(PIL|tifffile)\b")
+    log = logging.getLogger("tifffile")
+    log.addFilter(_nothing)
+    stack.callback(log.removeFilter, _nothing)
+
+
+def _nothing(_: logging.LogRecord) -> bool:
+    return False
+
+
+_DECODERS = _Shared(_quieten)

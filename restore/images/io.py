@@ -2,26 +2,32 @@
 
 import os
 import re
-import tempfile
+import secrets
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from restore.errors import UserError
-from restore.images.header import opened
-
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # a damaged file is one line: ours
+from restore.images.decode import read_picture
+from restore.images.pixels import AnyPixels, Image, Pixels, fill_transparent, to_uint8
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+LONGEST_PREFIX = 200  # bytes
 
-Image = NDArray[np.uint8]
-Pixels = NDArray[np.uint8 | np.uint16]
-AnyPixels = TypeVar("AnyPixels", bound=Pixels)
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "AnyPixels",
+    "Image",
+    "Pixels",
+    "list_images",
+    "read_image",
+    "remove_leftovers",
+    "to_uint8",
+    "write_atomically",
+    "write_image",
+]
 
 
 def list_images(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list[Path]:
@@ -39,43 +45,16 @@ def list_images(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list
 
 
 def read_image(path: Path) -> Pixels:
-    """Decode an image as stored: uint8 or uint16 (H, W, 1 or 3), gray stays gray, RGB order.
+    """Decode an image as `read_picture` does: uint8 or uint16 (H, W, 1 or 3), gray stays gray, upright.
 
-    Palettes are resolved and EXIF orientation applied; an alpha channel is left out. `picture.read_picture` keeps it.
+    Its alpha channel is left out, after the pixels that it hides have been filled from their neighbours.
 
     Raises:
-        UserError: the file cannot be read, is no image, is larger than `header.max_megapixels`, or has another pixel
-            type.
+        UserError: the file cannot be read, is no image, is larger than `header.max_megapixels`, or of a kind that is
+            not read.
     """
-    with opened(path):
-        data = np.fromfile(path, dtype=np.uint8)
-    pixels: Any = _decode(data)
-    if pixels is None:
-        raise UserError(f"{path}: not a readable image (unknown format, truncated or damaged)")
-    if pixels.dtype not in (np.uint8, np.uint16):
-        raise UserError(f"{path}: expected 8 or 16 bits per channel, found {pixels.dtype}")
-    if pixels.ndim == 2:
-        pixels = pixels[:, :, None]
-    elif pixels.shape[2] == 3:
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-    else:
-        raise UserError(f"{path}: expected a gray or RGB image, found {pixels.shape[2]} channels")
-    image: Pixels = pixels
-    return image
-
-
-def _decode(data: Image) -> NDArray[Any] | None:
-    with suppress(cv2.error):
-        decoded: NDArray[Any] | None = cv2.imdecode(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
-        return decoded
-    return None
-
-
-def to_uint8(pixels: Pixels) -> Image:
-    """8 bits from 8 or 16, rounded: 65535 becomes 255."""
-    if pixels.dtype == np.uint8:
-        return pixels.astype(np.uint8, copy=False)
-    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    picture = read_picture(path)
+    return np.ascontiguousarray(fill_transparent(picture.pixels, picture.alpha))
 
 
 def write_image(path: Path, pixels: Pixels) -> None:
@@ -105,18 +84,18 @@ def write_atomically(path: Path, data: bytes | memoryview | str) -> None:
         UserError: the folder or file cannot be written.
     """
     content = data.encode() if isinstance(data, str) else data
+    temporary = path.with_name(f"{_prefix(path)}{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # less the umask
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(name).chmod(0o666 & ~_umask())
-            Path(name).replace(path)
+            temporary.replace(path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error
@@ -124,15 +103,13 @@ def write_atomically(path: Path, data: bytes | memoryview | str) -> None:
 
 def remove_leftovers(paths: Iterable[Path]) -> None:
     """Delete what killed processes left of writing `paths`; nobody may be writing them now."""
-    wanted = set(paths)
+    wanted = {path.with_name(_prefix(path)) for path in paths}
     for folder in {path.parent for path in wanted}:
         for file in folder.glob(".*"):
-            of = re.fullmatch(r"\.(.+)\.[a-z0-9_]{8}", file.name)  # as mkstemp names it
-            if of and folder / of[1] in wanted:
+            if re.fullmatch(r"(?s)\..+\.[0-9a-f]{8}", file.name) and file.with_name(file.name[:-8]) in wanted:
                 file.unlink(missing_ok=True)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _prefix(path: Path) -> str:
+    """How the names of temporary files for `path` begin: short enough for file systems, which allow 255 bytes."""
+    return f".{os.fsencode(path.name)[:LONGEST_PREFIX].decode(errors='ignore')}."

@@ -1,34 +1,33 @@
-"""Picture files as people have them: pixels with their alpha channel, ICC profile and EXIF block.
-
-Pillow reads the header of every file and the pixels of 8 bits, since it resolves palettes, CMYK and transparency and
-notices truncation. OpenCV reads what has 16 bits, which Pillow would cut to 8, and writes PNG several times faster.
-"""
+"""Pictures into files of every kind: what a format can hold is kept, what it cannot is named."""
 
 import io
 import struct
 import zlib
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import tifffile
-from numpy.typing import NDArray
 from PIL import Image as Pillow
-from PIL import ImageCms, ImageOps
+from PIL import ImageCms
 from PIL.ExifTags import Base
-from PIL.ImageFile import ImageFile
 
 from restore.errors import UserError
-from restore.images.header import READABLE, opened, reading
-from restore.images.io import IMAGE_SUFFIXES, Image, Pixels, to_uint8, write_atomically
+from restore.images.decode import Picture
+from restore.images.io import IMAGE_SUFFIXES, Pixels, to_uint8, write_atomically
+from restore.images.notes import PREFIX, colour_space
 
 PICTURE_SUFFIXES = IMAGE_SUFFIXES | {".gif"}  # what folders are searched for: a GIF is refused aloud, not passed over
 
-GRAY_MODES = ("1", "L", "LA", "La")  # of Pillow, 8 bits and less
 JPEG_QUALITY = 95
+LONGEST_SEGMENT = 65533  # bytes of a JPEG's marker segment
+XMP_NAME = b"http://ns.adobe.com/xap/1.0/\0"  # before the packet in a JPEG
+TIFF_TEXTS = [Base.ImageDescription, Base.Make, Base.Model, Base.DateTime, Base.Artist, Base.HostComputer]
+TIFF_TEXTS += [Base.Copyright, Base.Software]
+METERS_PER_INCH = 0.0254
 
 
 class Format(NamedTuple):
@@ -36,154 +35,30 @@ class Format(NamedTuple):
 
     Attributes:
         suffixes: of its files, in lower case, the usual one first.
-        longest_side: in pixels; None where no image comes near the limit.
+        gray: one channel; else gray is written as RGB.
+        longest_side: in pixels; None if no image comes near the limit.
+        longest_block: of EXIF and XMP, in bytes; None likewise.
     """
 
     suffixes: tuple[str, ...]
-    sixteen_bits: bool
-    alpha: bool
-    icc: bool
-    exif: bool
+    gray: bool = True
+    sixteen_bits: bool = False
+    alpha: bool = True
+    icc: bool = True
+    exif: bool = True
+    xmp: bool = True
+    dpi: bool = True
     longest_side: int | None = None
+    longest_block: int | None = None
 
 
 FORMATS = {
-    "png": Format((".png",), sixteen_bits=True, alpha=True, icc=True, exif=True),
-    "jpg": Format((".jpg", ".jpeg"), sixteen_bits=False, alpha=False, icc=True, exif=True, longest_side=65500),
-    "tiff": Format((".tiff", ".tif"), sixteen_bits=True, alpha=True, icc=True, exif=False),
-    "webp": Format((".webp",), sixteen_bits=False, alpha=True, icc=True, exif=True, longest_side=16383),
-    "bmp": Format((".bmp",), sixteen_bits=False, alpha=True, icc=False, exif=False),
+    "png": Format((".png",), sixteen_bits=True),
+    "jpg": Format((".jpg", ".jpeg"), alpha=False, longest_side=65500, longest_block=LONGEST_SEGMENT - len(XMP_NAME)),
+    "tiff": Format((".tiff", ".tif"), sixteen_bits=True),
+    "webp": Format((".webp",), gray=False, dpi=False, longest_side=16383),
+    "bmp": Format((".bmp",), icc=False, exif=False, xmp=False),
 }
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An upright image and what came with it.
-
-    Attributes:
-        pixels: (H, W, 1 or 3), uint8 or uint16.
-        alpha: (H, W, 1) of the same type, or None.
-        icc: the profile that says which colours the pixels mean.
-        exif: the camera's notes, without an orientation that `pixels` already have.
-    """
-
-    pixels: Pixels
-    alpha: Pixels | None = None
-    icc: bytes | None = None
-    exif: bytes | None = None
-
-
-def picture_size(path: Path, max_megapixels: float | None = None) -> tuple[int, int]:
-    """(height, width) of the image in a file, as stored, by its header alone, so that nothing dangerous is decoded.
-
-    Raises:
-        UserError: not a readable image, animated or of several pages, or larger than `max_megapixels` (default: as
-            `header.max_megapixels` says).
-    """
-    with opened(path, max_megapixels) as file:
-        frames: int = getattr(file, "n_frames", 1)
-        if frames > 1 and file.format != "MPO":  # a camera's JPEG with a preview behind the photograph
-            kind = "a file of {} pages" if file.format == "TIFF" else "an animation of {} frames"
-            raise UserError(f"{path}: {kind.format(frames)}; only single images are restored")
-        return file.height, file.width
-
-
-def is_in_colour(path: Path) -> bool:
-    """Whether `read_picture` gives an image three channels, told by its header; False where that cannot be read."""
-    with suppress(Exception), Pillow.open(path, formats=READABLE) as file:
-        return file.mode not in GRAY_MODES and not file.mode.startswith("I")
-    return False
-
-
-def read_picture(path: Path) -> Picture:
-    """Decode an image upright, as `picture_size` has found it fit.
-
-    Gray stays gray and 16 bits stay 16. Palettes are resolved; CMYK and Lab become sRGB, by their profile where they
-    have one.
-
-    Raises:
-        UserError: not a readable image, truncated, or neither 8 nor 16 bits per channel.
-    """
-    with reading(path):
-        data = path.read_bytes()
-        with Pillow.open(io.BytesIO(data), formats=READABLE) as file:
-            return _decode_16(path, file, data) if _has_16_bits(file, data) else _decode_8(path, file)
-
-
-def _has_16_bits(file: ImageFile, data: bytes) -> bool:
-    if file.format == "PNG":
-        return data[24] == 16  # the bit depth in IHDR, which always comes first
-    tags: Any = getattr(file, "tag_v2", {})
-    return 16 in tags.get(258, ()) and 3 not in tags.get(339, ())  # BitsPerSample; SampleFormat 3 is floating point
-
-
-def _decode_8(path: Path, file: ImageFile) -> Picture:
-    file.load()
-    exif = _exif(file)
-    image = file if exif is None else ImageOps.exif_transpose(file)
-    icc = image.info.get("icc_profile")
-    if image.mode in ("CMYK", "LAB"):
-        image, icc = _to_srgb(image, icc), None
-    if image.mode in ("I", "F"):
-        kind = "32-bit integers" if image.mode == "I" else "floating-point numbers"
-        raise UserError(f"{path}: expected 8 or 16 bits per channel, found {kind}")
-    gray = image.mode in GRAY_MODES
-    transparent = image.has_transparency_data
-    mode = ("L" if gray else "RGB") + ("A" if transparent else "")
-    values: Image = np.asarray(image if image.mode == mode else image.convert(mode))
-    values = values.reshape(*values.shape[:2], -1)
-    channels = 1 if gray else 3
-    alpha = values[:, :, channels:] if transparent else None
-    return Picture(values[:, :, :channels], alpha, icc, None if exif is None else image.info.get("exif"))
-
-
-def _exif(file: ImageFile) -> Pillow.Exif | None:
-    """What the camera noted; None where that is damaged, which is no reason to refuse the image."""
-    try:
-        return file.getexif()
-    except Exception:  # Pillow's parser raises anything, too
-        return None
-
-
-def _to_srgb(image: Pillow.Image, icc: bytes | None) -> Pillow.Image:
-    if icc:
-        with suppress(ImageCms.PyCMSError, OSError):  # a profile that is damaged, or of other colours
-            profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-            converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
-            return cast(Pillow.Image, converted)
-    return image.convert("RGB")
-
-
-def _decode_16(path: Path, file: ImageFile, data: bytes) -> Picture:
-    tags: Any = getattr(file, "tag_v2", {})
-    if not (file.mode.startswith("I;16") or file.mode in ("RGB", "RGBA")) or tags.get(262) == 0:
-        kind = "inverted gray" if tags.get(262) == 0 else file.mode
-        raise UserError(f"{path}: of 16 bits only gray, RGB and RGBA are read, found {kind}")
-    decoded: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if decoded is None or decoded.dtype != np.uint16:
-        raise UserError(f"{path}: not a readable image (truncated or damaged)")
-    exif, block = _exif(file), None
-    if exif is not None and file.format == "PNG":  # OpenCV turns TIFF files itself
-        decoded = _turned(decoded, exif.pop(Base.Orientation, 1))
-        block = exif.tobytes() if exif else None
-    values: NDArray[np.uint16] = decoded.reshape(*decoded.shape[:2], -1)
-    alpha = values[:, :, 3:] if values.shape[2] == 4 else None
-    key = file.info.get("transparency")
-    if values.shape[2] == 1 and key is not None:  # OpenCV knows transparent colours, not transparent grays
-        alpha = np.where(values == key, 0, 65535).astype(np.uint16)
-    channels = [0] if values.shape[2] == 1 or _is_gray_with_alpha(data) else [2, 1, 0]
-    return Picture(np.ascontiguousarray(values[:, :, channels]), alpha, file.info.get("icc_profile"), block)
-
-
-def _is_gray_with_alpha(data: bytes) -> bool:
-    return data.startswith(b"\x89PNG") and data[25] == 4  # the colour type in IHDR
-
-
-def _turned(values: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """An image as its EXIF orientation (1 to 8) wants it shown: transposed or not, then flipped."""
-    if orientation in (5, 6, 7, 8):
-        values = values.swapaxes(0, 1)
-    return np.flip(values, {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}.get(orientation, ()))
 
 
 def check_target(path: Path, height: int, width: int) -> None:
@@ -200,18 +75,55 @@ def check_target(path: Path, height: int, width: int) -> None:
 
 
 def losses(path: Path, picture: Picture) -> list[str]:
-    """What of a picture the format that `path` names cannot hold."""
-    able = FORMATS[_format_name(path)]
-    return [
-        name
-        for name, held, there in (
-            ("16 bits per channel", able.sixteen_bits, picture.pixels.dtype == np.uint16),
-            ("an alpha channel", able.alpha, picture.alpha is not None),
-            ("an ICC profile", able.icc, picture.icc is not None),
-            ("an EXIF block", able.exif, picture.exif is not None),
-        )
-        if there and not held
-    ]
+    """What of a picture the format that `path` names cannot hold, and what had not been read of its file."""
+    return [*picture.left_out, *_fitted(_format_name(path), picture)[1]]
+
+
+def _fitted(name: str, picture: Picture) -> tuple[Picture, list[str]]:
+    """A picture with what the format can hold, and what that leaves out."""
+    able = FORMATS[name]
+    left_out = []
+    if picture.pixels.dtype == np.uint16 and not able.sixteen_bits:
+        left_out.append("16 bits per channel")
+    if picture.alpha is not None and not able.alpha:
+        left_out.append("an alpha channel")
+        picture = replace(picture, alpha=None)
+    if picture.chunks and name != "png":
+        names = [kind.decode() for kind, _ in picture.chunks]
+        if "sRGB" in names and able.icc and not picture.icc and picture.pixels.shape[2] == 3:  # the same in other words
+            picture = replace(picture, icc=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+        else:
+            left_out.append(f"the PNG chunks {', '.join(names)}")
+    if picture.icc:
+        space, expected = colour_space(picture.icc), "GRAY" if able.gray and picture.pixels.shape[2] == 1 else "RGB"
+        if not able.icc or space != expected:
+            kind = (
+                "an ICC profile"
+                if space == expected
+                else f"an ICC profile for {space}"
+                if space
+                else "a damaged ICC profile"
+            )
+            left_out.append(kind)
+            picture = replace(picture, icc=None)
+    for block, held, words in ((picture.exif, able.exif, "an EXIF block"), (picture.xmp, able.xmp, "an XMP packet")):
+        too_long = bool(block and able.longest_block and len(block) > able.longest_block)
+        if block and (too_long or not held):
+            left_out.append(f"{words} of {len(block) / 1000:.0f} kB" if too_long else words)
+            picture = replace(picture, exif=None) if block is picture.exif else replace(picture, xmp=None)
+    if name == "tiff" and picture.exif and set(_exif(picture.exif)) - set(TIFF_TEXTS):
+        left_out.append("an EXIF block but for its texts")
+    if picture.dpi and not able.dpi:
+        left_out.append(f"a resolution of {picture.dpi[0]:.0f} dpi")
+    return picture, left_out
+
+
+def _exif(block: bytes) -> Pillow.Exif:
+    """The entries of an EXIF block, as far as they can be read."""
+    exif = Pillow.Exif()
+    with suppress(Exception):  # Pillow's parser raises anything
+        exif.load(PREFIX + block)
+    return exif
 
 
 def write_picture(path: Path, picture: Picture, quality: int | None = None) -> None:
@@ -219,26 +131,24 @@ def write_picture(path: Path, picture: Picture, quality: int | None = None) -> N
 
     Args:
         path: the folder is made as needed.
-        picture: gray with alpha in 16 bits is written as RGBA.
+        picture: what to write.
         quality: 1 to 100 of JPEG (default 95) and of WebP (default: lossless).
 
     Raises:
         UserError: the suffix names no format that is written, or the file cannot be written.
     """
     name = _format_name(path)
-    able = FORMATS[name]
+    picture, _ = _fitted(name, picture)
     values = picture.pixels
-    if picture.alpha is not None and able.alpha:
-        wide = values.dtype == np.uint16 and values.shape[2] == 1
-        values = np.concatenate([values.repeat(3, axis=2) if wide else values, picture.alpha], axis=2)
-    if not able.sixteen_bits:
+    if picture.alpha is not None:
+        values = np.concatenate([values, picture.alpha], axis=2)
+    if not FORMATS[name].sixteen_bits:
         values = to_uint8(values)
     match name:
-        case "png" if values.shape[2] != 2:  # OpenCV has no gray with alpha
+        case "png":
             data = _encode_png(values, picture)
         case "bmp":
-            opaque = values if values.shape[2] != 2 else values.repeat((3, 1), axis=2)
-            data = cv2.imencode(".bmp", _bgr(opaque))[1].tobytes()
+            data = _encode_bmp(values, picture)
         case "tiff":
             data = _encode_tiff(values, picture)
         case _:
@@ -260,22 +170,54 @@ def _bgr(values: Pixels) -> Pixels:
 
 def _encode_png(values: Pixels, picture: Picture) -> bytes:
     """OpenCV's PNG with profile and notes put in as they came: libpng examines them, and breaks off the file."""
-    image = cv2.imencode(".png", _bgr(values))[1].tobytes()
-    blocks = b""
+    two = values.shape[2] == 2  # OpenCV has no gray with alpha
+    image = _png_of_gray_with_alpha(values) if two else cv2.imencode(".png", _bgr(values))[1].tobytes()
+    blocks = b"".join(_chunk(name, content) for name, content in picture.chunks)
     if picture.icc:
         blocks += _chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(picture.icc))
+    if picture.dpi:
+        blocks += _chunk(b"pHYs", struct.pack(">IIB", *_dots_per_meter(picture.dpi), 1))
     if picture.exif:
-        blocks += _chunk(b"eXIf", picture.exif.removeprefix(b"Exif\0\0"))
+        blocks += _chunk(b"eXIf", picture.exif)
+    if picture.xmp:
+        blocks += _chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + picture.xmp)
     return image[:33] + blocks + image[33:]  # 8 bytes of signature, 25 of IHDR
+
+
+def _png_of_gray_with_alpha(values: Pixels) -> bytes:
+    """(H, W, 2) by the letter of the PNG specification; each row is coded as its difference from the one above."""
+    height, width, _ = values.shape
+    rows = np.ascontiguousarray(values).astype(values.dtype.newbyteorder(">")).view(np.uint8).reshape(height, -1)
+    coded = np.diff(rows, axis=0, prepend=np.zeros_like(rows[:1]))
+    lines = np.concatenate([np.full((height, 1), 2, np.uint8), coded], axis=1)  # filter type 2: up
+    header = struct.pack(">IIBBBBB", width, height, 8 * values.dtype.itemsize, 4, 0, 0, 0)
+    parts = (b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes())), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, content) for name, content in parts)
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
+def _dots_per_meter(dpi: tuple[float, float]) -> tuple[int, int]:
+    return round(dpi[0] / METERS_PER_INCH), round(dpi[1] / METERS_PER_INCH)
+
+
+def _encode_bmp(values: Pixels, picture: Picture) -> bytes:
+    if values.shape[2] == 2:
+        values = values.repeat((3, 1), axis=2)
+    data = bytearray(cv2.imencode(".bmp", _bgr(values))[1].tobytes())
+    if picture.dpi:
+        struct.pack_into("<ii", data, 38, *_dots_per_meter(picture.dpi))
+    return bytes(data)
+
+
 def _encode_tiff(values: Pixels, picture: Picture) -> bytes:
     file = io.BytesIO()
     gray, alpha = values.shape[2] <= 2, values.shape[2] in (2, 4)
+    notes = _exif(picture.exif) if picture.exif else {}
+    texts = [(int(tag), "s", 0, str(notes[tag]), True) for tag in TIFF_TEXTS if tag in notes]
+    packet = [(700, "B", len(picture.xmp), picture.xmp, True)] if picture.xmp else []
     tifffile.imwrite(
         file,
         values if values.shape[2] > 1 else values[:, :, 0],
@@ -286,6 +228,10 @@ def _encode_tiff(values: Pixels, picture: Picture) -> bytes:
         compression="zlib",
         predictor=True,
         metadata=None,
+        software=False,
+        resolution=picture.dpi,
+        resolutionunit="inch" if picture.dpi else None,
+        extratags=[*texts, *packet],
     )
     return file.getvalue()
 
@@ -294,16 +240,18 @@ def _encode_with_pillow(name: str, values: Pixels, picture: Picture, quality: in
     image = Pillow.fromarray(values[:, :, 0] if values.shape[2] == 1 else np.ascontiguousarray(values))
     options: dict[str, Any] = {"icc_profile": picture.icc}
     if picture.exif:
-        options["exif"] = picture.exif
+        options["exif"] = PREFIX + picture.exif
+    if picture.xmp:
+        options["xmp"] = picture.xmp
     match name:
         case "jpg":  # at full resolution of chroma: what has been restored isn't averaged away
             options |= {"format": "JPEG", "quality": quality or JPEG_QUALITY, "subsampling": 0}
-        case "webp" if quality is None:  # the quickest lossless coding: a tenth of the time, 8 % larger
+            if picture.dpi:
+                options["dpi"] = picture.dpi
+        case _ if quality is None:  # the quickest lossless coding: a tenth of the time, 8 % larger
             options |= {"format": "WEBP", "lossless": True, "quality": 0, "method": 0, "exact": True}
-        case "webp":
-            options |= {"format": "WEBP", "quality": quality}
         case _:
-            options |= {"format": "PNG"}
+            options |= {"format": "WEBP", "quality": quality}
     file = io.BytesIO()
     image.save(file, **options)
     return file.getvalue()

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from restore.folder import Job, pipeline
 from restore.folder.pipeline import Pipeline, Writing
+from restore.images.decode import Picture, read_picture
 from restore.images.io import read_image, write_image
-from restore.images.picture import Picture, read_picture, write_picture
+from restore.images.picture import write_picture
 from restore.images.resize import imresize
 
 NAP_S = 0.03

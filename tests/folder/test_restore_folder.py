@@ -19,8 +19,8 @@ from restore import infer
 from restore.checkpoint import Weights, save_weights
 from restore.errors import UserError
 from restore.folder import plan
+from restore.images.decode import read_picture
 from restore.images.io import list_images, read_image, write_image
-from restore.images.picture import read_picture
 from restore.models import EDSR, DnCNN
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +76,7 @@ REASONS = {
     "damaged/text.png": "not a readable image (unknown format",
     "damaged/truncated_jpeg.jpg": "truncated",
     "damaged/truncated.png": "truncated",
-    "deep/float.tif": "not a readable image (unknown format",
+    "deep/float.tif": "SampleFormat 3 (floating-point numbers) is not read",
     "several/gif.gif": "an animation of 3 frames",
     "several/apng.png": "an animation of 3 frames",
     "several/webp.webp": "an animation of 3 frames",

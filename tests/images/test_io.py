@@ -1,5 +1,7 @@
 """Reading and writing files of every kind, written here by Pillow or by hand."""
 
+import os
+import stat
 import struct
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from restore.errors import UserError
+from restore.images import io
 from restore.images.io import (
     list_images,
     read_image,
@@ -130,11 +133,58 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(
 
 
 def test_leftovers_of_killed_processes_are_found_by_the_file_they_were_for(tmp_path: Path) -> None:
-    names = {".a.png.x0_y1z2q", ".b.png.x0_y1z2q", "a.png", ".hidden.png", ".a.png.backup"}
+    names = {".a.png.01af56b9", ".b.png.01af56b9", "a.png", ".hidden.png", ".a.png.backup"}
     for name in names:
         (tmp_path / name).touch()
     remove_leftovers([tmp_path / "a.png", tmp_path / "gone" / "c.png"])
-    assert {path.name for path in tmp_path.iterdir()} == names - {".a.png.x0_y1z2q"}
+    assert {path.name for path in tmp_path.iterdir()} == names - {".a.png.01af56b9"}
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "\u5199" * 82 + ".png", os.fsdecode(b"caf\xe9.png"), "a [1] *?\n.png"])
+def test_names_of_every_kind_are_written_and_tidied_up(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    write_atomically(path, "whole")
+    assert path.read_text() == "whole"
+    leftover = tmp_path / (io._prefix(path) + "0" * 8)
+    leftover.touch()
+    remove_leftovers([path])
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_umask_decides_who_may_read_what_is_written_and_is_left_alone(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_atomically(tmp_path / "x", "")
+        assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o640
+    finally:
+        assert os.umask(before) == 0o027
+
+
+IMPORTED = """
+import logging, warnings, cv2
+from PIL import Image
+from restore.images.decode import read_picture
+from restore.images.picture import write_picture
+guards = lambda: (Image.MAX_IMAGE_PIXELS, cv2.utils.logging.getLogLevel(), len(logging.getLogger("tifffile").filters))
+import sys
+print(guards() == (89478485, cv2.utils.logging.LOG_LEVEL_WARNING, 0) or guards())
+from pathlib import Path
+filters = list(warnings.filters)
+for path in sys.argv[1:]:
+    try:
+        write_picture(Path(path + ".png"), read_picture(Path(path)))
+    except ValueError:
+        pass
+print(guards() == (89478485, cv2.utils.logging.LOG_LEVEL_WARNING, 0) and warnings.filters == filters)
+"""
+
+
+def test_neither_import_nor_use_changes_what_other_libraries_do_in_this_process(tmp_path: Path) -> None:
+    write_image(tmp_path / "x.tif", RGB)
+    (tmp_path / "broken.png").write_bytes(damaged("truncated data"))
+    args = [sys.executable, "-c", IMPORTED, str(tmp_path / "x.tif"), str(tmp_path / "broken.png")]
+    done = subprocess.run(args, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert (done.stdout, done.stderr) == ("True\nTrue\n", "")
 
 
 def png_claiming(length: int, chunk: bytes, content: bytes) -> bytes:

@@ -13,7 +13,8 @@ from PIL import Image as Pillow
 from PIL import ImageCms, ImageOps
 
 from restore.errors import UserError
-from restore.images.picture import Picture, check_target, losses, picture_size, read_picture, write_picture
+from restore.images.decode import Picture, picture_size, read_picture
+from restore.images.picture import check_target, losses, write_picture
 
 RANDOM = np.random.default_rng(0)
 RGB = RANDOM.integers(0, 256, (6, 8, 3), np.uint8)
@@ -22,6 +23,7 @@ ALPHA = RANDOM.integers(0, 256, (6, 8, 1), np.uint8)
 RGB16 = RANDOM.integers(0, 65536, (6, 8, 3), np.uint16)
 ALPHA16 = RANDOM.integers(0, 65536, (6, 8, 1), np.uint16)
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+GRAY_PROFILE = PROFILE[:16] + b"GRAY" + PROFILE[20:]  # its tags are an RGB profile's, but nobody looks at them here
 ORIENTATION, MAKE = 0x0112, 0x010F
 
 
@@ -122,6 +124,7 @@ def test_orientation_is_applied_once_and_for_all(tmp_path: Path, kind: str, orie
     with Pillow.open(tmp_path / f"out{path.suffix}") as written:
         shown = ImageOps.exif_transpose(written)
         assert shown.getexif().get(MAKE) == (None if kind.endswith("tif") else "Maker")
+        assert ORIENTATION not in written.getexif() or kind.endswith("tif")
         np.testing.assert_array_equal(np.asarray(shown), expected)
 
 
@@ -136,19 +139,21 @@ def test_what_is_written_is_read_again_but_for_what_is_announced(
     pixels = (RGB if channels == 3 else GRAY).astype(dtype) * dtype(full // 255)
     exif = Pillow.Exif()
     exif[MAKE] = "Maker"
-    picture = Picture(pixels, ALPHA.astype(dtype) * dtype(full // 255) if alpha else None, PROFILE, exif.tobytes())
+    shades = ALPHA.astype(dtype) * dtype(full // 255) if alpha else None
+    profile = PROFILE if channels == 3 else GRAY_PROFILE
+    picture = Picture(pixels, shades, profile, exif.tobytes().removeprefix(b"Exif\0\0"))
     path = tmp_path / f"x{suffix}"
     write_picture(path, picture)
     read = read_picture(path)
     lost = losses(path, picture)
     assert ("16 bits per channel" in lost) == (read.pixels.dtype != dtype)
     assert ("an alpha channel" in lost) == (alpha and read.alpha is None)
-    assert ("an ICC profile" in lost) == (read.icc != PROFILE)
+    assert any("an ICC profile" in words for words in lost) == (read.icc != profile)
     assert ("an EXIF block" in lost) == (read.exif is None)
     if suffix == ".jpg":
         assert read.pixels.shape == pixels.shape
         return
-    wide = pixels.shape != read.pixels.shape  # WebP; BMP and 16-bit PNG with alpha
+    wide = pixels.shape != read.pixels.shape  # WebP; BMP with alpha
     assert not wide or (channels == 1 and (alpha or suffix == ".webp"))
     shown = (read.pixels // (np.iinfo(read.pixels.dtype).max // 255)).astype(np.uint8)
     np.testing.assert_array_equal(shown, np.broadcast_to(RGB if channels == 3 else GRAY, shown.shape))
@@ -200,11 +205,16 @@ def test_cmyk_becomes_rgb_by_its_profile_which_is_not_kept(tmp_path: Path) -> No
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tiff", ".webp"])
 def test_damaged_notes_and_profiles_do_not_cost_the_image(tmp_path: Path, suffix: str) -> None:
     first, second = tmp_path / f"first{suffix}", tmp_path / "second.png"
-    write_picture(first, Picture(GRAY, None, b"no profile", b"Exif\0\0no notes"))
+    notes = {} if suffix == ".tiff" else {"exif": b"Exif\0\0no notes"}  # Pillow writes no such notes into TIFF
+    Pillow.fromarray(GRAY[:, :, 0]).save(first, icc_profile=b"no profile", **notes)
     picture = read_picture(first)
-    assert picture.icc == b"no profile"
+    lost = losses(second, picture)
+    assert "a damaged ICC profile" in lost
+    assert suffix == ".tiff" or "a damaged EXIF block" in lost
     write_picture(second, picture)
     assert_equal(read_picture(second), picture.pixels)
+    with Pillow.open(second) as file:
+        assert "icc_profile" not in file.info
 
 
 def test_a_photograph_with_a_preview_behind_it_is_a_single_image(tmp_path: Path) -> None:
@@ -233,15 +243,6 @@ def test_a_large_image_is_refused_by_its_header(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"60000 x 20000 \(1200 megapixels\) are more than the limit of 500"):
         picture_size(tmp_path / "x.png", 500)
     assert picture_size(tmp_path / "x.png", 1200) == (20000, 60000)
-
-
-def test_other_numbers_than_8_or_16_bits_are_refused(tmp_path: Path) -> None:
-    Pillow.fromarray(RGB[:, :, 0].astype(np.int32)).save(tmp_path / "int.tif")
-    Pillow.fromarray(RGB[:, :, 0].astype(np.float32)).save(tmp_path / "float.tif")
-    tifffile.imwrite(tmp_path / "inverted.tif", RGB16[:, :, 0], photometric="miniswhite")
-    for name, found in (("int", "32-bit integers"), ("float", "floating-point"), ("inverted", "inverted gray")):
-        with pytest.raises(UserError, match=f"{name}.tif: .* found {found}"):
-            read_picture(tmp_path / f"{name}.tif")
 
 
 @pytest.mark.parametrize("kind", ["jpg", "png", "tiff", "webp", "16.png", "16.tiff"])
