@@ -14,16 +14,18 @@ import torch
 from restore import bundled, command, running
 from restore.compat import load_any
 from restore.data.catalog import default_root
-from restore.folder import LOG_NAME, Job, Summary, Writing, passed_over, plan, restore_folder
+from restore.folder import LOG_NAME, Job, Networks, Summary, Writing, passed_over, plan, restore_folder
+from restore.images.content import Content, content
 from restore.images.decode import is_in_colour
 from restore.images.header import MEGAPIXELS
 from restore.images.picture import FORMATS, JPEG_QUALITY
-from restore.inference import Runner
+from restore.images.pixels import Image
 from restore.page import ComparisonPage, Table
 from restore.provenance import provenance
 from restore.ranks import ranks_of_torchrun
 
 ANY_SIGMA = -1.0  # of --denoise without a level
+CONTENTS: tuple[Content, ...] = ("gray", "luma", "color")
 
 EXAMPLES = f"""examples:
   python -m restore.infer --denoise --input photo.jpg --output out/
@@ -42,8 +44,9 @@ An image is finished, and kept by the next run, when its result is there, was ma
 ({LOG_NAME} in the output folder knows) and is no older than its input.
 
 bundled models: {", ".join(bundled.MODELS)}
---denoise takes dncnn-color-blind where any image is in colour; else dncnn-gray-25 for 25, dncnn-gray-blind for others
-and unknown ones. --upscale takes edsr-baseline-x2, -x3 or -x4. --dejpeg takes dncnn3.
+--denoise looks at each image: gray ones, also if they are saved in RGB, get dncnn-gray-25 for 25, dncnn-gray-blind for
+other levels and unknown ones; those in color get dncnn-color-blind, or dncnn-gray-blind for their luma if JPEG has
+smoothed their chroma. --upscale takes edsr-baseline-x2, -x3 or -x4. --dejpeg takes dncnn3.
 """
 
 
@@ -54,20 +57,24 @@ def main(argv: list[str] | None = None) -> int:
     def jobs() -> list[Job]:
         return plan(args.input, args.output, args.format, sheets)
 
-    name, weights = _weights(args, jobs)
-    runner, engine, settings = _runner(args, weights)
+    sigma = None if args.denoise in (None, ANY_SIGMA) else args.denoise
+    networks, engines, settings = _networks(args, sigma, jobs)
     page = ComparisonPage()
-    show = page.add if args.report else None
-    writing = Writing(args.quality, args.max_megapixels, args.workers, args.compare, show)
+
+    def show(name: str, before: Image, after: Image, network: str) -> None:
+        page.add(name, before, after, network=network)
+
+    writing = Writing(args.quality, args.max_megapixels, args.workers, args.compare, show if args.report else None)
+    engine = "; ".join(dict.fromkeys(engines.values()))
     origin = {"engine": engine, **provenance(torch.device(args.device))}
-    summary = restore_folder(runner, jobs(), args.output, settings, writing, args.overwrite, origin)
+    summary = restore_folder(networks, jobs(), args.output, settings, writing, args.overwrite, origin)
     _print(summary, args.output)
-    print(f"{name}: network run by {engine}")
+    _print_networks(summary, engines, sigma)
     if others := passed_over(args.input, [args.output, *sheets]):
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common())
         print(f"note: files passed over, no images by their suffix: {kinds}")
     if args.report:
-        print(f"report: {_write_report(page, args.report, summary, {'weights': name, **origin})}")
+        print(f"report: {_write_report(page, args.report, summary, {'weights': ', '.join(engines), **origin})}")
     return 1 if summary.having("failed") else 0
 
 
@@ -119,33 +126,44 @@ def _parser() -> command.ArgumentParser:
     return parser
 
 
-def _weights(args: argparse.Namespace, jobs: Callable[[], list[Job]]) -> tuple[str, Path]:
-    """The weights file that is asked for, or that of the bundled model for the task and the images, and its name."""
-    if args.weights:
-        return str(args.weights), args.weights
-    if args.model:
-        model = bundled.find(args.model)
-    elif args.upscale:
-        model = bundled.upscaler(args.upscale)
-    elif args.dejpeg:
-        model = bundled.deblocker()
-    else:
-        sigma = None if args.denoise == ANY_SIGMA else args.denoise
-        model = bundled.denoiser(sigma, colour=any(is_in_colour(job.source) for job in jobs()))
-    return model.name, model.weights
-
-
-def _runner(args: argparse.Namespace, path: Path) -> tuple[Runner, str, dict[str, Any]]:
-    """What restores, in words too, and the settings that decide what its results look like: exact tiles don't."""
-    weights = load_any(path, scale=args.scale)
+def _networks(
+    args: argparse.Namespace, sigma: float | None, jobs: Callable[[], list[Job]]
+) -> tuple[Networks, dict[str, str], dict[str, Any]]:
+    """The networks that the images need, the engine of each in words, and the settings that decide what results look
+    like: exact tiles don't."""
+    by_content = _weights(args, sigma)
+    files = used = dict(by_content.values())
+    if len(files) > 1 and not any(is_in_colour(job.source) for job in jobs()):
+        used = dict([by_content["gray"]])
+    weights = {name: load_any(path, scale=args.scale) for name, path in used.items()}
+    made = {name: running.runner(args, used[name], weights[name], default_root()) for name in used}
+    runners = {name: runner for name, (runner, _) in made.items()}
+    name = next(iter(runners))
+    networks = Networks.single(runners[name], name)
+    if len(runners) > 1:
+        networks = Networks(runners, lambda pixels: by_content[content(pixels)][0])
+    hashes = {name: f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}" for name, path in files.items()}
     settings = {
-        "weights": f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}",
-        "scale": weights.network.scale,
+        "weights": hashes if args.denoise is not None else next(iter(hashes.values())),
+        "scale": networks.scale,
         "precision": args.precision,
         "ensemble": args.ensemble,
         "tile": args.tile if args.tile_approximate else "exact",
     }
-    return *running.runner(args, path, weights, default_root()), settings
+    return networks, {name: engine for name, (_, engine) in made.items()}, settings
+
+
+def _weights(args: argparse.Namespace, sigma: float | None) -> dict[Content, tuple[str, Path]]:
+    """The name and the weights file of the network that restores images of each content."""
+    if args.weights:
+        return dict.fromkeys(CONTENTS, (str(args.weights), args.weights))
+    if args.denoise is not None:
+        models = {kind: bundled.denoiser(sigma, kind) for kind in CONTENTS}
+    elif args.model:
+        models = dict.fromkeys(CONTENTS, bundled.find(args.model))
+    else:
+        models = dict.fromkeys(CONTENTS, bundled.deblocker() if args.dejpeg else bundled.upscaler(args.upscale))
+    return {kind: (model.name, model.weights) for kind, model in models.items()}
 
 
 def _print(summary: Summary, output: Path) -> None:
@@ -167,6 +185,16 @@ def _print(summary: Summary, output: Path) -> None:
     for outcome in failed:
         print(f"failed: {outcome.reason}", file=sys.stderr)
     print(f"log: {summary.log}")
+
+
+def _print_networks(summary: Summary, engines: Mapping[str, str], sigma: float | None) -> None:
+    """Which network restored how many images, by which engine, and where a known level was of no use."""
+    counts = Counter(outcome.network for outcome in summary.having("restored"))
+    for name, engine in engines.items():
+        images = f", {counts[name]} of the images" if len(engines) > 1 else ""
+        print(f"{name}: network run by {engine}{images}")
+    if sigma is not None and (estimating := [name for name in counts if name not in bundled.FOR_LEVEL.values()]):
+        print(f"note: the level {sigma:g} is not used by {', '.join(estimating)}: estimated in each image instead")
 
 
 def _write_report(page: ComparisonPage, path: Path, summary: Summary, settings: Mapping[str, object]) -> Path:

@@ -14,7 +14,7 @@ from restore.checkpoint import Weights, save_weights
 from restore.data.catalog import ImageSet
 from restore.data.store import StoreSpec, open_store
 from restore.errors import UserError
-from restore.folder import Job
+from restore.folder import Job, Networks
 from restore.folder.pipeline import Pipeline, Writing
 from restore.images.color import with_channels
 from restore.images.decode import is_in_colour, picture_size, read_picture
@@ -145,7 +145,7 @@ def test_a_logo_on_nothing_is_enlarged_without_a_dark_rim(tmp_path: Path, scale:
             return torch.nn.functional.interpolate(degraded, scale_factor=scale, mode="bicubic")
 
     job = Job(tmp_path / "in/logo.png", tmp_path / "out/logo.png")
-    (outcome,) = Pipeline(Bicubic(), Writing()).run([job], tmp_path / "out")
+    (outcome,) = Pipeline(Networks.single(Bicubic()), Writing()).run([job], tmp_path / "out")
     assert outcome.status == "restored"
     large = cv2.imread(str(job.target), cv2.IMREAD_UNCHANGED).astype(float)
     share = large[:, :, 3:] / 255

@@ -2,6 +2,7 @@
 
 from restore.bundled.registry import (
     FOLDER,
+    FOR_LEVEL,
     MODELS,
     BundledModel,
     available,
@@ -14,6 +15,7 @@ from restore.bundled.registry import (
 
 __all__ = [
     "FOLDER",
+    "FOR_LEVEL",
     "MODELS",
     "BundledModel",
     "available",

@@ -7,12 +7,14 @@ from restore.benchmark import Show, baseline_name, default_protocol, measure
 from restore.data.catalog import find_images
 from restore.data.degradation import Bicubic, Degradation, GaussianNoise, Jpeg, Paired, RealNoise
 from restore.errors import UserError
+from restore.images.content import Content
 from restore.inference import Runner
 from restore.metrics import Row
 from restore.models import Norm
 
 FOLDER = Path(__file__).parent
 SIGMA_MAX = 55.0  # up to which the blind denoisers are trained
+FOR_LEVEL: dict[float | None, str] = {25.0: "dncnn-gray-25"}  # denoisers of gray images for one known level
 
 
 @dataclass(frozen=True)
@@ -153,19 +155,23 @@ def find(name: str) -> BundledModel:
     return model
 
 
-def denoiser(sigma: float | None, *, colour: bool) -> BundledModel:
-    """The network for noise of `sigma` (0-255; None: not known) on gray images, or where some are in colour.
+def denoiser(sigma: float | None, content: Content) -> BundledModel:
+    """The network for noise of `sigma` (0-255; None: not known) on images of that content.
 
-    Gray images with sigma 25 have a network of their own; all others take the blind ones.
+    Gray images with sigma 25 have a network of their own; all other networks estimate the level. `dncnn-color-real` is
+    for images in color whose noise is not known or has been through JPEG; without it the gray network restores the luma
+    of the latter.
 
     Raises:
         UserError: no bundled network is trained for it.
     """
     if sigma is not None and not 0 <= sigma <= SIGMA_MAX:
         raise UserError(f"--denoise {sigma:g}: the bundled networks are trained for sigma 0 to {SIGMA_MAX:g}")
-    if colour:
-        return find("dncnn-color-blind")
-    return find("dncnn-gray-25" if sigma == 25 else "dncnn-gray-blind")
+    if content == "gray" and sigma in FOR_LEVEL:
+        return find(FOR_LEVEL[sigma])
+    if content != "gray" and (sigma is None or content == "luma") and MODELS["dncnn-color-real"].weights.is_file():
+        return MODELS["dncnn-color-real"]
+    return find("dncnn-color-blind" if content == "color" else "dncnn-gray-blind")
 
 
 def deblocker() -> BundledModel:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from restore.folder.log import Log
+from restore.folder.networks import Networks
 from restore.folder.pipeline import Outcome, Pipeline, Writing
 from restore.folder.plan import Job
 from restore.inference import Runner
@@ -52,7 +53,7 @@ class Summary:
 
 
 def restore_folder(
-    runner: Runner,
+    runner: Runner | Networks,
     jobs: Sequence[Job],
     output: Path,
     settings: Mapping[str, Any],
@@ -66,7 +67,7 @@ def restore_folder(
     image stops the others. Under torchrun each process does its share (RANK of WORLD_SIZE, each with its own log).
 
     Args:
-        runner: on any device.
+        runner: on any device, or several, with the choice among them.
         jobs: from `plan`.
         output: the folder that `jobs` were planned for.
         settings: JSON values that decide what results look like; equal settings continue a run, others are refused.
@@ -91,7 +92,7 @@ def restore_folder(
             summary.outcomes.append(Outcome(job, "kept"))
         else:
             left.append(job)
-    pipeline = Pipeline(runner, writing)
+    pipeline = Pipeline(runner if isinstance(runner, Networks) else Networks.single(runner), writing)
     start = time.perf_counter()
     try:
         with closing(pipeline.run(left, output)) as outcomes:
@@ -114,5 +115,6 @@ def _entry(outcome: Outcome) -> dict[str, Any]:
         "height": outcome.height,
         "width": outcome.width,
         "seconds": round(outcome.seconds, 4),
+        **({"network": outcome.network} if outcome.network else {}),
         "left_out": list(outcome.notes),
     }

@@ -35,6 +35,7 @@ class ComparisonPage:
         after: Image,
         truth: Image | None = None,
         scores: Mapping[str, float] | None = None,
+        network: str = "",
     ) -> None:
         """Take in an image.
 
@@ -44,9 +45,11 @@ class ComparisonPage:
             after: (H, W, 1 or 3) uint8.
             truth: of the size of `after`.
             scores: for the table, such as {"PSNR (dB)": 29.2}.
+            network: the name of the one that restored it, for the table.
         """
         height, width = after.shape[:2]
-        self._rows.append({"image": name, "width": width, "height": height, **(scores or {})})
+        restored_by = {"network": network} if network else {}
+        self._rows.append({"image": name, "width": width, "height": height, **restored_by, **(scores or {})})
         if len(self._comparisons) == self._sliders:
             return
         if before.shape[:2] != (height, width):
@@ -54,7 +57,10 @@ class ComparisonPage:
         versions = {"input": before, "restored": after} | ({} if truth is None else {"truth": truth})
         top, left = _most_changed(before, after)
         views = [_view(label, image, top, left) for label, image in versions.items()]
-        facts = [f"{label} {decimals(label, value)}" for label, value in (scores or {}).items()]
+        facts = [
+            *restored_by.values(),
+            *(f"{label} {decimals(label, value)}" for label, value in (scores or {}).items()),
+        ]
         self._comparisons.append(Comparison(name, views, width, height, facts))
 
     def write(self, path: Path, title: str, settings: Mapping[str, object], more: Sequence[Section] = ()) -> None:
