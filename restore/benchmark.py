@@ -15,7 +15,7 @@ from restore.errors import UserError
 from restore.images.color import with_channels
 from restore.images.io import list_images, read_image, to_uint8
 from restore.images.tensors import as_tensor, quantise
-from restore.inference import Runner, baseline, restore_tensor
+from restore.inference import Runner, at_level, baseline, restore_tensor
 from restore.metrics import PROTOCOLS, ImageScore, Protocol, Row, Score
 from restore.progress import progress
 from restore.ranks import ALONE, Ranks
@@ -125,7 +125,7 @@ def score_folder(restored: Path, reference: Path, protocol: Protocol, scale: int
 def _restore(runner: Runner | None, pair: ImagePair, scale: int) -> Tensor:
     if runner is None:
         return baseline(pair.degraded, scale)
-    return quantise(restore_tensor(runner, pair.degraded.to(runner.device))).cpu()
+    return quantise(restore_tensor(at_level(runner, pair.level), pair.degraded.to(runner.device))).cpu()
 
 
 def _row(

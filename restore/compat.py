@@ -25,8 +25,9 @@ from torch import Tensor
 from restore.checkpoint import Weights, load_weights, read_tensors
 from restore.errors import UserError
 from restore.images.io import write_atomically
-from restore.models import EDSR, MDSR, DnCNN, NetworkSpec, Norm, RestorationNetwork, build
+from restore.models import EDSR, MDSR, DnCNN, FDnCNN, FFDNet, NetworkSpec, Norm, RestorationNetwork, build
 from restore.models.edsr import DIV2K_MEAN
+from restore.models.ffdnet import FACTOR
 from restore.models.fold import fold
 
 LOG = logging.getLogger(__name__)
@@ -182,25 +183,32 @@ class DnCNNLayout(Layout):
     def matches(self, tensors: Tensors) -> bool:
         first, second = (tensors.get(f"{self.prefix}.{number}.weight") for number in (0, 2))
         has_bias = f"{self.prefix}.0.bias" in tensors
-        convolutions = first is not None and second is not None and first.ndim == second.ndim == 4
-        return convolutions and has_bias == (self.biases != "none")
+        if first is None or second is None or not first.ndim == second.ndim == 4:
+            return False
+        return has_bias == (self.biases != "none") and self._channels(tensors) is not None
+
+    def _channels(self, tensors: Tensors) -> int | None:
+        """Of the image, by what the first convolution reads and the last makes; None if this network does not."""
+        return int(tensors[f"{self.prefix}.0.weight"].shape[1])
 
     def infer(self, tensors: Tensors) -> NetworkSpec:
-        features, channels = tensors[f"{self.prefix}.0.weight"].shape[:2]
         norm: Norm = "batch" if any(key.endswith(".running_mean") for key in tensors) else "none"
-        last = max(int(place[1]) for key in tensors if (place := re.fullmatch(rf"{self.prefix}\.(\d+)\.weight", key)))
         arguments = {
-            "channels": channels,
-            "depth": math.ceil(last / self._stride(norm)) + 1,
-            "features": features,
+            "channels": self._channels(tensors),
+            "depth": math.ceil(self._last(tensors) / self._stride(norm)) + 1,
+            "features": tensors[f"{self.prefix}.0.weight"].shape[0],
             "norm": norm,
             "bias": self.biases != "none",
             "bn_eps": self.bn_eps,
             "bn_momentum": self.bn_momentum,
         }
-        return NetworkSpec("DnCNN", arguments)
+        return NetworkSpec(self.network.__name__, arguments)
 
-    def rename(self, module: str, network: DnCNN) -> str:
+    def _last(self, tensors: Tensors) -> int:
+        """The number of the last convolution."""
+        return max(int(place[1]) for key in tensors if (place := re.fullmatch(rf"{self.prefix}\.(\d+)\.weight", key)))
+
+    def rename(self, module: str, network: RestorationNetwork) -> str:
         _, place, *kind = module.split(".")
         stride = self._stride(network.norm)
         layer = int(place) // 2
@@ -213,10 +221,10 @@ class DnCNNLayout(Layout):
         bias_of_convolution = name.endswith(".bias") and ".norm." not in name
         return super().may_lack(name) or (bias_of_convolution and name != "body.0.bias" and self.biases != "all")
 
-    def write(self, network: DnCNN) -> tuple[dict[str, Tensor], str]:
-        if not network.residual:
+    def write(self, network: RestorationNetwork) -> tuple[dict[str, Tensor], str]:
+        if not network.spec.arguments.get("residual", True):
             raise UserError(f"{self.name} subtracts what its network gives; this one gives the clean image")
-        biased = DnCNN(**network.spec.arguments | {"bias": True})
+        biased = build(NetworkSpec(network.spec.name, network.spec.arguments | {"bias": True}))
         zeros = {name: torch.zeros_like(tensor) for name, tensor in biased.state_dict().items()}
         biased.load_state_dict(zeros | network.state_dict())
         return super().write(biased)
@@ -224,6 +232,17 @@ class DnCNNLayout(Layout):
     def _stride(self, norm: Norm) -> int:
         """Modules of a layer: convolution, norm if any, activation."""
         return 3 if norm == "batch" else 2
+
+
+@dataclass(frozen=True)
+class LevelLayout(DnCNNLayout):
+    """The same for a network that is told the noise level, as one more channel than `factor`^2 of the image's."""
+
+    factor: int = 1
+
+    def _channels(self, tensors: Tensors) -> int | None:
+        read, made = tensors[f"{self.prefix}.0.weight"].shape[1], tensors[f"{self.prefix}.{self._last(tensors)}.weight"]
+        return len(made) // self.factor**2 if read == len(made) + 1 and len(made) % self.factor**2 == 0 else None
 
 
 @dataclass(frozen=True)
@@ -322,6 +341,14 @@ _MMAGIC = tuple((f"upsample.{2 * step}", f"upsample.{step}.upsample_conv") for s
 _FLAGS = "--n_feats {features} --n_resblocks {blocks} --rgb_range {rgb_range:g}"
 
 KAIR = DnCNNLayout("KAIR's DnCNN", "model", "all", bn_eps=1e-4, bn_momentum=0.9)
+KAIR_FDNCNN = LevelLayout(
+    "KAIR's FDnCNN", "model", "all", bn_eps=1e-4, bn_momentum=0.9, network=FDnCNN,
+    opens="FDnCNN(in_nc={channels} + 1, out_nc={channels}, nc={features}, nb={depth}, act_mode='R')",
+)  # fmt: skip
+KAIR_FFDNET = LevelLayout(
+    "KAIR's FFDNet", "model", "all", bn_eps=1e-4, bn_momentum=0.9, network=FFDNet, factor=FACTOR,
+    opens="FFDNet(in_nc={channels}, out_nc={channels}, nc={features}, nb={depth}, act_mode='R')",
+)  # fmt: skip
 OFFICIAL_EDSR = EDSRLayout(
     "EDSR-PyTorch's EDSR",
     (*_OFFICIAL, (r"upsample\.(\d)", r"tail.0.\1"), ("tail", "tail.1")),
@@ -339,6 +366,8 @@ BASICSR = EDSRLayout(
     rgb_range=255.0,
 )
 LAYOUTS: tuple[Layout, ...] = (
+    KAIR_FFDNET,
+    KAIR_FDNCNN,
     KAIR,
     DnCNNLayout("cszn's DnCNN", "dncnn", "first", bn_eps=1e-4, bn_momentum=0.95),
     DnCNNLayout("SaoYan's DnCNN", "dncnn", "none", bn_eps=1e-5, bn_momentum=0.1, returns="noise"),
@@ -350,7 +379,7 @@ LAYOUTS: tuple[Layout, ...] = (
 WRITABLE: dict[str, tuple[Layout, ...]] = {
     "basicsr": (BASICSR,),
     "edsr-pytorch": (OFFICIAL_EDSR, OFFICIAL_MDSR),
-    "kair": (KAIR,),
+    "kair": (KAIR, KAIR_FDNCNN, KAIR_FFDNET),
 }
 
 _STRANGERS = {"conv_hr.weight": "BasicSR's MSRResNet: leaky ReLUs and a bilinear skip are in no network here"}

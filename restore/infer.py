@@ -14,12 +14,14 @@ import torch
 from restore import bundled, command, running
 from restore.compat import load_any
 from restore.data.catalog import default_root
+from restore.errors import UserError
 from restore.folder import LOG_NAME, Job, Networks, Summary, Writing, passed_over, plan, restore_folder
 from restore.images.content import Content, content
 from restore.images.decode import is_in_colour
 from restore.images.header import MEGAPIXELS
 from restore.images.picture import FORMATS, JPEG_QUALITY
 from restore.images.pixels import Image
+from restore.inference import Runner, at_level
 from restore.page import ComparisonPage, Table
 from restore.provenance import provenance
 from restore.ranks import ranks_of_torchrun
@@ -38,6 +40,7 @@ EXAMPLES = f"""examples:
   python -m restore.infer --weights edsr.safetensors --input scans/ --output large/ --format png --compare sheets/
   python -m restore.infer --weights dncnn.safetensors --input photos/ --output small/ --format webp --quality 90
   python -m restore.infer --weights dncnn.safetensors --input photos/ --output clean/ --report clean/index.html
+  python -m restore.infer --weights ffdnet_gray.pth --sigma 30 --input photos/ --output clean/
   torchrun --nproc-per-node 4 -m restore.infer --weights edsr.safetensors --input photos/ --output large/
 
 An image is finished, and kept by the next run, when its result is there, was made with the same weights and settings
@@ -121,6 +124,9 @@ def _parser() -> command.ArgumentParser:
         default=min(8, os.cpu_count() or 1),
         help="threads that read, and as many that write, beside the network (default: %(default)s)",
     )
+    parser.add_argument(
+        "--sigma", type=_sigma, help="noise level of the images (0-255), for networks that are told it: FDnCNN, FFDNet"
+    )
     parser.add_argument("--scale", type=int, help="at which an MDSR is to work (default: as in the file)")
     running.add_arguments(parser, precision="auto")
     return parser
@@ -135,8 +141,7 @@ def _networks(
     files = used = dict(by_content.values())
     if len(files) > 1 and not any(is_in_colour(job.source) for job in jobs()):
         used = dict([by_content["gray"]])
-    weights = {name: load_any(path, scale=args.scale) for name, path in used.items()}
-    made = {name: running.runner(args, used[name], weights[name], default_root()) for name in used}
+    made = {name: _runner(args, path) for name, path in used.items()}
     runners = {name: runner for name, (runner, _) in made.items()}
     name = next(iter(runners))
     networks = Networks.single(runners[name], name)
@@ -149,8 +154,18 @@ def _networks(
         "precision": args.precision,
         "ensemble": args.ensemble,
         "tile": args.tile if args.tile_approximate else "exact",
+        **({} if args.sigma is None else {"sigma": args.sigma}),
     }
     return networks, {name: engine for name, (_, engine) in made.items()}, settings
+
+
+def _runner(args: argparse.Namespace, path: Path) -> tuple[Runner, str]:
+    """What runs a weights file, told the level of the noise if there is one to tell, and the engine in words."""
+    weights = load_any(path, scale=args.scale)
+    if args.sigma is not None and weights.network.inputs == weights.network.channels:
+        raise UserError(f"--sigma: {type(weights.network).__name__} is not told the noise level of an image")
+    runner, engine = running.runner(args, path, weights, default_root())
+    return at_level(runner, None if args.sigma is None else args.sigma / 255), engine
 
 
 def _weights(args: argparse.Namespace, sigma: float | None) -> dict[Content, tuple[str, Path]]:

@@ -60,7 +60,8 @@ def _compare(network: RestorationNetwork, program: Program, path: Path) -> float
     generator = torch.Generator().manual_seed(0)
     largest = 0.0
     for batch, height, width in SIZES:
-        degraded = torch.rand((batch, network.channels, height, width), generator=generator)
+        size = height * network.multiple_of, width * network.multiple_of
+        degraded = torch.rand((batch, network.inputs, *size), generator=generator)
         expected, found = network(degraded), program(degraded)
         if not torch.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE):
             raise UserError(
@@ -105,7 +106,10 @@ def _run_openvino(path: Path) -> Program:
 
 
 def _to_torch(network: RestorationNetwork, path: Path) -> None:
-    sizes = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
+    height, width = torch.export.Dim("height"), torch.export.Dim("width")
+    if network.multiple_of > 1:
+        height, width = network.multiple_of * height, network.multiple_of * width
+    sizes = {0: torch.export.Dim("batch"), 2: height, 3: width}
     torch.export.save(torch.export.export(network, (_example(network),), dynamic_shapes=(sizes,)), path)
 
 
@@ -114,7 +118,7 @@ def _run_torch(path: Path) -> Program:
 
 
 def _example(network: RestorationNetwork) -> Tensor:
-    return torch.zeros(2, network.channels, 16, 17)
+    return torch.zeros(2, network.inputs, 16 * network.multiple_of, 17 * network.multiple_of)
 
 
 def _need(package: str) -> Any:

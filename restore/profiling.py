@@ -253,7 +253,7 @@ class _Trial:
             if parameter.dim() == 4:
                 parameter.data = parameter.data.contiguous(memory_format=form)
         n, channels, size = step.batch, self.network.channels, step.patch
-        self.degraded = torch.rand(n, channels, size, size, device=device).to(memory_format=form)
+        self.degraded = torch.rand(n, self.network.inputs, size, size, device=device).to(memory_format=form)
         self.clean = torch.rand(n, channels, size * self.network.scale, size * self.network.scale, device=device)
         self._run: Callable[[Tensor], Tensor] = self.network
         if step.compile is not None:

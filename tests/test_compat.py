@@ -160,7 +160,7 @@ KAIR = prefixed("model.", numbered_dncnn(1, 4, 4, "all", 1e-4).state_dict())
     (BASIC | {"conv_last.weight": torch.zeros(3, 5, 3, 3)}, r"conv_last\.weight is \(3, 5, 3, 3\), expected \(3, 4"),
     (without(BASIC, "conv_after_body.weight"), r"BasicSR's EDSR .*: lacks conv_after_body\.weight"),
     (without(KAIR, "model.5.weight"), r"KAIR's DnCNN .*: lacks model\.5\.weight"),
-    (KAIR | {"model.0.weight": torch.zeros(4, 2, 3, 3)}, "channels must be 1 .gray. or 3 .RGB., not 2"),
+    (KAIR | {"model.0.weight": torch.zeros(4, 4, 3, 3)}, "channels must be 1 .gray. or 3 .RGB., not 4"),
     ({"conv_first.weight": torch.zeros(1), "upconv1.weight": torch.zeros(1), "conv_hr.weight": torch.zeros(1)},
      "MSRResNet: leaky ReLUs"),
     ({"layer.weight": torch.zeros(1)}, r"of no known layout .*; its keys are layer\.weight"),

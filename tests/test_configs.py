@@ -57,6 +57,7 @@ def network(name: str) -> RestorationNetwork:
 
 @pytest.mark.parametrize(("name", "millions"), [
     ("dncnn_gray_25", 0.556), ("dncnn_blind", 0.667), ("cdncnn_blind", 0.669), ("dncnn3", 0.667),
+    ("fdncnn_gray", 0.6665), ("ffdnet_gray", 0.4853),
     ("edsr_baseline_x2", 1.370), ("edsr_baseline_x3", 1.554), ("edsr_baseline_x4", 1.518),
     ("edsr_x2", 40.730), ("edsr_x3", 43.680), ("edsr_x4", 43.090), ("srresnet_x4", 1.547),
     ("mdsr_baseline", 3.227), ("mdsr", 7.954), ("wdsr_a_x2", 1.190), ("wdsr_b_x2", 0.304),
@@ -65,7 +66,7 @@ def test_recipes_build_the_published_networks(name: str, millions: float) -> Non
     made = network(name)
     assert sum(parameter.numel() for parameter in made.parameters()) / 1e6 == pytest.approx(millions, abs=6e-4)
     assert getattr(made, "res_scale", 1) == (0.1 if name in ("edsr_x2", "edsr_x3", "edsr_x4") else 1)
-    assert made.norm == ("weight" if "wdsr" in name else "none" if "dsr" in name else "batch")
+    assert made.norm == ("weight" if "wdsr" in name else "none" if "dsr" in name or name.startswith("f") else "batch")
 
 
 def test_recipes_carry_the_published_settings() -> None:

@@ -36,6 +36,15 @@ def test_forecast_and_cpu_agree_on_tensor_memory(network: str, size: dict[str, i
         assert predicted.tensors == pytest.approx(real.tensors, rel=0.01), recompute
 
 
+@pytest.mark.parametrize("norm", [norm for norm in NORMS if normalises_output(norm)])
+def test_recomputed_norms_keep_hardly_more_than_no_norm(norm: Norm) -> None:
+    kept = [
+        sum(layer.saved for layer in forecast(Step(edsr(*variant, blocks=4), 4, 24, "l1")).layers)
+        for variant in ((norm, "norm"), ("none", "none"))
+    ]
+    assert kept[0] < 1.1 * kept[1]
+
+
 def test_edsr_baseline_needs_what_was_measured_on_another_machine() -> None:
     profiles = [forecast(Step(edsr(norm), 16, 48, "l1")) for norm in ("batch", "none")]
     for profile, saved in zip(profiles, (662.8, 360.8), strict=True):

@@ -146,6 +146,8 @@ def test_a_batch_that_cannot_be_shared_equally_and_synchronised_batch_norm_on_cp
         train(photographs, "uneven", batch_size=2)
     with pytest.raises(UserError, match="sync_batchnorm: PyTorch has it on GPUs only"):
         train(photographs, "sync", batch_size=9, sync=True)
+    with pytest.raises(UserError, match="sync_batchnorm: PyTorch would replace the norm adadm by plain batch norm"):
+        train(photographs, "sync", batch_size=9, sync=True, norm="adadm")
 
 
 class Die(Callback):

@@ -28,10 +28,12 @@ class Degradation(ABC):
         scale: how many times smaller the degraded image is.
         precomputable: whether degraded images may be read from files, or made once and kept: it draws nothing at
             random. All others are computed from each clean patch as it is used.
+        has_level: whether it is noise of one level for each image, which `with_level` tells.
     """
 
     scale: int = 1
     precomputable: ClassVar[bool] = False
+    has_level: ClassVar[bool] = False
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
@@ -40,6 +42,24 @@ class Degradation(ABC):
     @abstractmethod
     def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
         """Degrade a batch (N, C, H, W) in [0, 1]; `draws` are on the batch's device."""
+
+    def with_level(self, clean: Tensor, draws: Draws) -> Tensor:
+        """Degraded images with the level of their noise, in the range of [0, 1], as one more channel.
+
+        What is drawn is the same as without it.
+
+        Raises:
+            UserError: the degradation has no level.
+        """
+        raise UserError(f"the network is told the noise level of an image, which {self.label} does not have")
+
+    def for_network(self, clean: Tensor, draws: Draws, inputs: int) -> Tensor:
+        """Degraded images for a network that reads so many channels: with their noise level if that is one more.
+
+        Raises:
+            UserError: it is, and the degradation has no level.
+        """
+        return self(clean, draws) if inputs == clean.shape[1] else self.with_level(clean, draws)
 
     @property
     @abstractmethod
@@ -63,6 +83,7 @@ class GaussianNoise(Degradation):
         sigma: standard deviation on the 0-255 scale, or (low, high): drawn uniformly for each image ("blind").
     """
 
+    has_level: ClassVar[bool] = True
     sigma: float | tuple[float, float] = 25.0
 
     def __post_init__(self) -> None:
@@ -71,8 +92,15 @@ class GaussianNoise(Degradation):
             raise UserError(f"sigma must be at least 0 and a range ascending, not {self.sigma}")
 
     def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
+        return self._degraded(clean, draws)[0]
+
+    def with_level(self, clean: Tensor, draws: Draws) -> Tensor:
+        degraded, level = self._degraded(clean, draws)
+        return torch.cat([degraded, level.expand_as(clean[:, :1])], 1)
+
+    def _degraded(self, clean: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         sigma = _draw(self.sigma, clean, draws) / 255
-        return clean + sigma * draws.normal(clean.shape)
+        return clean + sigma * draws.normal(clean.shape), sigma
 
     @property
     def label(self) -> str:

@@ -38,7 +38,7 @@ class PatchBatch(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Degraded (N, C, S, S) and clean (N, C, scale*S, scale*S) images, float32 in [0, 1]."""
+    """Degraded (N, inputs, S, S) and clean (N, C, scale*S, scale*S) images, float32 in [0, 1]."""
 
     degraded: Tensor
     clean: Tensor
@@ -131,16 +131,24 @@ class ScaleSampler:
         return self._samplers[int(number)]
 
 
-def make_pair(batch: PatchBatch, degradation: Degradation, draws: Draws) -> Pair:
-    """Turn and flip each patch at random, and degrade it where that is not done yet.
+def make_pair(batch: PatchBatch, degradation: Degradation, draws: Draws, inputs: int | None = None) -> Pair:
+    """Turn and flip each patch at random, and degrade it if that is not done yet.
 
-    `draws` are on the batch's device; all randomness comes from them.
+    Args:
+        batch: as it leaves the store.
+        degradation: what happens to the clean patches.
+        draws: on the batch's device; all randomness comes from them.
+        inputs: channels that the network reads; default: those of the patches.
+
+    Raises:
+        UserError: the degradation gives another size than it says, or no noise level to a network that is told it.
     """
     flips = draws.uniform((3, len(batch.clean), 1, 1, 1), dim=1) < 0.5
     clean = _turn(batch.clean, flips).float() / 255
     if batch.degraded is None:
-        degraded = degradation(clean, draws)
-        if degraded.shape != (*clean.shape[:2], *(size // degradation.scale for size in clean.shape[2:])):
+        inputs = inputs or clean.shape[1]
+        degraded = degradation.for_network(clean, draws, inputs)
+        if degraded.shape != (len(clean), inputs, *(size // degradation.scale for size in clean.shape[2:])):
             raise UserError(
                 f"data.degradation ({degradation.label}): made {tuple(degraded.shape)} of {tuple(clean.shape)}, which "
                 f"is not {degradation.scale} times smaller, as its scale says"
@@ -163,11 +171,13 @@ class ImagePair(NamedTuple):
         name: of the image file, without suffix.
         degraded: (1, C, h, w) float32 in [0, 1], noise not clipped.
         clean: (1, C, scale*h, scale*w) uint8.
+        level: of the noise, in the range of [0, 1]; None if the degradation has none.
     """
 
     name: str
     degraded: Tensor
     clean: Tensor
+    level: float | None = None
 
 
 NOISE_SEED = 0
@@ -202,7 +212,9 @@ def load_pair(
     if degradation.precomputable and scale in images.degraded:
         low = read(images.degraded[scale][index])
         clean = crop_to_low_resolution(read(path), low, scale, path)
-        degraded = to_tensor(low)
-    else:
-        degraded = degradation(to_tensor(clean), seeded(NOISE_SEED, zlib.crc32(path.stem.encode())))
-    return ImagePair(path.stem, degraded, as_tensor(clean))
+        return ImagePair(path.stem, to_tensor(low), as_tensor(clean))
+    image, noise = to_tensor(clean), seeded(NOISE_SEED, zlib.crc32(path.stem.encode()))
+    if not degradation.has_level:
+        return ImagePair(path.stem, degradation(image, noise), as_tensor(clean))
+    told = degradation.with_level(image, noise)
+    return ImagePair(path.stem, told[:, :-1], as_tensor(clean), told[0, -1, 0, 0].item())

@@ -4,7 +4,7 @@ from restore.inference.backends import BACKENDS, PRECISIONS, Backend, Engine, Pr
 from restore.inference.ensemble import Ensemble
 from restore.inference.image import baseline, restore_image, restore_tensor
 from restore.inference.int8 import Calibration
-from restore.inference.runner import Runner
+from restore.inference.runner import Runner, at_level
 from restore.inference.tiling import Tile, tiled
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Runner",
     "Tile",
     "accelerate",
+    "at_level",
     "baseline",
     "restore_image",
     "restore_tensor",

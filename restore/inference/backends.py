@@ -17,7 +17,7 @@ from restore.errors import UserError
 from restore.hardware import gains_from_bf16
 from restore.inference.fidelity import psnr_change
 from restore.inference.int8 import Calibration, quantised
-from restore.inference.runner import Floating, Runner
+from restore.inference.runner import Floating, Like, Runner
 from restore.models import RestorationNetwork
 from restore.models.compose import compose
 from restore.models.fold import fold
@@ -41,7 +41,7 @@ class Engine(Runner, Protocol):
     description: str
 
 
-class TorchRunner:
+class TorchRunner(Like):
     """A folded network in channels_last memory order.
 
     Args:
@@ -51,8 +51,7 @@ class TorchRunner:
     """
 
     def __init__(self, network: RestorationNetwork, precision: Floating, device: torch.device) -> None:
-        self.channels = network.channels
-        self.scale = network.scale
+        super().__init__(network)
         self.device = device
         self.description = f"torch, {precision}"
         self._in_bf16 = precision == "bf16"
@@ -61,7 +60,7 @@ class TorchRunner:
 
     @torch.inference_mode()
     def __call__(self, degraded: Tensor) -> Tensor:
-        """(N, channels, H, W) -> (N, channels, scale*H, scale*W), float32."""
+        """(N, inputs, H, W) -> (N, channels, scale*H, scale*W), float32."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._in_bf16):
             restored: Tensor = self._network(degraded.to(memory_format=torch.channels_last))
         return restored.float()
@@ -122,7 +121,7 @@ def _openvino(network: RestorationNetwork) -> Callable[[Floating], Engine]:
     def build(precision: Floating) -> Engine:
         if not gains_from_bf16(OpenVinoRunner.device):
             precision = "fp32"  # where a processor has no bf16, OpenVINO has none either
-        return OpenVinoRunner(model, network.channels, network.scale, precision, f"OpenVINO, {precision}")
+        return OpenVinoRunner(model, network, precision, f"OpenVINO, {precision}")
 
     return build
 

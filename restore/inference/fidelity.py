@@ -48,7 +48,7 @@ def psnr_change(candidate: Runner, reference: Runner, degradation: Degradation, 
         size: the degraded photographs are cut to so many pixels in height and width.
     """
     changes, expected = [], []
-    for degraded, clean in _cut_photographs(reference.channels, degradation, size):
+    for degraded, clean in _cut_photographs(reference, degradation, size):
         before, after = (restore_tensor(runner, degraded.to(runner.device)).cpu() for runner in (reference, candidate))
         reference_psnr, candidate_psnr = (psnr(quantise(restored), clean).item() for restored in (before, after))
         changes.append(candidate_psnr - reference_psnr)
@@ -57,11 +57,12 @@ def psnr_change(candidate: Runner, reference: Runner, degradation: Degradation, 
     return Change(sum(changes) / len(changes), len(changes), sum(expected) / len(expected))
 
 
-def _cut_photographs(channels: int, degradation: Degradation, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Degraded (1, C, h, w) in [0, 1] and clean (1, C, scale*h, scale*w) uint8, of the photographs' centres."""
+def _cut_photographs(runner: Runner, degradation: Degradation, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Degraded (1, inputs, h, w) in [0, 1] and clean (1, C, scale*h, scale*w) uint8, of the photographs' centres."""
     for path in find_images("photos", "test", Path()).clean:
-        image = with_channels(to_uint8(read_image(path)), channels)
+        image = with_channels(to_uint8(read_image(path)), runner.channels)
         height, width = (min(extent // degradation.scale, size) * degradation.scale for extent in image.shape[:2])
         top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
         clean = as_tensor(image[top : top + height, left : left + width])
-        yield degradation(clean / 255, seeded(SEED, zlib.crc32(path.stem.encode()))), clean
+        draws = seeded(SEED, zlib.crc32(path.stem.encode()))
+        yield degradation.for_network(clean / 255, draws, runner.inputs), clean

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from restore.images.color import rgb_to_gray
 from restore.images.io import Pixels
@@ -14,10 +15,16 @@ from restore.inference.runner import Runner
 def restore_tensor(runner: Runner, degraded: Tensor) -> Tensor:
     """Restore (N, C, H, W) float in [0, 1]; the result is float32, unclamped.
 
-    Gray images through a colour network come back gray.
+    Gray images through a colour network come back gray. An image is padded if the network takes multiples only.
     """
+    height, width = degraded.shape[-2:]
     gray_in_colour = degraded.shape[1] < runner.channels
-    restored: Tensor = runner(degraded.expand(-1, runner.channels, -1, -1)).float()
+    if gray_in_colour:
+        degraded = degraded.expand(-1, runner.channels, -1, -1)
+    padding = 0, -width % runner.multiple_of, 0, -height % runner.multiple_of
+    if any(padding):
+        degraded = F.pad(degraded, padding, mode="replicate")
+    restored: Tensor = runner(degraded).float()[..., : runner.scale * height, : runner.scale * width]
     return rgb_to_gray(restored) if gray_in_colour else restored
 
 

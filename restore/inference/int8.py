@@ -31,6 +31,7 @@ from restore.inference.equalise import equalise
 from restore.inference.fidelity import Change, psnr_change
 from restore.inference.runner import Floating
 from restore.models import RestorationNetwork
+from restore.models.norm import multiplies_by_deviation
 
 if TYPE_CHECKING:
     from openvino import Model, Output
@@ -75,17 +76,23 @@ def quantised(
         bf16: whether what is not quantised may run in bfloat16: it does where that costs next to nothing.
 
     Raises:
-        UserError: it has to be quantised and NNCF is not installed.
+        UserError: its norm does not survive 8 bits, or it has to be quantised and NNCF is not installed.
     """
     from restore.inference.openvino_runner import OpenVinoRunner, convert
 
+    if multiplies_by_deviation(network.norm):
+        raise UserError(
+            f"int8: the norm {network.norm} multiplies by each image's deviation, which 8 bits lose; "
+            "choose another --precision"
+        )
+
     def engine(model: "Model", rest: Floating, description: str = "candidate") -> OpenVinoRunner:
-        return OpenVinoRunner(model, network.channels, network.scale, rest, description)
+        return OpenVinoRunner(model, network, rest, description)
 
     path = _place(network, degradation, calibration)
     kept = _read(path) if path else None
     if kept is None:
-        patches = list(_patches(network.channels, degradation, calibration))
+        patches = list(_patches(network, degradation, calibration))
         equalise(network, patches)
         plain = convert(network)  # not before: a model shares its weights with the network
         exact = engine(plain, "fp32")
@@ -194,26 +201,27 @@ def _is_constant(value: "Output") -> bool:
     return bool(node.get_type_name() == "Constant")
 
 
-def _patches(channels: int, degradation: Degradation, calibration: Calibration) -> Iterator[Tensor]:
-    """Degraded patches (1, C, h, w) from random places of training images and of photographs.
+def _patches(network: RestorationNetwork, degradation: Degradation, calibration: Calibration) -> Iterator[Tensor]:
+    """Degraded patches (1, inputs, h, w) from random places of training images and of photographs.
 
     Activations have rare extremes, and what one set never shows (the sky of a photograph) would be cut off.
     """
-    yield from _patches_of(find_images("photos", "train", calibration.root), channels, degradation)
+    yield from _patches_of(find_images("photos", "train", calibration.root), network, degradation)
     if calibration.train != "photos":
         try:
             images = find_images(calibration.train, "train", calibration.root)
         except UserError as error:
             LOG.warning(f"calibrating on photographs alone: {error}")
             return
-        yield from _patches_of(images, channels, degradation)
+        yield from _patches_of(images, network, degradation)
 
 
-def _patches_of(images: ImageSet, channels: int, degradation: Degradation) -> Iterator[Tensor]:
+def _patches_of(images: ImageSet, network: RestorationNetwork, degradation: Degradation) -> Iterator[Tensor]:
     for number in range(PATCHES):
         draws = seeded(number)
         path = images.clean[number * len(images.clean) // PATCHES]
-        image = with_channels(to_uint8(read_image(path)), channels)
+        image = with_channels(to_uint8(read_image(path)), network.channels)
         size = PATCH_SIZE * degradation.scale
         top, left = (int(draws.integers(0, max(1, extent - size + 1), (1,))) for extent in image.shape[:2])
-        yield degradation(to_tensor(image[top : top + size, left : left + size]), draws)
+        clean = to_tensor(image[top : top + size, left : left + size])
+        yield degradation.for_network(clean, draws, network.inputs)

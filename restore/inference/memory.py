@@ -10,17 +10,18 @@ from torch.utils._pytree import tree_leaves
 
 from restore.models import RestorationNetwork
 
-SIZE = 16  # of the image that is tried
+SIZE = 16  # of the image that is tried, if it need not be a multiple of another
 
 
 @torch.inference_mode()
 def bytes_per_pixel(network: RestorationNetwork) -> float:
     """Memory at the peak of a forward pass, per pixel of the input, weights and the libraries' workspace left out."""
-    image = next(network.parameters()).new_zeros(1, network.channels, SIZE, SIZE)
+    size = SIZE * network.multiple_of
+    image = next(network.parameters()).new_zeros(1, network.inputs, size, size)
     ledger = _Ledger()
     with ledger:
         network(image)
-    return ledger.peak / SIZE**2
+    return ledger.peak / size**2
 
 
 class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]

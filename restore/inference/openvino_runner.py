@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from restore.hardware import usable_cores
-from restore.inference.runner import Floating
+from restore.inference.runner import Floating, Like, Runner
 from restore.models import RestorationNetwork
 
 # OpenVINO and NNCF report their use to their makers unless told otherwise, but not where the package that does it is
@@ -28,29 +28,27 @@ KEPT_KERNELS = 256  # OpenVINO's own limit of 5000 lets a folder of images that 
 
 def convert(network: RestorationNetwork) -> openvino.Model:
     """The model of a network, in float32 on the CPU, for images of any number and size."""
-    example = torch.rand(1, network.channels, 32, 32)
-    shape = openvino.PartialShape([-1, network.channels, -1, -1])
+    example = torch.rand(1, network.inputs, 32, 32)
+    shape = openvino.PartialShape([-1, network.inputs, -1, -1])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch.jit, about itself
         return openvino.convert_model(network, example_input=example, input=[shape])
 
 
-class OpenVinoRunner:
+class OpenVinoRunner(Like):
     """A compiled model; one caller at a time.
 
     Args:
         model: as from `convert`, or quantised.
-        channels: of the network.
-        scale: of the network.
+        network: what the model was made of.
         precision: of what is not quantised.
         description: what it runs as.
     """
 
     device = torch.device("cpu")
 
-    def __init__(self, model: openvino.Model, channels: int, scale: int, precision: Floating, description: str) -> None:
-        self.channels = channels
-        self.scale = scale
+    def __init__(self, model: openvino.Model, network: Runner, precision: Floating, description: str) -> None:
+        super().__init__(network)
         self.description = description
         settings = {
             "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
@@ -61,9 +59,9 @@ class OpenVinoRunner:
         self._request = CORE.compile_model(model, "CPU", settings).create_infer_request()
 
     def __call__(self, degraded: Tensor) -> Tensor:
-        """(N, channels, H, W) -> (N, channels, scale*H, scale*W), float32."""
-        number, channels, height, width = degraded.shape
-        restored = np.empty((number, channels, self.scale * height, self.scale * width), np.float32)
+        """(N, inputs, H, W) -> (N, channels, scale*H, scale*W), float32."""
+        number, _, height, width = degraded.shape
+        restored = np.empty((number, self.channels, self.scale * height, self.scale * width), np.float32)
         self._request.set_output_tensor(openvino.Tensor(restored, shared_memory=True))
         self._request.infer({0: degraded.float().contiguous().numpy()}, share_inputs=True, share_outputs=True)
         return torch.from_numpy(restored)

@@ -16,12 +16,22 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from restore.models import RestorationNetwork
 
-SIZE = 8  # of the image that is followed; any would do
+SIZE = 8  # of the image that is followed, if it need not be a multiple of another; any would do
 
 aten = torch.ops.aten
 
 # Besides what PyTorch itself tags as pointwise.
-LOCAL = {aten.prelu, aten.pixel_shuffle, aten.cat, aten.to, aten._to_copy, aten.clone, aten.expand, aten.detach}
+LOCAL = {
+    aten.prelu,
+    aten.pixel_shuffle,
+    aten.pixel_unshuffle,
+    aten.cat,
+    aten.to,
+    aten._to_copy,
+    aten.clone,
+    aten.expand,
+    aten.detach,
+}
 
 
 class ReceptiveField(NamedTuple):
@@ -39,7 +49,8 @@ class ReceptiveField(NamedTuple):
 @torch.inference_mode()
 def receptive_field(network: RestorationNetwork) -> ReceptiveField:
     """The receptive field of a network in eval mode, the same in both directions: the larger of the two."""
-    image = next(network.parameters()).new_zeros(1, network.channels, SIZE, SIZE)
+    size = SIZE * network.multiple_of
+    image = next(network.parameters()).new_zeros(1, network.inputs, size, size)
     following = _Following(image)
     with following:
         restored = network(image)
@@ -57,6 +68,7 @@ class _Following(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.reach = WeakTensorKeyDictionary({image: Fraction(0)})
         self.obstacle: str | None = None
+        self._size = image.shape[-1]
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -79,7 +91,7 @@ class _Following(TorchDispatchMode):  # type: ignore[no-untyped-call]
             case aten.conv2d if output.shape[2:] == args[0].shape[2:]:
                 dilation = args[5] if len(args) > 5 else (1, 1)
                 spans = [step * (size - 1) for step, size in zip(dilation, args[1].shape[2:], strict=True)]
-                return Fraction(max(spans), 2) * Fraction(SIZE, output.shape[-1])
+                return Fraction(max(spans), 2) * Fraction(self._size, output.shape[-1])
             case aten.batch_norm if args[5]:
                 obstacle = "batch norm in training mode"
             case aten.batch_norm:
@@ -88,6 +100,10 @@ class _Following(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 obstacle = "instance norm"
             case aten.group_norm:
                 obstacle = "layer norm" if args[1] == 1 else "group norm"
+            case aten.std | aten.std_mean:
+                obstacle = "statistics of each image"
+            case aten.slice if args[1] == 1:
+                return Fraction(0)  # some of the channels
             case operation:
                 if torch.Tag.pointwise in func.tags or operation in LOCAL:
                     return Fraction(0)

@@ -17,7 +17,7 @@ from restore.errors import UserError
 from restore.hardware import free_memory
 from restore.inference.memory import bytes_per_pixel
 from restore.inference.receptive_field import receptive_field
-from restore.inference.runner import Runner
+from restore.inference.runner import Like, Runner
 from restore.models import RestorationNetwork
 
 LOG = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def tiled(
     return Tiled(runner, tile, halo, bytes_per_pixel(network), obstacle)
 
 
-class Tiled:
+class Tiled(Like):
     """Restores images in tiles. Only tiles are moved to the runner's device; the result is where the image is.
 
     Where memory runs out, it goes on with tiles of half the size, also in the images that follow.
@@ -74,11 +74,10 @@ class Tiled:
     def __init__(
         self, runner: Runner, tile: Tile, halo: int, bytes_per_pixel: float, obstacle: str | None = None
     ) -> None:
-        self.channels = runner.channels
-        self.scale = runner.scale
+        super().__init__(runner)
         self._runner = runner
         self._tile = tile
-        self._halo = halo
+        self._halo = _rounded_up(halo, runner.multiple_of)
         self._bytes_per_pixel = bytes_per_pixel
         self._obstacle = obstacle
         self._limit: int | None = None
@@ -89,17 +88,17 @@ class Tiled:
 
     @torch.inference_mode()
     def __call__(self, degraded: Tensor) -> Tensor:
-        """(N, channels, H, W) in [0, 1] on any device -> (N, channels, scale*H, scale*W) float32, unclamped.
+        """(N, inputs, H, W) in [0, 1] on any device -> (N, channels, scale*H, scale*W) float32, unclamped.
 
         Raises:
             UserError: the image does not fit into memory and cannot be tiled, or not even small tiles fit.
         """
-        *batch, height, width = degraded.shape
-        restored = torch.empty(*batch, self.scale * height, self.scale * width, device=degraded.device)
+        images, _, height, width = degraded.shape
+        restored = torch.empty(images, self.channels, self.scale * height, self.scale * width, device=degraded.device)
         tile = self._fitting(degraded, restored) if self._tile == "auto" else self._tile
         if self._limit is not None:
             tile = min(tile, self._limit)
-        pending = list(product(_spans(height, tile, self._halo), _spans(width, tile, self._halo)))
+        pending = list(product(*(_spans(size, tile, self._halo, self.multiple_of) for size in (height, width))))
         if len(pending) > 1:
             self._check(degraded)
         while pending:
@@ -112,13 +111,16 @@ class Tiled:
                 continue
             self._check(degraded)
             self._limit = max(rows.size, columns.size) // 2
-            if self._limit < SMALLEST:
+            if self._limit < max(SMALLEST, self.multiple_of):
                 raise UserError(f"out of memory, even with tiles of {2 * self._limit} pixels")
             LOG.warning("out of memory: going on with tiles of %d pixels", self._limit)
             pending = [
                 quarter
                 for rows, columns in pending
-                for quarter in product(rows.halves(self._halo, height), columns.halves(self._halo, width))
+                for quarter in product(
+                    rows.halves(self._halo, height, self.multiple_of),
+                    columns.halves(self._halo, width, self.multiple_of),
+                )
             ]
         return restored
 
@@ -178,20 +180,22 @@ class _Span(NamedTuple):
     def written(self, scale: int) -> slice:
         return slice(scale * self.first, scale * self.last)
 
-    def halves(self, halo: int, length: int) -> Iterator["_Span"]:
-        middle = (self.first + self.last) // 2
+    def halves(self, halo: int, length: int, multiple_of: int) -> Iterator["_Span"]:
+        middle = _rounded_up((self.first + self.last) // 2, multiple_of)
         for first, last in ((self.first, middle), (middle, self.last)):
             if first < last:
                 yield _Span(max(0, first - halo), min(length, last + halo), first, last)
 
 
-def _spans(length: int, tile: int, halo: int) -> Iterator[_Span]:
+def _spans(length: int, tile: int, halo: int, multiple_of: int = 1) -> Iterator[_Span]:
     """Cover an axis with tiles that all read equally much, since libraries prepare anew for each new shape.
+
+    They begin and end at multiples, as `length` and `halo` are ones.
 
     The outermost make up for the halo that they lack at the image's end: they make that much more.
     """
     inner = max(1, length - 2 * halo)
-    step = math.ceil(inner / math.ceil(inner / tile))
+    step = _rounded_up(math.ceil(inner / math.ceil(inner / tile)), multiple_of)
     extent = min(length, step + 2 * halo)
     for begin in range(0, inner, step):
         end = begin + step
@@ -199,6 +203,10 @@ def _spans(length: int, tile: int, halo: int) -> Iterator[_Span]:
         first = begin + halo if begin > 0 else 0
         last = end + halo if end < inner else length
         yield _Span(start, start + extent, first, last)
+
+
+def _rounded_up(size: int, multiple_of: int) -> int:
+    return -(-size // multiple_of) * multiple_of
 
 
 def _refusal(obstacle: str) -> str:

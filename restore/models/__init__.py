@@ -6,6 +6,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from restore.models.dncnn import DnCNN
 from restore.models.edsr import EDSR
+from restore.models.fdncnn import FDnCNN
+from restore.models.ffdnet import FFDNet
 from restore.models.mdsr import MDSR
 from restore.models.network import REGISTRY, NetworkSpec, RestorationNetwork
 from restore.models.norm import NORMS, Norm
@@ -50,6 +52,8 @@ __all__ = [
     "WDSRA",
     "WDSRB",
     "DnCNN",
+    "FDnCNN",
+    "FFDNet",
     "NetworkSpec",
     "Norm",
     "RestorationNetwork",

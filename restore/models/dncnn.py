@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from restore.models.init import DnCNNInit, initialize
 from restore.models.network import RestorationNetwork, check_channels
-from restore.models.norm import ConvNorm, Norm, conv
+from restore.models.norm import ConvNorm, ConvNormFactory, Norm, conv
 from restore.models.recompute import Recompute, sequential
 
 
@@ -48,17 +48,27 @@ class DnCNN(RestorationNetwork):
     ) -> None:
         super().__init__()
         check_channels(channels)
-        if depth < 2:
-            raise ValueError(f"depth must be at least 2, not {depth}")
-
         conv_norm = partial(ConvNorm, norm=norm, bn_momentum=bn_momentum, bn_eps=bn_eps, bias=bias)
-        layers: list[nn.Module] = [conv(channels, features, bias=bias), nn.ReLU(inplace=True)]
-        for _ in range(depth - 2):
-            layers += [conv_norm(features, features), nn.ReLU(inplace=True)]
-        self.body = sequential(norm, recompute)(*layers, conv(features, channels, bias=bias))
+        self.body = sequential(norm, recompute)(*plain_layers(self.inputs, channels, depth, features, conv_norm, bias))
         initialize(self, init)
 
     def forward(self, degraded: Tensor) -> Tensor:
         """(N, channels, H, W) degraded -> (N, channels, H, W) restored, both in [0, 1], unclamped."""
         prediction: Tensor = self.body(degraded)
         return degraded - prediction if self.residual else prediction
+
+
+def plain_layers(
+    inputs: int, outputs: int, depth: int, features: int, conv_norm: ConvNormFactory, bias: bool
+) -> list[nn.Module]:
+    """conv-ReLU, (depth - 2) x (conv-norm-ReLU), conv.
+
+    Raises:
+        ValueError: there are fewer than two convolutions.
+    """
+    if depth < 2:
+        raise ValueError(f"depth must be at least 2, not {depth}")
+    layers: list[nn.Module] = [conv(inputs, features, bias=bias), nn.ReLU(inplace=True)]
+    for _ in range(depth - 2):
+        layers += [conv_norm(features, features), nn.ReLU(inplace=True)]
+    return [*layers, conv(features, outputs, bias=bias)]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from restore.models.blocks import Residual
+from restore.models.norm import OutputNorm
 
 DnCNNInit = Literal["released", "he", "small_last", "kair"]
 ResidualInit = Literal["torch", "zero"]
@@ -50,7 +51,7 @@ def initialize(network: nn.Module, init: DnCNNInit | ResidualInit) -> None:
         if convolution.bias is not None:
             nn.init.zeros_(convolution.bias)
     for norm in network.modules():
-        if isinstance(norm, nn.BatchNorm2d | nn.GroupNorm | nn.InstanceNorm2d):
+        if isinstance(norm, OutputNorm):
             _initialize_norm(norm, init)
     if init == "zero":
         for block in network.modules():
@@ -83,7 +84,7 @@ def _set_weight(convolution: nn.Conv2d, weight: Tensor) -> None:
 
 
 @torch.no_grad()
-def _initialize_norm(norm: nn.BatchNorm2d | nn.GroupNorm | nn.InstanceNorm2d, init: DnCNNInit | ResidualInit) -> None:
+def _initialize_norm(norm: OutputNorm, init: DnCNNInit | ResidualInit) -> None:
     if init == "released":
         gain = nn.init.normal_(norm.weight, std=RELEASED_GAIN_STD)
         sign = torch.where(gain < 0, -1.0, 1.0)

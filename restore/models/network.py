@@ -33,7 +33,11 @@ class RestorationNetwork(nn.Module, ABC):
     constructor are recorded: they are its `spec`, and attributes of the same names even before the constructor runs.
 
     Attributes:
-        channels: 1 (gray) or 3 (RGB).
+        channels: of the restored image, 1 (gray) or 3 (RGB).
+        inputs: channels that it reads: those of the image, and in a network that is told the noise level one more,
+            which is sigma / 255 everywhere.
+        multiple_of: height and width of its input must be multiples of this. Images are padded before, and tiles
+            begin at multiples.
         scale: how many times larger the output is.
         norm: what normalizes its activations.
     """
@@ -41,6 +45,7 @@ class RestorationNetwork(nn.Module, ABC):
     channels: int
     scale: int = 1
     norm: Norm = "none"
+    multiple_of: int = 1
     _arguments: dict[str, Any]
 
     def __init_subclass__(cls, **settings: Any) -> None:
@@ -52,6 +57,10 @@ class RestorationNetwork(nn.Module, ABC):
     @abstractmethod
     def forward(self, degraded: Tensor) -> Tensor:
         """Restore a batch of images."""
+
+    @property
+    def inputs(self) -> int:
+        return self.channels
 
     @property
     def all_scales(self) -> tuple[int, ...]:

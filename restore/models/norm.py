@@ -4,11 +4,14 @@ import math
 from collections.abc import Callable
 from typing import Literal, assert_never, get_args
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-Norm = Literal["batch", "none", "group", "instance", "layer", "weight"]
+Norm = Literal["batch", "none", "group", "instance", "layer", "weight", "adadm", "iln"]
 NORMS: tuple[Norm, ...] = get_args(Norm)
+
+LOG_EPS = 1e-6  # added to a standard deviation before its logarithm
 
 ConvNormFactory = Callable[[int, int], nn.Module]
 
@@ -16,6 +19,11 @@ ConvNormFactory = Callable[[int, int], nn.Module]
 def normalises_output(norm: Norm) -> bool:
     """Whether `norm` works on the convolution's output, which it then shifts in place of a bias."""
     return norm not in ("none", "weight")
+
+
+def multiplies_by_deviation(norm: Norm) -> bool:
+    """Whether the output of `norm` is in proportion to a standard deviation that is taken of each image."""
+    return norm in ("adadm", "iln")
 
 
 def conv(
@@ -47,6 +55,53 @@ class _UnsetConv2d(nn.Conv2d):
         pass
 
 
+class AdaDM(nn.BatchNorm2d):
+    """Batch norm times exp(w log(sigma) + b), so that what follows knows how much each image deviated before.
+
+    sigma is the standard deviation of an image's features over (C, H, W). The scalars w (`phi_weight`) and b
+    (`phi_bias`) are learned, from 1 and 0 (Liu, Tang, Wu 2021). The authors' code has one such factor
+    for each residual block; here each norm has its own, so that all networks can have it.
+    """
+
+    def __init__(self, features: int, eps: float, momentum: float) -> None:
+        super().__init__(features, eps=eps, momentum=momentum)
+        self.phi_weight = nn.Parameter(torch.ones(()))
+        self.phi_bias = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.modulate(super().forward(x), x)
+
+    def modulate(self, normalised: Tensor, x: Tensor) -> Tensor:
+        """`normalised` times the factor that follows from `x`, both (N, C, H, W)."""
+        deviation = torch.std(x, dim=(1, 2, 3), correction=0, keepdim=True).to(self.phi_weight.dtype)
+        factor = torch.exp(self.phi_weight * torch.log(deviation + LOG_EPS) + self.phi_bias)
+        return normalised * factor.to(normalised.dtype)
+
+
+class ImageRestorationLayerNorm(nn.Module):
+    """Layer norm over (C, H, W) of each image, affine per channel, times the image's own standard deviation.
+
+    The deviation that layer norm divides by and the one that multiplies its result cancel, but for the shift:
+    weight (x - mean) + bias sigma. So no epsilon is needed, and f(a x) = a f(x) for a > 0.
+    The norm is i-LN (Lee et al. 2025, arXiv:2504.06629), whose Transformers put attention or an MLP between the two.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(features))
+        self.bias = nn.Parameter(torch.zeros(features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        moments = torch.std_mean(x, dim=(1, 2, 3), correction=0, keepdim=True)
+        deviation, mean = (moment.to(self.weight.dtype) for moment in moments)
+        gain, bias = self.weight.view(1, -1, 1, 1), self.bias.view(1, -1, 1, 1)
+        return torch.addcmul((bias * deviation - gain * mean).to(x.dtype), x, gain.to(x.dtype))
+
+
+# Modules that normalise what they are given, with a gain `weight` and, as a rule, a shift `bias` per channel.
+OutputNorm = nn.BatchNorm2d | nn.GroupNorm | nn.InstanceNorm2d | ImageRestorationLayerNorm
+
+
 class ConvNorm(nn.Sequential):
     """A convolution and the normalisation of its output.
 
@@ -64,6 +119,8 @@ class ConvNorm(nn.Sequential):
             `instance`: statistics over (H, W) per image and channel, affine (Ulyanov et al. 2016).
             `layer`: statistics over (C, H, W) per image, affine per channel (Ba et al. 2016).
             `weight`: on the convolution instead of on its output (Salimans & Kingma 2016).
+            `adadm`: `batch`, times a learned power of each image's deviation before it (Liu et al. 2021).
+            `iln`: `layer`, times each image's deviation before it (Lee et al. 2025).
         bn_momentum: weight of the NEW batch in the running statistics (PyTorch's convention).
         bn_eps: added to the variance before the root.
         kernel: height and width of the convolution.
@@ -100,5 +157,9 @@ class ConvNorm(nn.Sequential):
                 self.add_module("norm", nn.InstanceNorm2d(out_features, affine=True))
             case "layer":
                 self.add_module("norm", nn.GroupNorm(1, out_features))
+            case "adadm":
+                self.add_module("norm", AdaDM(out_features, eps=bn_eps, momentum=bn_momentum))
+            case "iln":
+                self.add_module("norm", ImageRestorationLayerNorm(out_features))
             case _:
                 assert_never(norm)

@@ -17,7 +17,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
 from restore.models.blocks import Residual
-from restore.models.norm import Norm, normalises_output
+from restore.models.norm import AdaDM, Norm, OutputNorm, normalises_output
 
 Recompute = Literal["none", "norm"]
 
@@ -119,10 +119,23 @@ class _Pass:
             self._block += 1
             keep = self._block in self._kept_blocks
             return x, _Map(_bare(x)) if keep else _Map(None, layer.add, source, change)
+        if isinstance(layer, AdaDM):
+            return self._through_adadm(layer, x, source)
         y = layer(x)
         make = _way_to_make(layer, source, y)
         result = _Map(None, make, source) if make else _Map(_bare(y))
         self._settle((y, result), (x, source))
+        return y, result
+
+    def _through_adadm(self, layer: AdaDM, x: Tensor, source: _Map) -> tuple[Tensor, _Map]:
+        """In two steps, because the product keeps what batch norm puts out."""
+        normalised = nn.BatchNorm2d.forward(layer, x)
+        make = _batch_norm_again(layer, normalised)
+        between = _Map(None, make, source) if make else _Map(_bare(normalised))
+        self._settle((normalised, between), (x, source))
+        y = layer.modulate(normalised, x)
+        result = _Map(None, layer.modulate, between, source)
+        self._settle((y, result), (normalised, between), (x, source))
         return y, result
 
     def _settle(self, *known: tuple[Tensor, _Map]) -> None:
@@ -138,25 +151,28 @@ class _Pass:
 
 def _way_to_make(layer: nn.Module, source: _Map, output: Tensor) -> Callable[[Tensor], Tensor] | None:
     """How a layer's output is made again from its input; None where it is kept."""
-    match layer:
-        case nn.BatchNorm2d() if layer.training:
-            node: Any = output.grad_fn
-            if node is None:
-                return None
-            mean, inverse_deviation = node._saved_result1, node._saved_result2
-            return partial(
-                F.batch_norm,
-                running_mean=mean,
-                running_var=torch.ones_like(mean),
-                weight=layer.weight.detach() * inverse_deviation,
-                bias=layer.bias.detach(),
-                eps=1e-30,  # must be positive; the deviation has it already
-            )
-        case nn.BatchNorm2d() | nn.GroupNorm() | nn.InstanceNorm2d():
-            return layer.forward
-        case nn.ReLU() | nn.PReLU() if source.make:
-            return layer.forward
-    return None
+    if isinstance(layer, nn.BatchNorm2d):
+        return _batch_norm_again(layer, output)
+    remade = isinstance(layer, OutputNorm) or (isinstance(layer, nn.ReLU | nn.PReLU) and source.make is not None)
+    return layer.forward if remade else None
+
+
+def _batch_norm_again(layer: nn.BatchNorm2d, output: Tensor) -> Callable[[Tensor], Tensor] | None:
+    """How batch norm's output is made again from its input, without new statistics."""
+    if not layer.training:
+        return partial(nn.BatchNorm2d.forward, layer)
+    node: Any = output.grad_fn
+    if node is None:
+        return None
+    mean, inverse_deviation = node._saved_result1, node._saved_result2
+    return partial(
+        F.batch_norm,
+        running_mean=mean,
+        running_var=torch.ones_like(mean),
+        weight=layer.weight.detach() * inverse_deviation,
+        bias=layer.bias.detach(),
+        eps=1e-30,  # must be positive; the deviation has it already
+    )
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

@@ -110,7 +110,7 @@ BUDGETS: dict[BudgetName, Budget] = {
             first_seed=10,
         ),
         Budget(
-            "mid", seeds=5, depth=12, features=32, blocks=8, sr_features=32, wdsr_features=24, wide_features=128,
+            "mid", seeds=3, depth=12, features=32, blocks=8, sr_features=32, wdsr_features=24, wide_features=128,
             patch=32, sr_patch=24, batch=16, sr_batch=16, lengths=(750, 3000), tuning_lengths=(375, 750),
             precision="bf16", first_seed=10,
         ),

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from restore.studies.criteria import VOID_DB
@@ -15,13 +15,12 @@ SHOWN_DB = 8.0  # below the best end of a curve that a plot shows
 
 def psnr(runs: Sequence[Record]) -> Effect:
     """PSNR (dB) on the test set that decides, of the runs that did not fail."""
-    return _effect([_images(run) for run in runs if run.psnr])
+    return of_images([_images(run) if run.psnr else None for run in runs])
 
 
 def gain(of: Sequence[Record], minus: Sequence[Record]) -> Effect:
     """Difference in PSNR (dB), seed by seed and image by image, of the seeds in which no run failed."""
-    kept = [(a, b) for a, b in zip(of, minus, strict=True) if a.psnr and b.psnr]
-    return difference(_effect([_images(a) for a, _ in kept]), _effect([_images(b) for _, b in kept]))
+    return difference(psnr(of), psnr(minus))
 
 
 def lenient_psnr(runs: Sequence[Record]) -> Effect:
@@ -34,14 +33,17 @@ def input_psnr(runs: Sequence[Record]) -> float:
     return next(iter(runs[0].input_psnr.values()))
 
 
-def of_images(values: Sequence[Sequence[float]]) -> Effect:
-    """PSNR (dB) from the scores of images, a list for each seed."""
-    return _effect([list(one) for one in values])
+def of_images(scores: Sequence[Sequence[float] | None]) -> Effect:
+    """PSNR (dB) from the scores of images: a list for each seed, or None if its run failed."""
+    images = {seed: tuple(one) for seed, one in enumerate(scores) if one is not None}
+    means = tuple(statistics.fmean(one) for one in images.values())
+    return Effect(means or (math.nan,), "dB", images=tuple(images.values()), seeds=tuple(images))
 
 
-def _effect(images: Sequence[Sequence[float]]) -> Effect:
-    means = tuple(statistics.fmean(one) for one in images)
-    return Effect(means or (math.nan,), "dB", images=tuple(tuple(one) for one in images))
+def below(runs: Iterable[Sequence[Record]], distance: float) -> float | None:
+    """Where bars begin: so many dB below the worst run that did not fail; None if all failed."""
+    values = [value for found in runs for value in psnr(found).values if math.isfinite(value)]
+    return min(values) - distance if values else None
 
 
 def _images(run: Record) -> list[float]:

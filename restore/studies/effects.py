@@ -4,11 +4,11 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, t
+from scipy.stats import nct, t
 
 CONFIDENCE = 0.95
 RESAMPLES = 4000
@@ -23,12 +23,18 @@ class Effect:
         unit: such as `dB`, or `x` for ratios, which are averaged by their logarithms.
         stochastic: whether another seed could give another value; otherwise one value is certain.
         images: for each seed, one value for each test image, whose means are `values`; empty if it has no images.
+        seeds: the place of each value's seed; by default all in order. A run that failed has no value.
     """
 
     values: tuple[float, ...]
     unit: str
     stochastic: bool = True
     images: tuple[tuple[float, ...], ...] = ()
+    seeds: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.seeds:
+            object.__setattr__(self, "seeds", tuple(range(len(self.values))))
 
     @property
     def mean(self) -> float:
@@ -39,9 +45,9 @@ class Effect:
     def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
         """Of the mean; None if there are too few seeds to tell, or a value was not measured.
 
-        With images it is a two-way bootstrap: seeds and images are drawn again, independently of each other. A
-        bootstrap over few seeds is too narrow: with `n` seeds, theirs is widened by sqrt(n / (n - 1)) and by the ratio
-        of Student's quantile to the normal one, so that without any difference between images it is Student's interval.
+        With images it is a two-way bootstrap: images are drawn again, and independently of them the mean over seeds
+        from Student's distribution, since few seeds drawn again give too narrow an interval. Without any difference
+        between images it is Student's interval.
         Without images it is that interval, of the logarithms for ratios.
         """
         if not self.stochastic:
@@ -50,7 +56,7 @@ class Effect:
             return None
         if self.images:
             tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-            low, high = np.quantile(self._resampled(confidence), tails)
+            low, high = np.quantile(self._resampled, tails)
             return float(low), float(high)
         times = float(t.ppf((1 + confidence) / 2, len(self.values) - 1)) / len(self.values) ** 0.5
         if self.unit == "x":
@@ -59,23 +65,16 @@ class Effect:
         half = times * statistics.stdev(self.values)
         return self.mean - half, self.mean + half
 
-    def _resampled(self, confidence: float) -> NDArray[np.float64]:
-        by_seed, by_image = self._bootstrap
-        seeds = len(self.values)
-        normal, student = float(norm.ppf((1 + confidence) / 2)), float(t.ppf((1 + confidence) / 2, seeds - 1))
-        widened = by_seed * (seeds / (seeds - 1)) ** 0.5 * student / normal
-        resampled: NDArray[np.float64] = self.mean + widened + by_image
-        return resampled
-
     @cached_property
-    def _bootstrap(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Deviations from the mean, of seeds drawn again and of images drawn again."""
+    def _resampled(self) -> NDArray[np.float64]:
+        """Means, seeds and images drawn again."""
         table = np.array(self.images)
         random = np.random.default_rng(0)
-        seeds, images = table.mean(1), table.mean(0)
-        by_seed = random.choice(seeds, (RESAMPLES, len(seeds))).mean(1)
-        by_image = random.choice(images, (RESAMPLES, len(images))).mean(1)
-        return by_seed - seeds.mean(), by_image - images.mean()
+        error = table.mean(1).std(ddof=1) / len(table) ** 0.5
+        by_seed = error * random.permutation(_students(len(table) - 1))
+        by_image = random.choice(table.mean(0), (RESAMPLES, table.shape[1])).mean(1)
+        resampled: NDArray[np.float64] = by_seed + by_image
+        return resampled
 
     def p_value(self, null: float) -> float | None:
         """Two-sided, that the mean is `null`: by Student's distribution over the seeds, the images' variance added."""
@@ -84,7 +83,7 @@ class Effect:
         values = list(map(math.log, self.values)) if self.unit == "x" else list(self.values)
         distance = statistics.fmean(values) - (math.log(null) if self.unit == "x" else null)
         variance = statistics.variance(values) / len(values)
-        if self.images:
+        if self.images and len(self.images[0]) > 1:
             variance += float(np.array(self.images).mean(0).var(ddof=1)) / len(self.images[0])
         if variance == 0:
             return 0.0 if distance else 1.0
@@ -100,16 +99,22 @@ class Effect:
         return f"{short(self.mean)}{unit} [{short(interval[0])}, {short(interval[1])}]"
 
 
+@cache
+def _students(degrees: int) -> NDArray[np.float64]:
+    """RESAMPLES values of Student's distribution, evenly spread over it, so that chance adds nothing."""
+    values: NDArray[np.float64] = t.ppf((np.arange(RESAMPLES) + 0.5) / RESAMPLES, degrees)
+    return values
+
+
 def difference(of: Effect, minus: Effect) -> Effect:
-    """Seed by seed, and image by image if both have the same images."""
-    values = tuple(a - b for a, b in zip(of.values, minus.values, strict=True))
+    """Of the seeds that both have, seed by seed, and image by image if both have images; NaN without any such seed."""
+    places = [(of.seeds.index(it), minus.seeds.index(it)) for it in of.seeds if it in minus.seeds]
+    values = tuple(of.values[i] - minus.values[j] for i, j in places)
     images: tuple[tuple[float, ...], ...] = ()
     if of.images and minus.images:
-        images = tuple(
-            tuple(a - b for a, b in zip(one, other, strict=True))
-            for one, other in zip(of.images, minus.images, strict=True)
-        )
-    return Effect(values, of.unit, of.stochastic or minus.stochastic, images)
+        images = tuple(tuple(a - b for a, b in zip(of.images[i], minus.images[j], strict=True)) for i, j in places)
+    seeds = tuple(of.seeds[i] for i, _ in places)
+    return Effect(values or (math.nan,), of.unit, of.stochastic or minus.stochastic, images, seeds)
 
 
 def ratio(of: Sequence[float], to: Sequence[float]) -> Effect:
@@ -136,8 +141,6 @@ def seeds_needed(deviation: float, distance: float, power: float = 0.8, alpha: f
         power: probability of detection.
         alpha: level of the test.
     """
-    from scipy.stats import nct
-
     for seeds in range(2, 1000):
         critical = float(t.ppf(1 - alpha / 2, seeds - 1))
         if float(nct.sf(critical, seeds - 1, distance / deviation * seeds**0.5)) >= power:

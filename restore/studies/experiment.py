@@ -8,6 +8,7 @@ from typing import Any, Self
 from restore.data.degradation import Degradation
 from restore.inference.runner import Floating
 from restore.models import NetworkSpec
+from restore.studies import variants  # noqa: F401 (makes its networks known to `build`)
 from restore.studies.data import StudyData
 from restore.training import Optimization
 

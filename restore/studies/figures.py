@@ -205,11 +205,13 @@ def _draw_heat_map(axes: Axes, figure: HeatMap) -> None:
 
 
 def _draw_bars(axes: Axes, figure: Bars) -> None:
-    names = list(next(iter(figure.groups.values())))
-    width = 0.8 / len(names)
+    names = list(dict.fromkeys(name for bars in figure.groups.values() for name in bars))
+    width = 0.8 / max(1, len(names))
     for number, name in enumerate(names):
         places = [group + (number - (len(names) - 1) / 2) * width for group in range(len(figure.groups))]
-        seeds = [bars[name] for bars in figure.groups.values()]
+        seeds = [
+            [value for value in bars[name] if math.isfinite(value)] or [math.nan] for bars in figure.groups.values()
+        ]
         means = [statistics.fmean(values) for values in seeds]
         whiskers = [
             [mean - min(values) for mean, values in zip(means, seeds, strict=True)],

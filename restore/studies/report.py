@@ -27,12 +27,13 @@ MARKS = {
     "void": "∅ void",
 }
 METHOD = (
-    "Runs are paired by seed. Intervals are 95 %: of images and seeds drawn again together (two-way "
-    "bootstrap), widened for "
-    "few seeds as Student's are; of counts and ratios Student's. `equal`: the 90 % interval lies within the "
-    "margin that was "
-    "stated before (two one-sided tests). `undecided` also where Holm's correction over all comparisons of this report "
-    "leaves a p-value above 5 %. `void`: an arm was never trained. A claim is supported if all of its parts are."
+    "Runs are paired by seed. Intervals are 95 %: over images and seeds together (two-way bootstrap, of seeds "
+    "by Student's distribution); of ratios and other quantities without images Student's. `equal`: "
+    "the 90 % interval lies within the margin that was stated before (two one-sided tests). `undecided` also if "
+    "Holm's correction over all comparisons of this report leaves a p-value above 5 %. `void`: an arm was never "
+    "trained. A claim is supported if all of its parts are. An earlier version of this report changed the "
+    "criteria of claims 3, 7, 11, 12 and 13 after it had seen data. All claims are tested anew, under criteria "
+    "stated before and with seeds that were never used."
 )
 
 
@@ -128,11 +129,9 @@ def _range(steps: set[int]) -> str:
 
 def _criterion_before_data(entry: Entry, archive: Archive) -> bool:
     """Whether each criterion is the one that was noted, and was noted before the first run that it judges."""
+    runs = [it if isinstance(it, Experiment) else it.of for it in entry.used if not isinstance(it, Trial)]
     dates = [
-        archive.results[task.key(archive.data)]["provenance"]["date"]
-        for request in entry.used
-        if isinstance(request, Experiment)
-        for task in archive.tasks(request)
+        archive.results[task.key(archive.data)]["provenance"]["date"] for run in runs for task in archive.tasks(run)
     ]
     for name, criterion in entry.claim.criteria.items():
         noted = archive.criteria.get(f"{entry.claim.name}/{name}")

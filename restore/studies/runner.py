@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from restore.checkpoint import Weights, load_weights, save_weights
+from restore.errors import UserError
 from restore.hardware import keep_pages, usable_cores
 from restore.images.io import write_atomically
 from restore.images.tensors import quantise
@@ -181,25 +182,32 @@ def put_on_record(
         Whether all is on record; False if the time was over or SIGTERM or SIGINT came.
 
     Raises:
-        UserError: data are missing or do not fit.
+        UserError: data are missing or do not fit, or a file in `folder` is damaged.
     """
     for name in ("runs", "states"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for task in archive.missing(requests):
         path = folder / "runs" / f"{task.key(archive.data)}.json"
         if path.exists():
-            archive.results[task.key(archive.data)] = json.loads(path.read_text())
-    todo = sorted(archive.missing(requests), key=_in_rounds)
-    done = not todo or _work_off(todo, archive, folder, jobs, until)
+            archive.results[task.key(archive.data)] = _result(path)
+    if todo := sorted(archive.missing(requests), key=_in_rounds):
+        _work_off(todo, archive, folder, jobs, until)
     archive.save(folder / "records.json")
-    return done
+    return not archive.missing(requests)
+
+
+def _result(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: damaged ({error}); delete it to train or measure anew") from error
 
 
 def _in_rounds(task: Task) -> tuple[bool, int, int]:
     return isinstance(task.request, Measurement), task.experiment.length, task.seed
 
 
-def _work_off(todo: list[Task], archive: Archive, folder: Path, jobs: int | None, until: float | None) -> bool:
+def _work_off(todo: list[Task], archive: Archive, folder: Path, jobs: int | None, until: float | None) -> None:
     devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
     jobs = jobs or (len(devices) if devices != ["cpu"] else usable_cores())
     context = multiprocessing.get_context("spawn")
@@ -219,7 +227,7 @@ def _work_off(todo: list[Task], archive: Archive, folder: Path, jobs: int | None
                     todo.remove(task)
                     flying[pool.submit(_work, task, archive.data, folder)] = task
                 if not flying:
-                    return False
+                    return
                 for future in wait(flying, return_when=FIRST_COMPLETED).done:
                     task = flying.pop(future)
                     if future.result():
@@ -227,7 +235,6 @@ def _work_off(todo: list[Task], archive: Archive, folder: Path, jobs: int | None
         except BaseException:
             stop.set()
             raise
-    return True
 
 
 def _next(todo: list[Task], flying: list[Task], archive: Archive) -> Task | None:
@@ -260,7 +267,7 @@ class _Progress:
 def _take_over(task: Task, archive: Archive, folder: Path, progress: _Progress) -> None:
     """Put a result that a process has written into the archive, and say so in one line."""
     key = task.key(archive.data)
-    archive.results[key] = result = json.loads((folder / "runs" / f"{key}.json").read_text())
+    archive.results[key] = result = _result(folder / "runs" / f"{key}.json")
     LOG.info(progress.line(f"{describe(task)}: {_outcome(task, result)}"))
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -187,9 +188,10 @@ class Trajectory:
             self._optimizer.load_state_dict(state["optimizer"])
             self.log = Log(**state["log"])
             self.step = state["step"]
-        except (RuntimeError, ValueError, KeyError, TypeError, EOFError, OSError) as error:
+        except (UnpicklingError, RuntimeError, ValueError, LookupError, TypeError, EOFError, OSError) as error:
+            reason = str(error).partition("\n")[0]
             raise UserError(
-                f"{path}: not a state of this run, or damaged ({error}); delete it to begin anew"
+                f"{path}: not a state of this run, or damaged ({reason}); delete it to begin anew"
             ) from error
 
 

@@ -44,7 +44,8 @@ def tune(
     """Search each arm's candidates over learning rates, by successive halving over lengths.
 
     At each length the best setting of an arm is surrounded: while its learning rate is the lowest or the highest that
-    was tried with that candidate, the next one (a factor of about 3) is tried, too.
+    was tried with that candidate, the next one (a factor of about 3) is tried, too. While all runs of an arm fail,
+    lower learning rates are tried.
 
     Args:
         arms: for each, its candidates, which differ in initial weights, say; their learning rates are not used.
@@ -77,14 +78,22 @@ def _at_length(
         scores = {arm: {setting: _validation(results[arm, setting][0]) for setting in tried[arm]} for arm in arms}
         added = False
         for arm, found in scores.items():
-            best = max(found, key=lambda it: found[it])
-            place = RATES.index(best.rate)
-            for rate in RATES[max(0, place - 1) : place + 2]:
-                if (neighbor := Setting(best.candidate, rate)) not in tried[arm]:
-                    tried[arm].append(neighbor)
+            for setting in _next(found):
+                if setting not in tried[arm]:
+                    tried[arm].append(setting)
                     added = True
         if not added:
             return scores
+
+
+def _next(found: Mapping[Setting, float]) -> list[Setting]:
+    """The settings around the best one; below the lowest learning rate of all candidates if every run failed."""
+    best = max(found, key=lambda it: found[it])
+    if math.isfinite(found[best]):
+        place = RATES.index(best.rate)
+        return [Setting(best.candidate, rate) for rate in RATES[max(0, place - 1) : place + 2]]
+    lower = RATES[max(0, RATES.index(min(it.rate for it in found)) - 1)]
+    return [Setting(candidate, lower) for candidate in {it.candidate: None for it in found}]
 
 
 def _at(candidates: Sequence[Experiment], setting: Setting, length: int) -> Experiment:

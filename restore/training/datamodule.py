@@ -11,7 +11,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from restore.data.catalog import ImageSet
 from restore.data.degradation import Degradation
-from restore.data.pairs import PAIRS, ImagePair, PatchBatch, ScaleSampler, make_pair
+from restore.data.pairs import PAIRS, PatchBatch, ScaleSampler, make_pair
 from restore.data.random import seeded
 from restore.data.store import PatchStore, file_state
 from restore.errors import UserError
@@ -29,7 +29,7 @@ class TrainingData(LightningDataModule):
         train, val: the sets as the user named them.
         seed, batch_size, patch_size, steps_per_epoch, workers, accept_changes: see `PatchData`.
         degradation: makes pairs of clean images.
-        channels: of the network.
+        channels, inputs: of the network.
         train_images: what the stores were made of, of which `train_files` were read.
         val_images: validation images, of which `val_files` are read; `val_fingerprint` is of their pixels.
         stores: one for each scale.
@@ -50,6 +50,7 @@ class TrainingData(LightningDataModule):
         accept_changes: bool,
         degradation: Degradation,
         channels: int,
+        inputs: int,
         train_images: ImageSet,
         train_files: Sequence[Path],
         val_images: ImageSet,
@@ -72,6 +73,7 @@ class TrainingData(LightningDataModule):
         self._workers = workers
         self._accept_changes = accept_changes
         self._channels = channels
+        self._inputs = inputs
         self._stores = stores
         self._sampler = sampler
         self._cut_on_device = cut_on_device
@@ -153,7 +155,7 @@ class TrainingData(LightningDataModule):
             degraded = None if batch.degraded is None else batch.degraded.to(device, non_blocking=True)
             return PatchBatch(batch.clean.to(device, non_blocking=True), degraded, batch.step)
         pair, counted = batch
-        return ImagePair(pair.name, pair.degraded.to(device), pair.clean.to(device)), counted
+        return pair._replace(degraded=pair.degraded.to(device), clean=pair.clean.to(device)), counted
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """On the device: flips, turns and the degradation of a training batch."""
@@ -162,4 +164,4 @@ class TrainingData(LightningDataModule):
         assert self.trainer is not None
         draws = seeded(self.seed, batch.step, *PAIRS, device=batch.clean.device)
         share = draws.share(self.batch_size, self.trainer.global_rank, self.trainer.world_size)
-        return make_pair(batch, self.degradation, share)
+        return make_pair(batch, self.degradation, share, self._inputs)

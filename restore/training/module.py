@@ -15,7 +15,7 @@ from restore.data.pairs import ImagePair, Pair
 from restore.errors import UserError
 from restore.hardware import Hardware
 from restore.images.tensors import quantise
-from restore.inference import Runner, restore_tensor, tiled
+from restore.inference import Runner, at_level, restore_tensor, tiled
 from restore.losses import find_loss
 from restore.metrics import Protocol
 from restore.models import RestorationNetwork, build
@@ -91,7 +91,7 @@ class RestorationModule(LightningModule):
         assert self._runner is not None
         pair, counted = item
         with torch.autocast(self.device.type, enabled=False):
-            restored = quantise(restore_tensor(self._runner, pair.degraded))
+            restored = quantise(restore_tensor(at_level(self._runner, pair.level), pair.degraded))
         if not counted:
             return None
         score = self.protocol.score(restored, pair.clean, self.network.scale)

@@ -110,6 +110,7 @@ class PatchData:
             workers=self.workers,
             degradation=degradation,
             channels=network.channels,
+            inputs=network.inputs,
             train=self.train,
             val=self.val,
             train_images=train,
@@ -132,6 +133,12 @@ class PatchData:
                 f"data.degradation ({degradation.label}) has scale {degradation.scale}, but the network has scale "
                 f"{network.scale}"
             )
+        if network.inputs > network.channels and not degradation.has_level:
+            raise UserError(
+                f"{type(network).__name__} is told the noise level of an image, which {degradation.label} does not have"
+            )
+        if self.patch_size % network.multiple_of:
+            raise UserError(f"data.patch_size must be a multiple of {network.multiple_of}, not {self.patch_size}")
         if len(network.all_scales) > 1 and (not degradation.precomputable or self.train_degraded is not None):
             raise UserError(
                 f"data.degradation ({degradation.label}) has one scale, but the network is trained at "

@@ -22,7 +22,7 @@ from restore.benchmark import default_protocol
 from restore.errors import UserError
 from restore.hardware import Hardware, gains_from_bf16, keep_pages
 from restore.images.io import write_atomically
-from restore.models import RestorationNetwork
+from restore.models import Norm, RestorationNetwork
 from restore.optim import Optimization
 from restore.training.bad_steps import BadSteps, Faults
 from restore.training.callbacks import BestCheckpoint, DataWatch, ProgressBar, SampleSheet, Throughput
@@ -106,7 +106,7 @@ def fit(
         ours = _callbacks(prepared, optim, output, faults or Faults(), checkpoint_every)
         with _ending_well(output), known_warnings():
             lightning = _lightning(trainer, output, list(ours.all), prepared.steps_per_epoch)
-            _check_processes(lightning, prepared.batch_size, bool(trainer.get("sync_batchnorm")))
+            _check_processes(lightning, prepared.batch_size, network.norm if trainer.get("sync_batchnorm") else None)
             device = lightning.strategy.root_device
             hardware = (hardware or Hardware()).resolved(device, prepared.store_bytes, network.norm)
             whole = _train(network, prepared, optim, lightning, hardware, start)
@@ -220,8 +220,8 @@ def _lightning(settings: Mapping[str, Any], output: Path, ours: list[Callback], 
         raise UserError(f"trainer: {error}") from error
 
 
-def _check_processes(trainer: Trainer, batch_size: int, sync_batchnorm: bool) -> None:
-    """Raises UserError where the processes cannot share a batch equally or synchronise batch norm."""
+def _check_processes(trainer: Trainer, batch_size: int, synchronised: Norm | None) -> None:
+    """Raises UserError where the processes cannot share a batch equally or synchronise the network's norm."""
     ranks = trainer.world_size
     if batch_size % ranks:
         fitting = [size for size in (batch_size // ranks * ranks, -(-batch_size // ranks) * ranks) if size]
@@ -229,7 +229,11 @@ def _check_processes(trainer: Trainer, batch_size: int, sync_batchnorm: bool) ->
             f"data.batch_size is for all processes together: {ranks} cannot share {batch_size} patches equally, "
             f"but {' or '.join(map(str, fitting))}"
         )
-    if sync_batchnorm and ranks > 1 and trainer.strategy.root_device.type == "cpu":
+    if synchronised == "adadm" and ranks > 1:
+        raise UserError(
+            "trainer.sync_batchnorm: PyTorch would replace the norm adadm by plain batch norm; leave it out"
+        )
+    if synchronised and ranks > 1 and trainer.strategy.root_device.type == "cpu":
         raise UserError(
             "trainer.sync_batchnorm: PyTorch has it on GPUs only; CPU processes have statistics of their own"
         )

@@ -35,6 +35,8 @@ NETWORKS = {
     "EDSR, weight norm": lambda: EDSR(features=8, blocks=1, norm="weight").eval(),
     "SRResNet": lambda: SRResNet(features=8, blocks=1, scale=2).eval(),
     "WDSR-B": lambda: WDSRB(features=8, blocks=1).eval(),
+    "DnCNN, AdaDM": lambda: DnCNN(depth=3, features=8, norm="adadm").eval(),
+    "EDSR, i-LN": lambda: EDSR(features=8, blocks=1, norm="iln").eval(),
     "DnCNN, instance norm": lambda: DnCNN(depth=3, features=8, norm="instance").eval(),
 }
 

@@ -8,9 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from restore.data.degradation import GaussianNoise
-from restore.inference import Calibration, int8
+from restore.errors import UserError
+from restore.inference import Calibration, accelerate, int8
 from restore.inference.fidelity import Change
-from restore.models import DnCNN
+from restore.models import DnCNN, Norm
+from restore.models.fold import fold
 
 pytest.importorskip("restore.inference.openvino_runner")  # before OpenVINO itself, whose telemetry it turns off
 pytest.importorskip("nncf")
@@ -55,6 +57,23 @@ def test_a_quantised_network_computes_with_8_bits_and_loses_nothing_else() -> No
     lost = (expected - network(degraded)).square().mean()
     assert (restored - expected).square().mean() < lost / 10  # a tie rounds here up, there down
     assert lost > 0
+
+
+@pytest.mark.parametrize("norm", ["group", "instance", "layer"])
+def test_a_network_whose_norm_stays_is_quantised_around_it(norm: Norm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(int8, "PATCHES", 4)
+    network = DnCNN(depth=6, features=16, norm=norm, init="he").eval()
+    degraded = torch.rand(1, 1, 40, 30)
+    exact = network(degraded).detach()
+    restored = int8.quantised(fold(network), GaussianNoise(), Calibration(), bf16=False)(degraded)
+    changed = (exact - degraded).square().mean()
+    assert 0 < (restored - exact).square().mean() < changed / 100
+
+
+@pytest.mark.parametrize("norm", ["adadm", "iln"])
+def test_norms_that_multiply_by_a_deviation_are_refused(norm: Norm) -> None:
+    with pytest.raises(UserError, match=f"int8: the norm {norm} multiplies by each image's deviation"):
+        accelerate(DnCNN(depth=3, features=4, norm=norm).eval(), precision="int8")
 
 
 @pytest.mark.parametrize(

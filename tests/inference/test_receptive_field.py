@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from restore.inference.receptive_field import receptive_field
-from restore.models import EDSR, NETWORKS, WDSRA, WDSRB, DnCNN, RestorationNetwork
+from restore.models import EDSR, NETWORKS, WDSRA, WDSRB, DnCNN, FFDNet, RestorationNetwork
 
 SMALL = {"features": 4, "blocks": 2, "depth": 4}
 
@@ -44,10 +44,11 @@ NETWORKS_TO_FOLLOW = [*map(small, NETWORKS), Branches().eval()]
 def test_it_is_what_one_pixel_has_an_effect_on_no_less_and_no_more(network: RestorationNetwork) -> None:
     halo, obstacle = receptive_field(network)
     assert obstacle is None
-    size = 2 * halo + 7
-    middle = size // 2
-    image = torch.rand(1, network.channels, size, size)
-    inside = slice(network.scale * (middle - halo), network.scale * (middle + halo + 1))
+    step = network.multiple_of  # pixels between which nothing is told apart
+    size = 2 * halo + 8 * step
+    middle = size // 2 // step * step
+    image = torch.rand(1, network.inputs, size, size)
+    inside = slice(network.scale * (middle - halo), network.scale * (middle + halo + step))
     with torch.no_grad():
         before = network(image)
         image[..., middle, middle] += 1
@@ -58,13 +59,14 @@ def test_it_is_what_one_pixel_has_an_effect_on_no_less_and_no_more(network: Rest
     changed[..., inside, inside] = False
     assert not changed.any()
     rows, columns = (touched.any(axis).nonzero().squeeze(1) // network.scale for axis in (1, 0))
-    assert max(int(rows[-1] - rows[0]), int(columns[-1] - columns[0])) == 2 * halo
+    assert max(int(rows[-1] - rows[0]), int(columns[-1] - columns[0])) == 2 * halo + step - 1
 
 
 @pytest.mark.parametrize(("network", "halo"), [
     (DnCNN(), 17),  # the paper: a field of 35 x 35
     (DnCNN(channels=3, depth=20, norm="weight"), 20),
     (DnCNN(recompute="norm"), 17),
+    (FFDNet(), 30),  # 15 convolutions at half the size
     (EDSR(scale=4), 36),
     (EDSR(blocks=32, scale=2), 68),
     (WDSRA(), 34),
@@ -75,9 +77,12 @@ def test_published_networks_reach_as_far_as_their_layers_add_up_to(network: Rest
     assert receptive_field(network.eval()) == (halo, None)
 
 
-@pytest.mark.parametrize("norm", ["group", "instance", "layer"])
-def test_norms_over_the_whole_image_are_named(norm: str) -> None:
-    assert receptive_field(EDSR(features=4, blocks=1, norm=norm).eval()) == (6, f"{norm} norm")
+@pytest.mark.parametrize(("norm", "obstacle"), [
+    ("group", "group norm"), ("instance", "instance norm"), ("layer", "layer norm"),
+    ("adadm", "statistics of each image"), ("iln", "statistics of each image"),
+])  # fmt: skip
+def test_norms_over_the_whole_image_are_named(norm: str, obstacle: str) -> None:
+    assert receptive_field(EDSR(features=4, blocks=1, norm=norm).eval()) == (6, obstacle)
 
 
 def test_batch_norm_depends_on_the_whole_image_until_training_is_over() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from restore.errors import UserError
 from restore.images.tensors import quantise
 from restore.inference import restore_tensor, tiled, tiling
-from restore.models import EDSR, WDSRA, WDSRB, DnCNN, RestorationNetwork, SRResNet
+from restore.models import EDSR, WDSRA, WDSRB, DnCNN, FDnCNN, FFDNet, RestorationNetwork, SRResNet
 
 
 def randomised(network: RestorationNetwork) -> RestorationNetwork:
@@ -27,6 +27,9 @@ def randomised(network: RestorationNetwork) -> RestorationNetwork:
 NETWORKS = {
     "DnCNN-batch": lambda: DnCNN(depth=6, features=8),
     "DnCNN-none": lambda: DnCNN(channels=3, depth=6, features=8, norm="none"),
+    "FDnCNN": lambda: FDnCNN(depth=6, features=8),
+    "FFDNet": lambda: FFDNet(channels=3, depth=4, features=8),
+    "FFDNet-batch": lambda: FFDNet(depth=4, features=8, norm="batch"),
     "EDSR-x2-weight": lambda: EDSR(blocks=2, features=8, scale=2, norm="weight"),
     "EDSR-x3": lambda: EDSR(blocks=2, features=8, scale=3),
     "EDSR-x4-batch": lambda: EDSR(blocks=2, features=8, scale=4, norm="batch"),
@@ -40,7 +43,7 @@ NETWORKS = {
 @pytest.mark.parametrize("network", NETWORKS)
 def test_tiles_come_out_as_parts_of_the_whole_image_do(network: str, tile: int) -> None:
     runner = randomised(NETWORKS[network]())
-    image = torch.rand(2, runner.channels, 43, 58)
+    image = torch.rand(2, runner.inputs, 43, 58)
     whole, parts = restore_tensor(runner, image), restore_tensor(tiled(runner, tile), image)
     assert whole.shape == parts.shape
     assert (whole - parts).abs().max() <= 1e-5
@@ -73,6 +76,7 @@ class Watched:
 
     def __init__(self, network: RestorationNetwork, pixels: int, error: Callable[[], Exception]) -> None:
         self.channels, self.scale, self.device = network.channels, network.scale, network.device
+        self.inputs, self.multiple_of = network.inputs, network.multiple_of
         self.sizes: list[tuple[int, int]] = []
         self._network = network
         self._pixels = pixels
@@ -189,10 +193,15 @@ def test_a_process_without_memory_for_the_whole_image_restores_it() -> None:
     assert "going on with tiles of 450 pixels" in done.stderr
 
 
-@pytest.mark.parametrize("norm", ["group", "instance", "layer"])
-def test_networks_that_cannot_be_tiled_exactly_say_so(norm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("norm", "obstacle"), [
+    *((norm, f"{norm} norm") for norm in ("group", "instance", "layer")),
+    *((norm, "statistics of each image") for norm in ("adadm", "iln")),
+])  # fmt: skip
+def test_networks_that_cannot_be_tiled_exactly_say_so(
+    norm: str, obstacle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     network = DnCNN(depth=4, features=8, norm=norm).eval()
-    with pytest.raises(UserError, match=f"because of its {norm} norm .--tile-approximate"):
+    with pytest.raises(UserError, match=f"because of its {obstacle} .--tile-approximate"):
         tiled(network, 32)
     whole = restore_tensor(network, IMAGE)
     assert torch.equal(restore_tensor(tiled(network), IMAGE), whole)

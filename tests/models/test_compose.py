@@ -24,7 +24,7 @@ def test_edsr_composed_computes_the_same_up_to_the_border(scale: Scale, size: tu
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_composed_computes_the_same(name: str) -> None:
     network = build(NETWORKS[name](features=8).spec).eval()
-    x = torch.rand(1, network.channels, 8, 8)
+    x = torch.rand(1, network.inputs, 8, 8)
     torch.testing.assert_close(compose(network)(x), network(x), rtol=0, atol=1e-5)
 
 

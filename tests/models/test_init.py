@@ -20,7 +20,7 @@ def convolutions(network: nn.Module) -> list[torch.Tensor]:
 
 
 def gains(network: nn.Module) -> torch.Tensor:
-    return torch.cat([module.weight for module in network.modules() if isinstance(module, nn.BatchNorm2d)])
+    return torch.cat([value for name, value in network.named_parameters() if name.endswith("norm.weight")])
 
 
 def test_dncnn_starts_as_its_authors_training_code_does() -> None:
@@ -64,9 +64,10 @@ def test_kair_starts_with_orthogonal_rows_of_length_one_fifth_and_gains_between_
     assert 0.9 < gains(network).max() <= 1.0
 
 
+@pytest.mark.parametrize("norm", ["batch", "layer", "adadm", "iln"])
 @pytest.mark.parametrize("network", [EDSR, SRResNet, WDSRB])
-def test_blocks_whose_last_gain_is_zero_start_as_the_identity(network: type[RestorationNetwork]) -> None:
-    block = seeded(network, blocks=1, features=8, scale=2, norm="batch", init="zero").body[0]
+def test_blocks_whose_last_gain_is_zero_start_as_the_identity(network: type[RestorationNetwork], norm: str) -> None:
+    block = seeded(network, blocks=1, features=8, scale=2, norm=norm, init="zero").body[0]
     x = torch.randn(2, 8, 6, 6)
     torch.testing.assert_close(block(x), x)
 
@@ -81,6 +82,13 @@ def test_norms_start_from_the_same_convolutions_whatever_the_init(network: type[
     for other in others:
         for a, b in zip(first, other, strict=True):
             torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("init", ["released", "he", "kair"])
+def test_all_norms_start_from_the_same_gains(init: str) -> None:
+    norms = ("batch", "group", "instance", "layer", "adadm", "iln")
+    first, *others = (gains(seeded(DnCNN, depth=4, features=8, norm=norm, init=init)) for norm in norms)
+    assert all(torch.equal(first, other) for other in others)
 
 
 def test_two_seeds_start_from_different_weights() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from restore.models import EDSR, NORMS, WDSRB, DnCNN, RestorationNetwork, SRResNet
-from restore.models.norm import ConvNorm, Norm
+from restore.models.norm import LOG_EPS, ConvNorm, Norm
 
 EPS = 1e-5
 SMALL = [
@@ -86,6 +86,46 @@ def test_layer_instance_and_group_norm_take_statistics_over_their_own_axes() -> 
     torch.testing.assert_close(group(wide), affine(group, grouped))
 
 
+def deviation(x: Tensor) -> Tensor:
+    return ((x - x.mean((1, 2, 3), keepdim=True)) ** 2).mean((1, 2, 3), keepdim=True).sqrt()
+
+
+def test_adadm_is_batch_norm_times_a_learned_power_of_each_images_deviation() -> None:
+    layer, x = norm_layer("adadm"), torch.randn(4, 6, 5, 7, dtype=torch.float64) * 3 + 1
+    x[2] *= 20
+    expected = affine(layer, standardised(x, (0, 2, 3)))
+    torch.testing.assert_close(layer(x), expected * (deviation(x) + LOG_EPS))  # w starts at 1, b at 0
+    with torch.no_grad():
+        layer.phi_weight.fill_(-0.7)
+        layer.phi_bias.fill_(0.3)
+    factor = torch.exp(-0.7 * torch.log(deviation(x) + LOG_EPS) + 0.3)
+    torch.testing.assert_close(layer(x), expected * factor)
+    layer.eval()
+    mean, variance = (value.view(1, -1, 1, 1) for value in (layer.running_mean, layer.running_var))
+    torch.testing.assert_close(layer(x), affine(layer, (x - mean) / torch.sqrt(variance + EPS)) * factor)
+
+
+def test_i_ln_is_layer_norm_times_each_images_deviation() -> None:
+    layer, x = norm_layer("iln"), torch.randn(4, 6, 5, 7, dtype=torch.float64) * 3 + 1
+    x[2] *= 20
+    mean = x.mean((1, 2, 3), keepdim=True)
+    torch.testing.assert_close(layer(x), affine(layer, (x - mean) / deviation(x)) * deviation(x))
+    torch.testing.assert_close(layer(50 * x), 50 * layer(x))
+
+
+@pytest.mark.parametrize("norm", ["adadm", "iln"])
+@pytest.mark.parametrize("scale", [0.0, 1e-6, 300.0])
+def test_constant_and_large_features_give_finite_outputs_and_gradients(norm: Norm, scale: float) -> None:
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        layer = ConvNorm(2, 6, norm=norm, bn_momentum=0.1, bn_eps=EPS)[1]
+        features = (0.25 + scale * torch.randn(2, 6, 5, 5)).to(dtype).requires_grad_()
+        out = layer(features)
+        assert out.dtype == dtype
+        out.float().square().mean().backward()
+        found = [out, features.grad, *(parameter.grad for parameter in layer.parameters())]
+        assert all(value.isfinite().all() for value in found)
+
+
 def test_weight_norm_divides_the_weight_by_its_length_per_output_channel() -> None:
     convolution = ConvNorm(3, 5, norm="weight", bn_momentum=0.1, bn_eps=EPS)[0]
     length, direction = (getattr(convolution.parametrizations.weight, name) for name in ("original0", "original1"))
@@ -125,7 +165,7 @@ def test_norm_changes_nothing_but_normalisation_and_the_biases_it_replaces(
         return {name: value.shape for name, value in build(norm=norm).state_dict().items()}
 
     plain = shapes("none")
-    for norm in ("batch", "group", "instance", "layer"):
+    for norm in ("batch", "group", "instance", "layer", "adadm", "iln"):
         changed = shapes(norm).keys() ^ plain.keys()
         assert changed
         assert all(".norm." in name or name.endswith("conv.bias") for name in changed)

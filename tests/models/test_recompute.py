@@ -9,10 +9,12 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from restore.models import EDSR, MDSR, NORMS, WDSRA, WDSRB, DnCNN, Norm, RestorationNetwork, SRResNet
+from restore.models import EDSR, MDSR, NORMS, WDSRA, WDSRB, DnCNN, FDnCNN, FFDNet, Norm, RestorationNetwork, SRResNet
 
 SMALL: dict[type[RestorationNetwork], dict[str, Any]] = {
     DnCNN: {"depth": 6, "features": 4},
+    FDnCNN: {"depth": 6, "features": 4},
+    FFDNet: {"depth": 6, "features": 4},
     EDSR: {"blocks": 5, "features": 4, "res_scale": 0.1},
     MDSR: {"blocks": 5, "features": 4, "scales": (2,), "scale": 2},
     SRResNet: {"blocks": 5, "features": 4, "scale": 2},
@@ -32,7 +34,7 @@ def pair(network: type[RestorationNetwork], norm: Norm) -> tuple[RestorationNetw
 
 
 def step(network: RestorationNetwork, seed: int = 1) -> Tensor:
-    images = torch.rand(2, network.channels, 6, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    images = torch.rand(2, network.inputs, 6, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     loss = network(images).square().mean()
     loss.backward()
     return loss.detach()
@@ -108,7 +110,7 @@ def test_norms_are_made_again_without_new_statistics_and_convolutions_run_once(
 @NETWORKS
 def test_half_precision_changes_nothing(network: type[RestorationNetwork]) -> None:
     plain, recomputing = (each.float() for each in pair(network, "batch"))
-    images = torch.rand(2, plain.channels, 6, 8, generator=torch.Generator().manual_seed(1))
+    images = torch.rand(2, plain.inputs, 6, 8, generator=torch.Generator().manual_seed(1))
     for each in (plain, recomputing):
         with torch.autocast("cpu", torch.bfloat16):
             restored = each(images)
@@ -120,7 +122,7 @@ def test_half_precision_changes_nothing(network: type[RestorationNetwork]) -> No
 @NETWORKS
 def test_backward_can_run_twice(network: type[RestorationNetwork]) -> None:
     plain, recomputing = pair(network, "batch")
-    images = torch.rand(2, plain.channels, 6, 8, dtype=torch.float64)
+    images = torch.rand(2, plain.inputs, 6, 8, dtype=torch.float64)
     for each in (plain, recomputing):
         loss = each(images).square().mean()
         loss.backward(retain_graph=True)
@@ -140,6 +142,6 @@ def test_frozen_norms_are_fine_tuned_alike(network: type[RestorationNetwork]) ->
 @NETWORKS
 def test_a_recomputing_network_restores_alike_in_eval_mode(network: type[RestorationNetwork]) -> None:
     plain, recomputing = pair(network, "batch")
-    images = torch.rand(1, plain.channels, 9, 9, dtype=torch.float64)
+    images = torch.rand(1, plain.inputs, 10, 8, dtype=torch.float64)
     with torch.inference_mode():
         assert torch.equal(plain.eval()(images), recomputing.eval()(images))

@@ -49,3 +49,9 @@ def test_a_run_that_diverged_leaves_its_cell_without_colour() -> None:
         return int((np.ptp(picture, axis=2) > 20).sum())
 
     assert coloured([20.0, math.nan]) < 0.6 * coloured([20.0, 30.0])
+
+
+def test_bars_without_any_run_that_ended_are_drawn_all_the_same() -> None:
+    failed = Bars("t", "y", {"g": {"a": [math.nan], "b": []}, "h": {"a": [1.0, math.nan], "b": [2.0]}})
+    assert draw(failed) != draw(BARS)
+    assert draw(Bars("t", "y", {}))

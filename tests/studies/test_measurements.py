@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage.metrics
-import torch
 from PIL import Image as Pillow
 from torch import Tensor
 
 from restore.models import RestorationNetwork
 from restore.studies.budget import BUDGETS
-from restore.studies.experiment import Bench
+from restore.studies.data import StudyData
 from restore.studies.measurements import before_and_after, sample
 
 
@@ -33,9 +32,8 @@ def pixels(png: str) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def copied() -> dict[str, str]:
-    bench = Bench("photos", "photos", Path(), crops=2, crop=96)
-    with torch.no_grad():
-        return sample(Copy(), BUDGETS["smoke"].denoising, bench, 0)
+    data = StudyData("photos", Path(), images=2, crop=96)
+    return sample(Copy(), BUDGETS["smoke"].denoising(), data, 0)
 
 
 def test_a_network_that_copies_leaves_the_noise_in_the_sample(copied: dict[str, str]) -> None:

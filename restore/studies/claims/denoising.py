@@ -7,7 +7,7 @@ from restore.data.degradation import GaussianNoise
 from restore.studies.arms import INITS, TWINS, tuned, words
 from restore.studies.budget import Budget
 from restore.studies.claim import Study, claim, part
-from restore.studies.curves import ends, failures, gain, input_psnr, of_images, psnr, steps_to, void
+from restore.studies.curves import below, ends, failures, gain, input_psnr, of_images, psnr, steps_to, void
 from restore.studies.effects import difference, ratio
 from restore.studies.figures import Bars, Curves, HeatMap
 from restore.studies.judgement import Finding
@@ -106,7 +106,7 @@ def one_decibel(budget: Budget) -> Study:
         [
             Bars(
                 "Each at its best", "PSNR (dB)", {"": {f"norm: {norm}": psnr(runs[norm]).values for norm in TWINS}},
-                y_from=min(min(psnr(runs[norm]).values) for norm in TWINS) - 0.5,
+                y_from=below(runs.values(), 0.5),
             )
         ],
     )  # fmt: skip
@@ -132,15 +132,15 @@ def regularizes(budget: Budget) -> Study:
             Bars(
                 "Test PSNR by number of training images", "PSNR (dB)",
                 {name: {norm: psnr(runs[norm, name]).values for norm in TWINS} for name in counts},
-                y_from=min(value for found in runs.values() for value in psnr(found).values) - 0.5,
+                y_from=below(runs.values(), 0.5),
             ),
             Bars(
                 "PSNR of the last training patches less test PSNR", "gap (dB)",
                 {
                     name: {
                         norm: [
-                            run.train_psnr - value
-                            for run, value in zip(runs[norm, name], psnr(runs[norm, name]).values, strict=False)
+                            run.train_psnr - psnr([run]).mean
+                            for run in runs[norm, name]
                             if run.train_psnr is not None
                         ]
                         for norm in TWINS
@@ -171,11 +171,8 @@ def blind_gains_more(budget: Budget) -> Study:
     )
     measured = {("measured", *key): Measurement(experiment, "denoising") for key, experiment in best.items()}
     runs = yield {**best, **measured}
-    at = {key: [one and one["25"] for one in runs["measured", *key]] for key in best}
-    gains = {}
-    for kind in kinds:
-        both = [(a, b) for a, b in zip(at[kind, "batch"], at[kind, "none"], strict=True) if a and b]
-        gains[kind] = difference(of_images([a for a, _ in both]), of_images([b for _, b in both]))
+    at = {key: of_images([one and one["25"] for one in runs["measured", *key]]) for key in best}
+    gains = {kind: difference(at[kind, "batch"], at[kind, "none"]) for kind in kinds}
     effect = difference(gains["blind"], gains["sigma 25"])
     arms = {f"{norm}, {kind}": runs[kind, norm] for kind, norm in best}
     return Finding(
@@ -221,7 +218,10 @@ def better_without_in_my_code(budget: Budget) -> Study:
     of = sum(len(runs[key]) for key in grid if key[0] == "none")
     return Finding(
         [
-            part(better_without_in_my_code, "usual settings", usual),
+            part(
+                better_without_in_my_code, "usual settings", usual,
+                void(**{norm: runs[norm, *USUAL] for norm in TWINS}),
+            ),
             part(better_without_in_my_code, "each at its best", at_best, void(batch=runs["batch"], none=runs["none"])),
         ],
         f"With gains of 1 and Adam 1e-3, no norm ends {usual} relative to batch norm; with what suits each best "
@@ -254,11 +254,8 @@ def bias_free_generalizes(budget: Budget) -> Study:
     best = yield from tuned(budget, {(n, free): base.with_network(norm=n, bias_free=free) for n, free in keys})
     measured = {("measured", *key): Measurement(experiment, "denoising") for key, experiment in best.items()}
     runs = yield {**best, **measured}
-    effects = {}
-    for norm in TWINS:
-        pairs = zip(runs["measured", norm, True], runs["measured", norm, False], strict=True)
-        both = [(free[UNSEEN], usual[UNSEEN]) for free, usual in pairs if free and usual]
-        effects[norm] = difference(of_images([a for a, _ in both]), of_images([b for _, b in both]))
+    at = {key: of_images([one and one[UNSEEN] for one in runs["measured", *key]]) for key in keys}
+    effects = {norm: difference(at[norm, True], at[norm, False]) for norm in TWINS}
     arms = {f"{norm}, bias_free {free}": runs[norm, free] for norm, free in keys}
     return Finding(
         [

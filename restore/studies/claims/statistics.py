@@ -35,13 +35,9 @@ def scale_is_lost(budget: Budget) -> Study:
     measured = {("measured", *key): Measurement(experiment, "contrast") for key, experiment in best.items()}
     runs = yield {**best, **measured}
     lost = {}
-    for name in tasks:
-        pairs = zip(runs["measured", name, "batch"], runs["measured", name, "none"], strict=True)
-        both = [(a["psnr"], b["psnr"]) for a, b in pairs if a and b]
-        lost[name, "batch"], lost[name, "none"] = (
-            difference(of_images([one["1.0"] for one in found]), of_images([one[HALF] for one in found]))
-            for found in ([a for a, _ in both], [b for _, b in both])
-        )
+    for key in best:
+        at = {c: of_images([one and one["psnr"][c] for one in runs["measured", *key]]) for c in ("1.0", HALF)}
+        lost[key] = difference(at["1.0"], at[HALF])
     effects = {name: difference(lost[name, "batch"], lost[name, "none"]) for name in tasks}
     return Finding(
         [
@@ -163,7 +159,7 @@ def spots_in_mid_training(budget: Budget) -> Study:
         [
             {
                 "at the end of training": name,
-                "worst block (dB)": str(of_images([one for one in runs["blocks", name] if one is not None])),
+                "worst block (dB)": str(of_images(runs["blocks", name])),
             }
             for name in ends
         ],

@@ -11,7 +11,7 @@ from restore.profiling import Step, forecast, largest
 from restore.studies.arms import TWINS, tuned, words
 from restore.studies.budget import Budget
 from restore.studies.claim import Study, claim, part
-from restore.studies.curves import ends, failures, gain, lenient_psnr, psnr, void
+from restore.studies.curves import below, ends, failures, gain, lenient_psnr, psnr, void
 from restore.studies.effects import Effect, difference, ratio
 from restore.studies.experiment import Experiment
 from restore.studies.figures import Bars, HeatMap
@@ -56,6 +56,7 @@ def better_without(budget: Budget) -> Study:
     behind = Effect(
         tuple((1 - share) * it for it in short_less_full.values), "dB",
         images=tuple(tuple((1 - share) * it for it in one) for one in short_less_full.images),
+        seeds=short_less_full.seeds,
     )  # fmt: skip
     effects = {
         "equal steps": gain(runs["last", "none"], runs["last", "batch"]),
@@ -186,7 +187,7 @@ def weight_norm_replaces_batch_norm(budget: Budget) -> Study:
             Bars(
                 "WDSR x2 by norm", "PSNR (dB)",
                 {kind: {norm: psnr(runs[kind, norm]).values for norm in norms} for kind in ("WDSRA", "WDSRB")},
-                y_from=min(value for found in runs.values() for value in psnr(found).values) - 0.2,
+                y_from=below(runs.values(), 0.2),
             )
         ],
         [
@@ -261,7 +262,7 @@ def batch_norm_can_work_in_super_resolution(budget: Budget) -> Study:
             Bars(
                 "Ways to use a norm in super-resolution", "PSNR (dB)",
                 {name: {way: psnr(runs[name, way]).values for way in ways} for name in makes},
-                y_from=min(value for found in runs.values() for value in psnr(found).values) - 0.2,
+                y_from=below(runs.values(), 0.2),
             )
         ],
         [
@@ -309,7 +310,7 @@ def from_srresnet_to_edsr(budget: Budget) -> Study:
         [
             Bars(
                 "From SRResNet to EDSR", "PSNR (dB)", {name: {"": psnr(runs[name]).values} for name in names},
-                y_from=min(value for found in runs.values() for value in psnr(found).values) - 0.2,
+                y_from=below(runs.values(), 0.2),
             )
         ],
         [
