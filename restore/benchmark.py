@@ -1,11 +1,14 @@
 """Network x test set x protocol -> rows: the numbers that papers print."""
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from scipy.stats import bootstrap
 from torch import Tensor
 
 from restore.data.catalog import ImageSet
@@ -14,7 +17,7 @@ from restore.data.pairs import ImagePair, load_pair
 from restore.errors import UserError
 from restore.images.color import with_channels
 from restore.images.io import list_images, read_image, to_uint8
-from restore.images.tensors import as_tensor, quantise
+from restore.images.tensors import as_tensor, quantize
 from restore.inference import Runner, at_level, baseline, restore_tensor
 from restore.metrics import PROTOCOLS, ImageScore, Protocol, Row, Score
 from restore.progress import progress
@@ -61,7 +64,7 @@ def measure(
 
     Args:
         models: by name, networks in eval mode or other runners, or None for the baseline: the degraded image itself,
-            enlarged bicubically where the degradation shrinks it.
+            enlarged bicubically if the degradation shrinks it.
         images: the test set.
         degradation: what each image goes through; its noise is seeded by its name.
         protocol: how images are scored.
@@ -100,9 +103,9 @@ def measure(
 
 
 def score_folder(restored: Path, reference: Path, protocol: Protocol, scale: int) -> Row:
-    """Score anybody's restored images against references, paired by stem (`baby.png` or `babyx2.png`).
+    """Score existing images against references, paired by stem (`baby.png` or `babyx2.png`).
 
-    A reference is cut to its restored image's size where they differ by less than `scale` ("modcrop").
+    A reference is cut to its restored image's size if they differ by less than `scale` ("modcrop").
 
     Raises:
         UserError: an image has no partner, cannot be read, or has another size.
@@ -122,10 +125,66 @@ def score_folder(restored: Path, reference: Path, protocol: Protocol, scale: int
     return _row(str(restored), reference.resolve().name, protocol, "as given", scale, None, found)
 
 
+@dataclass(frozen=True)
+class Difference:
+    """By how much one model's PSNR is above another's on the same images.
+
+    Attributes:
+        model, other: what is compared.
+        set, degradation, protocol: on what.
+        db: mean over the images.
+        low, high: its 95 % interval over images; None for a single image.
+        images: how many.
+    """
+
+    model: str
+    other: str
+    set: str
+    degradation: str
+    protocol: str
+    db: float
+    low: float | None
+    high: float | None
+    images: int
+
+    def __str__(self) -> str:
+        interval = "" if self.low is None else f" (95 % of {self.low:+.3f} to {self.high:+.3f})"
+        verdict = "" if self.low is None or self.high is None or not self.low <= 0 <= self.high else ", within chance"
+        return (
+            f"{self.model} less {self.other} on {self.set}, {self.degradation}: {self.db:+.3f} dB over {self.images} "
+            f"images{interval}{verdict}"
+        )
+
+
+def paired_differences(rows: Sequence[Row]) -> list[Difference]:
+    """Each model against the first that was measured on the same images under the same protocol.
+
+    The interval is of the mean over images (percentile bootstrap, 9999 draws with a fixed seed).
+    """
+    first: dict[tuple[str, str, str], Row] = {}
+    found = []
+    for row in rows:
+        reference = first.setdefault((row.set, row.degradation, row.protocol), row)
+        if reference is not row and len(row.per_image) == len(reference.per_image):
+            found.append(_difference(row, reference))
+    return found
+
+
+def _difference(row: Row, other: Row) -> Difference:
+    pairs = zip(row.per_image, other.per_image, strict=True)
+    differences = np.array([one.psnr - two.psnr for one, two in pairs])
+    low = high = None
+    if len(differences) > 1 and np.isfinite(differences).all():
+        drawn = bootstrap((differences,), np.mean, method="percentile", rng=np.random.default_rng(0))
+        low, high = map(float, drawn.confidence_interval)
+    mean = float(differences.mean())
+    return Difference(row.model, other.model, row.set, row.degradation, row.protocol, mean, low, high, len(differences))
+
+
 def _restore(runner: Runner | None, pair: ImagePair, scale: int) -> Tensor:
     if runner is None:
         return baseline(pair.degraded, scale)
-    return quantise(restore_tensor(at_level(runner, pair.level), pair.degraded.to(runner.device))).cpu()
+    return quantize(restore_tensor(at_level(runner, pair.level), pair.degraded.to(runner.device))).cpu()
 
 
 def _row(

@@ -83,7 +83,7 @@ def load_weights(path: Path) -> Weights:
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: its metadata do not describe a network ({error})") from error
+        raise UserError(f"{path}: its metadata does not describe a network ({error})") from error
     try:
         weights.network.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
@@ -117,7 +117,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _check_extent(spec: NetworkSpec, tensors: dict[str, Tensor]) -> None:
-    """Raise ValueError where a network is said to be deeper or wider than the tensors can be, before it is built."""
+    """Raise ValueError if a network is said to be deeper or wider than the tensors can be, before it is built."""
     most = len(tensors) + max((max(tensor.shape, default=0) for tensor in tensors.values()), default=0)
     for name, value in spec.arguments.items():
         if isinstance(value, int) and value > most:

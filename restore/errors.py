@@ -4,7 +4,7 @@
 class UserError(ValueError):
     """Names the file, option or key at fault, what was expected and what was found.
 
-    Commands print it and exit with 1. It is one line, also where it quotes a library's message of several.
+    Commands print it and exit with 1. It is one line, even if it quotes a library's message of several.
     """
 
     def __init__(self, message: str) -> None:

@@ -1,28 +1,32 @@
-"""python -m restore.export: a weights file -> another runtime's program or another project's checkpoint."""
+"""restore export: a weights file -> another runtime's program or another project's checkpoint."""
 
 from pathlib import Path
 
-from restore import command
-from restore.compat import WRITABLE, load_any, save_layout
-from restore.portable import FORMS, SIZES, write_program
+from restore import cli
+from restore.choices import EXPORT_FORMATS
 
 EXAMPLES = """examples:
-  python -m restore.export runs/quickstart/weights.safetensors --format onnx --output dncnn.onnx
-  python -m restore.export weights.safetensors --format openvino --output edsr.xml
-  python -m restore.export weights.safetensors --format torch --output edsr.pt2
-  python -m restore.export weights.safetensors --format kair --output dncnn.pth       (chaiNNer, spandrel, KAIR)
-  python -m restore.export weights.safetensors --format basicsr --output edsr.pth
-  python -m restore.export weights.safetensors --format edsr-pytorch --output edsr.pt
+  restore export weights.safetensors --format onnx --output dncnn.onnx
+  restore export weights.safetensors --format openvino --output edsr.xml
+  restore export weights.safetensors --format torch --output edsr.pt2
+  restore export weights.safetensors --format kair --output dncnn.pth
+  restore export weights.safetensors --format basicsr --output edsr.pth
+  restore export weights.safetensors --format edsr-pytorch --output edsr.pt
+
+onnx: ONNX Runtime; openvino: .xml and .bin; torch: torch.export; kair: DnCNN in
+KAIR, spandrel and chaiNNer; basicsr, edsr-pytorch: EDSR there.
 """
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = command.ArgumentParser("restore.export", "Write a network for another runtime or project.", EXAMPLES)
+    parser = cli.ArgumentParser("export", "Write a network for another runtime or project.", EXAMPLES)
     parser.add_argument("weights", type=Path, help="a weights file, ours or another project's")
-    parser.add_argument("--format", choices=[*FORMS, *WRITABLE], required=True)
+    parser.add_argument("--format", choices=EXPORT_FORMATS, required=True)
     parser.add_argument("--output", type=Path, required=True, help="the file to write")
-    parser.add_argument("--scale", type=int, help="at which an MDSR is to work (default: as in the file)")
+    parser.add_argument("--scale", type=int, help="the scale at which to run an MDSR (default: the file's)")
     args = parser.parse_args(argv)
+    from restore.exporters import SIZES, write_program
+    from restore.foreign_checkpoints import WRITABLE, load_any, save_layout
 
     network = load_any(args.weights, scale=args.scale).network
     if args.format in WRITABLE:
@@ -35,4 +39,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -1,15 +1,18 @@
-"""What this machine gains from, found out once: precision, memory format, allocator, threads, where patches lie.
+"""What is fastest on this machine, determined once: precision, memory format, allocator, threads, where patches lie.
 
 All of it is automatic and each choice can be overridden. What was chosen is one line in the log.
 """
 
 import ctypes
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+
+from restore.errors import UserError
 
 MALLOPT = {-1: 2**31 - 1, -2: 64 * 2**20, -3: 2**30}  # M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD of malloc.h
 STORE_SHARE = 0.5  # of a device's free memory that a patch store may take
@@ -17,14 +20,14 @@ STORE_SHARE = 0.5  # of a device's free memory that a patch store may take
 
 @dataclass(frozen=True)
 class Hardware:
-    """How a training run uses the machine; None stands for what the machine gains from.
+    """How a training run uses the machine; None: choose what is fastest on this machine.
 
     Attributes:
         channels_last: keep images and weights as (N, H, W, C) in memory, which convolution kernels prefer; default: so,
             but for group norm on a CPU, whose own kernel takes up to four times as long then.
         threads: of the CPU; default: the cores this process may use.
         compile: `torch.compile` the network; off unless asked for: it gains a few per cent on a CPU at most.
-        store_on_device: keep all training patches in GPU memory; default: where they take at most half of what is free.
+        store_on_device: keep all training patches in GPU memory; default: if they take at most half of what is free.
         keep_pages: let glibc's allocator keep freed memory; otherwise each large tensor is mapped and faulted in anew.
     """
 
@@ -60,10 +63,33 @@ class Hardware:
         return ", ".join(parts)
 
 
+def available_device(name: str | None = None) -> torch.device:
+    """The device of this name, or the fastest: a GPU (with torchrun, this process's own), Apple's mps, or the CPU.
+
+    Raises:
+        UserError: there is no such device on this machine.
+    """
+    if name is None:
+        return _fastest_device()
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device: {name!r} is not available on this machine") from error
+    return torch.device(name)
+
+
+def _fastest_device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
 def gains_from_bf16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 faster than float32: tensor cores, AVX-512 BF16 or AMX."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type != "cpu":
+        return False
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
@@ -80,7 +106,7 @@ def usable_cores() -> int:
 
 
 def free_memory(device: torch.device, root: Path = Path("/")) -> int | None:
-    """Bytes that can still be had, or None where that cannot be told.
+    """Bytes that are still available, or None if that is unknown.
 
     Of CUDA's memory, with what PyTorch holds in reserve. Of a CPU's, what Linux calls available, within the limits of
     the control groups (of containers, of batch systems) that this process is in; their `proc` and `sys` lie in `root`.
@@ -93,6 +119,16 @@ def free_memory(device: torch.device, root: Path = Path("/")) -> int | None:
         return None
     available = _fields(meminfo)["MemAvailable:"] * 2**10
     return max(0, min([available, *_free_in_groups(root)]))
+
+
+def peak_memory() -> int | None:
+    """The most memory that this process has had resident, in bytes, or None if the system does not tell (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 2**10  # macOS counts bytes, Linux KiB
 
 
 def _free_in_groups(root: Path) -> Iterator[int]:

@@ -7,139 +7,146 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from restore import bundled, command, running
-from restore.compat import load_any
+from restore import cli, runner_options
+from restore.choices import BUNDLED_NAMES
 from restore.data.catalog import default_root
 from restore.errors import UserError
-from restore.folder import LOG_NAME, Job, Networks, Summary, Writing, passed_over, plan, restore_folder
-from restore.images.content import Content, content
-from restore.images.decode import is_in_colour
 from restore.images.header import MEGAPIXELS
 from restore.images.picture import FORMATS, JPEG_QUALITY
-from restore.images.pixels import Image
-from restore.inference import Runner, at_level
-from restore.page import ComparisonPage, Table
-from restore.provenance import provenance
-from restore.ranks import ranks_of_torchrun
+
+if TYPE_CHECKING:  # with torch, which is not imported before the arguments are known to be right
+    from restore.folder import Job, Networks, Summary
+    from restore.images.content import Content
+    from restore.inference import Runner
+    from restore.page import ComparisonPage
 
 ANY_SIGMA = -1.0  # of --denoise without a level
-CONTENTS: tuple[Content, ...] = ("gray", "luma", "color")
 
-EXAMPLES = f"""examples:
-  python -m restore.infer --denoise --input photo.jpg --output out/
-  python -m restore.infer --denoise 25 --input scans/ --output clean/
-  python -m restore.infer --upscale 2 --input photo.jpg --output large/
-  python -m restore.infer --dejpeg --input old.jpg --output out/
-  python -m restore.infer --model dncnn-color-blind --input photos/ --output clean/
-  python -m restore.infer --weights runs/quickstart/weights.safetensors --input photos/ --output restored/
-  python -m restore.infer --weights edsr.safetensors --input a.png b.jpg --output enlarged/ --device cuda
-  python -m restore.infer --weights edsr.safetensors --input scans/ --output large/ --format png --compare sheets/
-  python -m restore.infer --weights dncnn.safetensors --input photos/ --output small/ --format webp --quality 90
-  python -m restore.infer --weights dncnn.safetensors --input photos/ --output clean/ --report clean/index.html
-  python -m restore.infer --weights ffdnet_gray.pth --sigma 30 --input photos/ --output clean/
-  torchrun --nproc-per-node 4 -m restore.infer --weights edsr.safetensors --input photos/ --output large/
+EXAMPLES = """examples:
+  restore infer --denoise --input photo.jpg --output out/
+  restore infer --denoise 25 --input scans/ --output clean/
+  restore infer --upscale 2 --input photo.jpg --output large/
+  restore infer --dejpeg --input old.jpg --output out/
+  restore infer --model dncnn-color-blind --input photos/ --output clean/
+  restore infer --weights edsr.safetensors --input a.png b.jpg --output large/
+  restore infer --weights ffdnet.pth --sigma 30 --input in/ --output out/
+  restore infer --denoise --input photos/ --output clean/ --report page.html
+  torchrun --nproc-per-node 4 -m restore.infer --upscale 2 --input a --output b
 
-An image is finished, and kept by the next run, when its result is there, was made with the same weights and settings
-({LOG_NAME} in the output folder knows) and is no older than its input.
-
-bundled models: {", ".join(bundled.MODELS)}
---denoise looks at each image: gray ones, also if they are saved in RGB, get dncnn-gray-25 for 25, dncnn-gray-blind for
-other levels and unknown ones; those in color get dncnn-color-blind, or dncnn-gray-blind for their luma if JPEG has
-smoothed their chroma. --upscale takes edsr-baseline-x2, -x3 or -x4. --dejpeg takes dncnn3.
+--denoise looks at each image. Gray ones, also if they are saved in RGB, get
+dncnn-gray-25 for sigma 25 and dncnn-gray-blind for other and unknown levels;
+those in color get dncnn-color-blind, or dncnn-gray-blind for their luma if JPEG
+has smoothed their chroma. --upscale takes edsr-baseline-x2, -x3 or -x4, and
+--dejpeg dncnn3. The same command continues an interrupted run.
 """
 
 
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
+    from restore.folder import Writing, passed_over, plan, restore_folder
+    from restore.hardware import available_device, keep_pages
+    from restore.provenance import provenance
+
+    device = available_device(args.device)
+    if device.type == "cpu":
+        keep_pages()
     sheets = [args.compare] if args.compare else []
 
-    def jobs() -> list[Job]:
+    def jobs() -> "list[Job]":
         return plan(args.input, args.output, args.format, sheets)
 
     sigma = None if args.denoise in (None, ANY_SIGMA) else args.denoise
     networks, engines, settings = _networks(args, sigma, jobs)
-    page = ComparisonPage()
-
-    def show(name: str, before: Image, after: Image, network: str) -> None:
-        page.add(name, before, after, network=network)
-
-    writing = Writing(args.quality, args.max_megapixels, args.workers, args.compare, show if args.report else None)
-    engine = "; ".join(dict.fromkeys(engines.values()))
-    origin = {"engine": engine, **provenance(torch.device(args.device))}
+    page = _page() if args.report else None
+    show = page.add_restored if page else None
+    writing = Writing(args.quality, args.max_megapixels, args.workers, args.compare, show)
+    origin = {"engine": "; ".join(dict.fromkeys(engines.values())), **provenance(device)}
     summary = restore_folder(networks, jobs(), args.output, settings, writing, args.overwrite, origin)
     _print(summary, args.output)
     _print_networks(summary, engines, sigma)
     if others := passed_over(args.input, [args.output, *sheets]):
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common())
-        print(f"note: files passed over, no images by their suffix: {kinds}")
-    if args.report:
+        print(f"note: skipped (not image files): {kinds}")
+    if page:
         print(f"report: {_write_report(page, args.report, summary, {'weights': ', '.join(engines), **origin})}")
     return 1 if summary.having("failed") else 0
 
 
-def _parser() -> command.ArgumentParser:
-    parser = command.ArgumentParser("restore.infer", "Restore images with a trained network.", EXAMPLES)
-    network = parser.add_mutually_exclusive_group(required=True)
-    network.add_argument("--weights", type=Path, help="a weights file")
-    network.add_argument("--model", metavar="NAME", help="a bundled model, by name or the name's beginning")
+def _parser() -> cli.ArgumentParser:
+    parser = cli.ArgumentParser("infer", "Restore images with a trained network.", EXAMPLES)
+    network = parser.add_argument_group("network (one of these)").add_mutually_exclusive_group(required=True)
     network.add_argument(
         "--denoise",
         type=_sigma,
         nargs="?",
         const=ANY_SIGMA,
         metavar="SIGMA",
-        help="remove noise, of this standard deviation (0-255) where it is known, with the bundled model for it",
+        help="remove noise with the bundled model for it; SIGMA: its standard deviation (0-255) if it is known",
     )
-    network.add_argument(
-        "--upscale", type=int, choices=(2, 3, 4), help="enlarge so many times, with the bundled model for it"
-    )
+    network.add_argument("--upscale", type=int, choices=(2, 3, 4), help="upscale by this factor, with a bundled model")
     network.add_argument("--dejpeg", action="store_true", help="remove JPEG artifacts, with the bundled model for it")
-    parser.add_argument("--input", type=Path, nargs="+", required=True, help="images and folders of images")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the restored images, same names")
-    parser.add_argument("--format", choices=FORMATS, help="write all images so (default: as they come)")
+    network.add_argument(
+        "--model", metavar="NAME", help=f"a bundled model, by name or beginning: {', '.join(BUNDLED_NAMES)}"
+    )
+    network.add_argument("--weights", type=Path, metavar="FILE", help="a weights file, ours or another project's")
     parser.add_argument(
+        "--sigma", type=_sigma, help="noise level (0-255) of the images, for networks that take it: FDnCNN, FFDNet"
+    )
+    parser.add_argument("--scale", type=int, help="the scale at which to run an MDSR (default: the file's)")
+    files = parser.add_argument_group("files")
+    files.add_argument("--input", type=Path, nargs="+", required=True, help="images and folders of images")
+    files.add_argument("--output", type=Path, required=True, help="folder for the restored images, same names")
+    files.add_argument("--format", choices=FORMATS, help="of the restored images (default: that of each input)")
+    files.add_argument(
         "--quality",
         type=_quality,
-        help=f"1 to 100, of JPEG and WebP (default: JPEG {JPEG_QUALITY}, WebP lossless)",
+        metavar="1-100",
+        help=f"of JPEG and WebP (default: JPEG {JPEG_QUALITY}, WebP lossless)",
     )
-    parser.add_argument("--compare", type=Path, help="folder for a sheet of each image: input and result")
-    parser.add_argument("--report", type=Path, metavar="FILE.html", help="write a page with sliders: input and result")
-    again = parser.add_mutually_exclusive_group()
+    files.add_argument("--compare", type=Path, metavar="DIR", help="write a sheet of each image: input and result")
+    files.add_argument("--report", type=Path, metavar="FILE.html", help="write a page with sliders: input and result")
+    again = files.add_mutually_exclusive_group()
     again.add_argument(
-        "--resume", dest="overwrite", action="store_false", default=False, help="keep what is finished (the default)"
+        "--resume", dest="overwrite", action="store_false", default=False, help="keep finished images (the default)"
     )
-    again.add_argument("--overwrite", action="store_true", help="restore everything again")
-    parser.add_argument(
+    again.add_argument("--overwrite", action="store_true", help="restore all images again")
+    files.add_argument(
         "--max-megapixels",
         type=_positive,
-        help=f"refuse larger inputs before they are decoded (default: RESTORE_MAX_MEGAPIXELS, or {MEGAPIXELS:g})",
+        metavar="N",
+        help=f"refuse larger inputs before decoding (default: RESTORE_MAX_MEGAPIXELS, or {MEGAPIXELS:g})",
     )
-    parser.add_argument(
+    files.add_argument(
         "--workers",
         type=_count,
+        metavar="N",
         default=min(8, os.cpu_count() or 1),
-        help="threads that read, and as many that write, beside the network (default: %(default)s)",
+        help="threads that read, and as many that write, while the network runs (default: %(default)s)",
     )
-    parser.add_argument(
-        "--sigma", type=_sigma, help="noise level of the images (0-255), for networks that are told it: FDnCNN, FFDNet"
-    )
-    parser.add_argument("--scale", type=int, help="at which an MDSR is to work (default: as in the file)")
-    running.add_arguments(parser, precision="auto")
+    runner_options.add_arguments(parser, precision="auto")
     return parser
 
 
+def _page() -> "ComparisonPage":
+    from restore.page import ComparisonPage
+
+    return ComparisonPage()
+
+
 def _networks(
-    args: argparse.Namespace, sigma: float | None, jobs: Callable[[], list[Job]]
-) -> tuple[Networks, dict[str, str], dict[str, Any]]:
-    """The networks that the images need, the engine of each in words, and the settings that decide what results look
-    like: exact tiles don't."""
+    args: argparse.Namespace, sigma: float | None, jobs: "Callable[[], list[Job]]"
+) -> "tuple[Networks, dict[str, str], dict[str, Any]]":
+    """The networks that the images need, the engine of each in words, and the settings that decide what the results
+    look like: exact tiles don't."""
+    from restore.folder import Networks
+    from restore.images.content import content
+    from restore.images.decode import is_in_color
+
     by_content = _weights(args, sigma)
     files = used = dict(by_content.values())
-    if len(files) > 1 and not any(is_in_colour(job.source) for job in jobs()):
+    if len(files) > 1 and not any(is_in_color(job.source) for job in jobs()):
         used = dict([by_content["gray"]])
     made = {name: _runner(args, path) for name, path in used.items()}
     runners = {name: runner for name, (runner, _) in made.items()}
@@ -159,17 +166,11 @@ def _networks(
     return networks, {name: engine for name, (_, engine) in made.items()}, settings
 
 
-def _runner(args: argparse.Namespace, path: Path) -> tuple[Runner, str]:
-    """What runs a weights file, told the level of the noise if there is one to tell, and the engine in words."""
-    weights = load_any(path, scale=args.scale)
-    if args.sigma is not None and weights.network.inputs == weights.network.channels:
-        raise UserError(f"--sigma: {type(weights.network).__name__} is not told the noise level of an image")
-    runner, engine = running.runner(args, path, weights, default_root())
-    return at_level(runner, None if args.sigma is None else args.sigma / 255), engine
-
-
-def _weights(args: argparse.Namespace, sigma: float | None) -> dict[Content, tuple[str, Path]]:
+def _weights(args: argparse.Namespace, sigma: float | None) -> "dict[Content, tuple[str, Path]]":
     """The name and the weights file of the network that restores images of each content."""
+    from restore import bundled
+    from restore.images.content import CONTENTS
+
     if args.weights:
         return dict.fromkeys(CONTENTS, (str(args.weights), args.weights))
     if args.denoise is not None:
@@ -181,20 +182,34 @@ def _weights(args: argparse.Namespace, sigma: float | None) -> dict[Content, tup
     return {kind: (model.name, model.weights) for kind, model in models.items()}
 
 
-def _print(summary: Summary, output: Path) -> None:
+def _runner(args: argparse.Namespace, path: Path) -> "tuple[Runner, str]":
+    """What runs a weights file, at the given noise level if it takes one, and the engine in words."""
+    from restore.foreign_checkpoints import load_any
+    from restore.inference import at_level
+
+    weights = load_any(path, scale=args.scale)
+    if args.sigma is not None and weights.network.inputs == weights.network.channels:
+        raise UserError(f"--sigma: {type(weights.network).__name__} does not take a noise level")
+    runner, engine = runner_options.runner(runner_options.options(args), path, weights, default_root())
+    return at_level(runner, None if args.sigma is None else args.sigma / 255), engine
+
+
+def _print(summary: "Summary", output: Path) -> None:
+    from restore.ranks import ranks_of_torchrun
+
     restored, kept, failed = (summary.having(status) for status in ("restored", "kept", "failed"))
     ranks = ranks_of_torchrun()
     share = f"rank {ranks.rank}: " if ranks.count > 1 else ""
     print(f"{share}{len(restored)} of {len(summary.outcomes) - len(kept)} images restored", end="")
     if restored:
         print(
-            f", {summary.megapixels / summary.elapsed_s:.2f} megapixels/s, the network waited "
+            f", {summary.megapixels / summary.elapsed_s:.2f} megapixels/s, the network was idle "
             f"{summary.waited_s / summary.elapsed_s:.0%} of the time",
             end="",
         )
     print(f": {output}")
     if kept:
-        print(f"{len(kept)} more were finished before (--overwrite restores them again)")
+        print(f"{len(kept)} were already done (--overwrite restores them again)")
     for left_out, count in Counter(note for outcome in restored for note in outcome.notes).items():
         print(f"note: {count} written without {left_out} (see the log)")
     for outcome in failed:
@@ -202,8 +217,10 @@ def _print(summary: Summary, output: Path) -> None:
     print(f"log: {summary.log}")
 
 
-def _print_networks(summary: Summary, engines: Mapping[str, str], sigma: float | None) -> None:
-    """Which network restored how many images, by which engine, and where a known level was of no use."""
+def _print_networks(summary: "Summary", engines: Mapping[str, str], sigma: float | None) -> None:
+    """Which network restored how many images, by which engine, and whether a given level was of no use."""
+    from restore import bundled
+
     counts = Counter(outcome.network for outcome in summary.having("restored"))
     for name, engine in engines.items():
         images = f", {counts[name]} of the images" if len(engines) > 1 else ""
@@ -212,8 +229,11 @@ def _print_networks(summary: Summary, engines: Mapping[str, str], sigma: float |
         print(f"note: the level {sigma:g} is not used by {', '.join(estimating)}: estimated in each image instead")
 
 
-def _write_report(page: ComparisonPage, path: Path, summary: Summary, settings: Mapping[str, object]) -> Path:
+def _write_report(page: "ComparisonPage", path: Path, summary: "Summary", settings: Mapping[str, object]) -> Path:
     """The page of what was restored now, and of what was not; under torchrun each process has its own."""
+    from restore.page import Table
+    from restore.ranks import ranks_of_torchrun
+
     path = ranks_of_torchrun().own(path)
     kept, failed = summary.having("kept"), summary.having("failed")
     left_out = [Table("Not restored", [{"image": str(one.job.source), "reason": one.reason} for one in failed])]
@@ -252,4 +272,4 @@ def _positive(text: str) -> float:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

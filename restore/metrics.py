@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from restore.choices import ProtocolName
 from restore.errors import UserError
 from restore.images.color import luma
 from restore.images.crop import shave
@@ -111,12 +112,12 @@ class Protocol:
     Attributes:
         name: as printed beside the number.
         border: pixels shaved off every side beside `scale` of them; None shaves nothing.
-        on_luma: score the luma (BT.601 studio range, not rounded) of colour images instead of RGB.
-        of_jpeg: for JPEG images: luma is rounded to 8 bits, also where gray networks get it as their input, and PSNR-B
+        on_luma: score the luma (BT.601 studio range, not rounded) of color images instead of RGB.
+        of_jpeg: for JPEG images: luma is rounded to 8 bits, also if gray networks get it as their input, and PSNR-B
             is measured as well.
     """
 
-    name: str
+    name: ProtocolName
     border: int | None
     on_luma: bool
     of_jpeg: bool = False
@@ -158,7 +159,7 @@ PROTOCOLS: dict[str, Protocol] = {
         # DIV2K validation: what EDSR's code shaves, and what its README says instead.
         Protocol("sr-rgb", border=6, on_luma=False),
         Protocol("sr-rgb-shave2", border=2, on_luma=False),
-        # Set12 and BSD68 as DnCNN reports them; CBSD68, Kodak24, McMaster in colour.
+        # Set12 and BSD68 as DnCNN reports them; CBSD68, Kodak24, McMaster in color.
         Protocol("denoise-gray", border=None, on_luma=False),
         Protocol("denoise-rgb", border=None, on_luma=False),
         # classic5 and LIVE1 as AR-CNN, DnCNN-3 and their successors report them.

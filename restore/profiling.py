@@ -6,10 +6,10 @@ real step after warm-up, read from the allocator's history.
 
 All three yield lifetimes, and a lifetime tells the category: what is born in the forward pass and outlives it is an
 activation kept for backward; what is born in backward and outlives the step is a gradient; what lives within one
-convolution is the library's workspace; all else is temporary. The step is one of many: the optimiser has its state,
+convolution is the library's workspace; all else is temporary. The step is one of many: the optimizer has its state,
 and there are no gradients at its start. The batch itself is not counted.
 
-The forecast's workspace is an estimate: a copy of what goes in and of what comes out, as oneDNN makes them where
+The forecast's workspace is an estimate: a copy of what goes in and of what comes out, as oneDNN makes them if
 tensors are not channels-last.
 """
 
@@ -32,15 +32,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from restore.choices import Quantity, StepPrecision
 from restore.losses import find_loss
 from restore.models import NetworkSpec, RestorationNetwork, build
 from restore.optim import Optimization, state_tensors
 
 Source = Literal["forecast", "cpu", "cuda"]
-Precision = Literal["fp32", "bf16-mixed", "fp16-mixed"]
-Quantity = Literal["batch", "patch", "features", "depth"]
 
-AUTOCAST: dict[Precision, torch.dtype] = {"bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16}
+AUTOCAST: dict[StepPrecision, torch.dtype] = {"bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16}
 CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
 
 
@@ -64,7 +63,7 @@ class Step:
     patch: int
     loss: str = Optimization.loss
     optimizer: str = Optimization.optimizer
-    precision: Precision = "fp32"
+    precision: StepPrecision = "fp32"
     channels_last: bool = False
     compile: float | None = None
     optimizer_args: Mapping[str, Any] = field(default_factory=dict)
@@ -139,7 +138,7 @@ class Profile:
     Attributes:
         step: what was measured.
         source: where the figures come from.
-        memory: None where the device has too little.
+        memory: None if the device has too little.
         tensors: bytes at the peak of tensors alone, without the workspace, which depends on the library.
         layers: by layer, of a forecast.
         device: of a CUDA step.
@@ -200,7 +199,7 @@ def flops(step: Step) -> int:
 
 
 def reduced(step: Step, most: float) -> Step:
-    """The step on fewer and, where one is still too much, smaller patches, so that it takes at most `most` FLOPs."""
+    """The step on fewer and, if one is still too much, smaller patches, so that it takes at most `most` FLOPs."""
     smaller = replace(step, batch=max(1, min(step.batch, int(step.batch * most / flops(step)))))
     excess = flops(smaller) / most
     return smaller if excess <= 1 else replace(smaller, patch=max(1, int(smaller.patch / excess**0.5)))
@@ -212,7 +211,7 @@ def time_ratio(times: Sequence[float], reference: Sequence[float]) -> float:
 
 
 def largest(step: Step, quantity: Quantity, budget: int, unit: int = 1) -> int:
-    """The largest multiple of `unit` for which the forecast stays within `budget` bytes; 0 where none does.
+    """The largest multiple of `unit` for which the forecast stays within `budget` bytes; 0 if none does.
 
     Between a size that fits and one that does not, the next to try is where a power law through both meets the budget.
     """
@@ -240,7 +239,7 @@ def largest(step: Step, quantity: Quantity, budget: int, unit: int = 1) -> int:
 
 
 class _Trial:
-    """A network, its optimiser and a batch."""
+    """A network, its optimizer and a batch."""
 
     def __init__(self, step: Step, device: torch.device) -> None:
         form = torch.channels_last if step.channels_last else torch.contiguous_format
@@ -287,7 +286,7 @@ class _Trial:
 
     @property
     def held(self) -> Memory:
-        """What lives on from step to step: parameters with buffers, and the optimiser's state."""
+        """What lives on from step to step: parameters with buffers, and the optimizer's state."""
         tensors = (*self.network.parameters(), *self.network.buffers())
         return Memory(parameters=sum(t.nbytes for t in tensors), optimizer=sum(t.nbytes for t in self.state))
 

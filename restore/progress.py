@@ -17,11 +17,14 @@ from rich.progress import (
 
 Item = TypeVar("Item")
 
+shown = True  # a command's --quiet sets it to False
+
 
 def progress(items: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:
-    """Iterate over `items` with a bar on stderr that vanishes at the end; `total` where `items` has no length."""
+    """Iterate over `items` with a bar on stderr that vanishes at the end; `total` if `items` has no length."""
     console = Console(stderr=True)
-    return iter(track(items, label, total, console=console, transient=True, disable=not console.is_terminal))
+    hidden = not (shown and console.is_terminal)
+    return iter(track(items, label, total, console=console, transient=True, disable=hidden))
 
 
 @contextmanager
@@ -35,6 +38,6 @@ def byte_progress(label: str, total: int | None, done: int = 0) -> Iterator[Call
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as bar:
         task = bar.add_task(label, total=total, completed=done)
         yield lambda count: bar.advance(task, count)

@@ -1,4 +1,4 @@
-"""Several processes on one task, as torchrun starts them: whose share is what."""
+"""Several processes on one task, as torchrun starts them: which process handles which items."""
 
 import os
 from collections.abc import Sequence

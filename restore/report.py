@@ -4,15 +4,11 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from restore.data.pairs import ImagePair
@@ -20,13 +16,16 @@ from restore.images.color import with_channels
 from restore.images.io import Image, write_atomically, write_image
 from restore.images.tensors import to_image
 from restore.metrics import Score
+from restore.tables import print_table
 
-# Okabe & Ito: told apart by colour-blind readers; the hatching, in print.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#56B4E9", "#F0E442", "#D55E00", "#CC79A7", "#000000")
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Okabe & Ito: told apart by color-blind readers; the hatching, in print.
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#56B4E9", "#F0E442", "#D55E00", "#CC79A7", "#000000")
 HATCHES = ("", "//", "..", "\\\\", "xx", "--")
 MARKERS = "osD^vP*X"
 
-WIDTH_IN_FILES = 132
 CAPTION_HEIGHT = 22
 GAP = 6
 
@@ -47,7 +46,7 @@ def comparison(pair: ImagePair, outcomes: Mapping[str, tuple[Tensor, Score]]) ->
 def contact_sheet(path: Path, rows: Sequence[Sequence[Panel]], size: int = 320) -> None:
     """Write rows of captioned pictures as one, in the format that the suffix says.
 
-    The centre of each picture is shown, at most `size` pixels high and wide, one screen pixel per image pixel.
+    The center of each picture is shown, at most `size` pixels high and wide, one screen pixel per image pixel.
     """
     strips = [_row(row, size) for row in rows]
     width = max(strip.shape[1] for strip in strips)
@@ -88,20 +87,6 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
         print_table(f"protocol {protocol}", table)
 
 
-def print_table(title: str, rows: Sequence[Mapping[str, str]]) -> None:
-    """Print rows of the same keys, the first column to the left and the others to the right."""
-    table = Table(box=SIMPLE_HEAD)
-    for number, heading in enumerate(rows[0]):
-        table.add_column(heading, justify="right" if number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row.values())
-    console = Console()
-    if not console.is_terminal:
-        console.width = WIDTH_IN_FILES
-    print(title)
-    console.print(table)
-
-
 def markdown_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
     """The lines of a table in Markdown; rows have the same keys. Nothing without rows."""
     if not rows:
@@ -118,15 +103,17 @@ def plot_stacks(path: Path, groups: Mapping[str, Mapping[str, Mapping[str, float
 
     Every group has its own scale; `label` names the numbers at the ends of the bars.
     """
+    from matplotlib.figure import Figure
+
     heights = [len(bars) for bars in groups.values()]
     size = (8, 1.0 + 0.3 * sum(heights) + 0.4 * len(groups))
     figure = Figure(figsize=size, dpi=110, layout="constrained")
     grid = figure.subplots(len(groups), squeeze=False, gridspec_kw={"height_ratios": heights})
     for axes, (title, bars) in zip(grid[:, 0], groups.items(), strict=True):
         ends = dict.fromkeys(bars, 0.0)
-        for part, colour, hatch in zip(next(iter(bars.values())), COLOURS, HATCHES, strict=False):
+        for part, color, hatch in zip(next(iter(bars.values())), COLORS, HATCHES, strict=False):
             sizes = [parts[part] for parts in bars.values()]
-            axes.barh(list(bars), sizes, left=list(ends.values()), label=part, color=colour, hatch=hatch, edgecolor="w")
+            axes.barh(list(bars), sizes, left=list(ends.values()), label=part, color=color, hatch=hatch, edgecolor="w")
             ends = {name: end + bars[name][part] for name, end in ends.items()}
         for row, end in enumerate(ends.values()):
             axes.text(end, row, f" {end:,.0f}", va="center")
@@ -142,10 +129,12 @@ def plot_stacks(path: Path, groups: Mapping[str, Mapping[str, Mapping[str, float
 
 def plot_lines(path: Path, lines: Mapping[str, Sequence[tuple[float, float]]], x_label: str, y_label: str) -> None:
     """Write a picture of named lines through (x, y), x on a logarithmic scale."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7, 4.5), dpi=110, layout="constrained")
     axes = figure.add_subplot()
-    for (name, points), colour, marker in zip(lines.items(), COLOURS * 3, MARKERS * 3, strict=False):
-        axes.plot(*zip(*points, strict=True), label=name, color=colour, marker=marker)
+    for (name, points), color, marker in zip(lines.items(), COLORS * 3, MARKERS * 3, strict=False):
+        axes.plot(*zip(*points, strict=True), label=name, color=color, marker=marker)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel(x_label)
@@ -155,7 +144,7 @@ def plot_lines(path: Path, lines: Mapping[str, Sequence[tuple[float, float]]], x
     _write_figure(path, figure)
 
 
-def _write_figure(path: Path, figure: Figure) -> None:
+def _write_figure(path: Path, figure: "Figure") -> None:
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     write_atomically(path, picture.getvalue())

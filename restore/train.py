@@ -1,38 +1,46 @@
 """python -m restore.train: a configuration -> a run folder."""
 
+from __future__ import annotations
+
+import argparse
 import logging
 import sys
 import warnings
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import yaml
-from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
-from jsonargparse.typing import PositiveInt
-from pytorch_lightning import Trainer, seed_everything
-
-from restore import command, extensions
+from restore import cli, extensions
 from restore.errors import UserError
-from restore.hardware import Hardware
-from restore.models import RestorationNetwork
-from restore.report import print_rows
-from restore.training import Faults, Optimization, PatchData, fit
+
+if TYPE_CHECKING:  # with torch and Lightning, which are imported only if there is something to train
+    import yaml
+    from jsonargparse import ArgumentParser, Namespace
 
 EXAMPLES = """examples:
-  python -m restore.train                                        the quickstart: a small DnCNN on photographs
-  python -m restore.train --model.norm none                      the same without batch normalisation
-  python -m restore.train --config configs/dncnn_gray_25.yaml --data.root DATA
-  python -m restore.train --config configs/edsr_baseline_x2.yaml --data.train FOLDER --trainer.max_steps 10000
-  python -m restore.train --config configs/edsr_baseline_x2.yaml --model.norm batch --output runs/edsr-bn
-  python -m restore.train --config configs/edsr_x4.yaml --weights runs/edsr_x2/weights.safetensors
-  python -m restore.train --config runs/edsr-bn/config.yaml --output runs/edsr-bn --resume auto
-  python -m restore.train --print_config                         all settings with their values
+  restore train                          the quickstart: a small DnCNN on photos
+  restore train --model.norm none        the same without batch norm
+  restore train --config dncnn_gray_25 --data.root DATA
+  restore train --config edsr_baseline_x2 --data.train FOLDER --optim.lr 2e-4
+  restore train --config edsr_baseline_x2 --model.norm batch --output runs/bn
+  restore train --config edsr_x4 --weights runs/edsr_x2/weights.safetensors
+  restore train --config edsr_baseline_x2 --output runs/edsr --resume auto
+
+settings, by group (--help.all lists them, --print_config shows their values):
+  --model.*     the network: norm, depth, features, ...
+  --data.*      train, val, root, patch_size, batch_size, degradation, ...
+  --optim.*     loss, optimizer, lr, schedule, ...
+  --trainer.*   Lightning's Trainer: max_steps, devices, precision, ...
+  --hardware.*  threads, channels_last, compile, ...
+  --faults.*    what to do about steps that would spoil the weights
 """
 
 # All that a configuration may name besides the user's packages (see `extensions.py`): networks and degradations;
 # transforms; callbacks, loggers, strategies.
 KNOWN = ["restore", "albumentations", "pytorch_lightning"]
+
+DESCRIPTION = "Train a restoration network; without arguments, the quickstart."
+GROUPS = ("model", "data", "optim", "hardware", "faults", "trainer")
 
 LARGEST = 2**31 - 1
 MOST_ENTRIES = 10_000  # of a configuration
@@ -40,20 +48,18 @@ LARGEST_OF_NETWORK = 10_000  # layers or features
 
 
 def build_parser() -> ArgumentParser:
-    """The command line: every argument of the network, the data, the optimisation and Lightning's Trainer."""
+    """The command line: every argument of the network, the data, the optimization and Lightning's Trainer."""
+    from jsonargparse import ArgumentParser, set_parsing_settings
+    from pytorch_lightning import Trainer
+
+    from restore.hardware import Hardware
+    from restore.models import RestorationNetwork
+    from restore.training import Faults, Optimization, PatchData
+
     set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*KNOWN, *extensions.packages()])
-    parser = ArgumentParser(
-        prog="python -m restore.train",
-        description="Train a restoration network; without arguments, the quickstart.",
-        epilog=EXAMPLES,
-        exit_on_error=False,
-    )
-    parser.add_argument("--config", action="config", help="a YAML file of settings; flags override it")
-    parser.add_argument("--output", type=Path, help="run folder (default: runs/ and the name of the configuration)")
-    parser.add_argument("--weights", type=Path, help="start from these weights; another scale's upsampler stays new")
-    parser.add_argument("--resume", type=str, help="`auto`: from the folder's newest checkpoint; or a checkpoint")
-    parser.add_argument("--checkpoint_every", type=PositiveInt, default=500, help="steps between checkpoints")
-    parser.add_argument("--seed", type=int, default=0, help="of initial weights, batches and noise")
+    parser = ArgumentParser(prog="restore train", description=DESCRIPTION, exit_on_error=False)
+    parser.add_argument("--config", action="config", help="a recipe by name or a YAML file; flags override it")
+    _add_run_arguments(parser)
     parser.add_subclass_arguments(RestorationNetwork, "model", help="the network", required=True)
     parser.add_class_arguments(PatchData, "data")
     parser.add_class_arguments(Optimization, "optim")
@@ -64,13 +70,73 @@ def build_parser() -> ArgumentParser:
     return parser
 
 
+def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, help="run folder (default: runs/ and the name of the configuration)")
+    parser.add_argument("--weights", type=Path, help="start from these weights; another scale's upsampler stays new")
+    parser.add_argument("--resume", type=str, help="`auto`: from the folder's newest checkpoint; or a checkpoint")
+    parser.add_argument("--checkpoint_every", type=_positive, default=500, help="steps between checkpoints")
+    parser.add_argument("--seed", type=int, default=0, help="of initial weights, batches and noise")
+
+
+def _short_parser() -> cli.ArgumentParser:
+    """What `--help` shows: the options of the run itself, and the groups of all others."""
+    parser = cli.ArgumentParser("train", DESCRIPTION, EXAMPLES)
+    parser.add_argument("--config", help="a recipe by name or a YAML file; flags override it")
+    _add_run_arguments(parser)
+    return parser
+
+
+def _positive(text: str | int) -> int:
+    if not str(text).isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, found {text}")
+    return int(text)
+
+
 def main(argv: list[str] | None = None) -> int:
-    args = sys.argv[1:] if argv is None else argv
+    args = _with_recipes(sys.argv[1:] if argv is None else argv)
+    short = _short_parser()
+    if "--help" in args or "-h" in args:
+        short.parse_args(["--help"])
+    if "--help.all" in args:
+        build_parser().print_help()
+        return 0
+    _check_groups(args, short)
+    if "--quiet" in args:
+        cli.silence()
+        args = [*(arg for arg in args if arg != "--quiet"), "--trainer.enable_progress_bar", "false"]
     if not any(arg.startswith("--config") for arg in args):
-        args = ["--config", str(command.CONFIGS / "quickstart.yaml"), *args]
+        args = ["--config", str(cli.CONFIGS / "quickstart.yaml"), *args]
+    _check_extent(args)
+    return _train(args)
+
+
+def _with_recipes(args: list[str]) -> list[str]:
+    """The arguments, with the path of a shipped recipe for its name, as in `--config edsr_x2`."""
+    found = []
+    for before, arg in zip(["", *args], args, strict=False):
+        option, equals, value = arg.rpartition("=") if arg.startswith("--") else ("", "", arg)
+        path = cli.CONFIGS / f"{value.removeprefix('configs/').removesuffix('.yaml')}.yaml"
+        named = "--config" in (before, option) and not Path(value).exists() and path.is_file()
+        found.append(f"{option}{equals}{path}" if named else arg)
+    return found
+
+
+def _check_groups(args: list[str], short: cli.ArgumentParser) -> None:
+    """Raises UserError for an option of no known group, before torch is imported."""
+    known = {option for action in short._actions for option in action.option_strings} | {"--print_config"}
+    for option in (arg.partition("=")[0] for arg in args if arg.startswith("--")):
+        if option not in known and option.partition(".")[0].removeprefix("--") not in (*GROUPS, "print_config"):
+            short.error(f"unrecognized argument: {option}")
+
+
+def _train(args: list[str]) -> int:
+    from jsonargparse import ArgumentError
+    from pytorch_lightning import seed_everything
+
+    from restore.training import fit
+
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     parser = build_parser()
-    _check_extent(args)
     try:
         settings = parser.parse_args(args)
         _check(settings, parser.get_defaults())
@@ -99,7 +165,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _check_extent(args: list[str]) -> None:
-    """Raises UserError where a configuration stands for more than anybody writes: aliases of aliases multiply."""
+    """Raises UserError if a configuration stands for more than anybody writes: aliases of aliases multiply."""
+    import yaml
+
     for name in (arg.partition("=")[2] if arg.startswith("--") else arg for arg in args):
         if not name.endswith((".yaml", ".yml")):
             continue
@@ -107,15 +175,17 @@ def _check_extent(args: list[str]) -> None:
             root = yaml.compose(Path(name).read_text(), yaml.SafeLoader)
             entries = _entries(root, {}) if root else 0
         except RecursionError as error:
-            raise UserError(f"{name}: lists within lists without end") from error
+            raise UserError(f"{name}: nested too deeply") from error
         except (OSError, ValueError, yaml.YAMLError):
             continue  # the parser says what is wrong
         if entries > MOST_ENTRIES:
-            raise UserError(f"{name}: its aliases make {entries:.0e} entries of it, more than {MOST_ENTRIES}")
+            raise UserError(f"{name}: its aliases expand to {entries:.0e} entries, more than {MOST_ENTRIES}")
 
 
 def _entries(node: yaml.Node, known: dict[int, int]) -> int:
     """How many values a node of YAML has, each alias counted as what it stands for."""
+    import yaml
+
     if id(node) not in known:
         children = [] if isinstance(node, yaml.ScalarNode) else node.value
         pairs = (child if isinstance(child, tuple) else (child,) for child in children)
@@ -124,8 +194,10 @@ def _entries(node: yaml.Node, known: dict[int, int]) -> int:
 
 
 def _check(settings: Namespace, defaults: Namespace) -> None:
-    """What jsonargparse lets pass: null for any number, a scalar for a group, numbers beyond all measure."""
-    for group in ("data", "optim", "hardware", "faults", "trainer"):
+    """What jsonargparse lets pass: null for any number, a scalar for a group, enormous numbers."""
+    from jsonargparse import Namespace
+
+    for group in GROUPS[1:]:
         if not isinstance(settings[group], Namespace):
             raise UserError(f"{group}: expected a group of settings, found {settings[group]!r}")
     for key, value in settings.items():
@@ -138,6 +210,8 @@ def _check(settings: Namespace, defaults: Namespace) -> None:
 
 def _dump(parser: ArgumentParser, settings: Namespace) -> str:
     """The text of `config.yaml`, Lightning's enumerations by their values."""
+    import yaml
+
     yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, member: dumper.represent_data(member.value))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "\\s*Dump of a value that does not round-trip: a tuple is serialized as list")
@@ -153,14 +227,15 @@ def _essence(message: str) -> str:
 
 
 def _print_summary(summary: dict[str, Any], output: Path) -> None:
+    from restore.report import print_rows
+
     print_rows(summary["results"])
-    memory = next(f"{name.removesuffix('_mib')} {value:.0f} MiB" for name, value in summary.items() if "_mib" in name)
-    print(
-        f"{summary['steps']} steps, {summary['weights']} weights from step {summary['best_step']}; {memory}; "
-        f"{summary['images_per_s']:.1f} images/s, {summary['data_wait_share']:.1%} of the time waiting for data"
-    )
+    peaks = {name: value for name, value in summary.items() if name.endswith("_mib")}
+    memory = "".join(f"; {name.removesuffix('_mib')} {value:.0f} MiB" for name, value in peaks.items())
+    print(f"{summary['steps']} steps, {summary['weights']} weights from step {summary['best_step']}{memory}")
+    print(f"{summary['images_per_s']:.1f} images/s, {summary['data_wait_share']:.1%} of the time waiting for data")
     print(f"written: {output}: {', '.join(sorted(path.name for path in output.iterdir()))}")
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from restore import bundled, command
-from restore.bundled.making import make
+from restore import bundled, cli
+from restore.bundled.bundle import make
 from restore.data.catalog import default_root
 from restore.hardware import keep_pages
 from restore.report import print_rows
@@ -15,7 +15,7 @@ EXAMPLES = """examples:
 
 
 def main() -> int:
-    parser = command.ArgumentParser("", "Measure a trained network and put it into the package, with a card.", EXAMPLES)
+    parser = cli.ArgumentParser("", "Measure a trained network and put it into the package, with a card.", EXAMPLES)
     parser.prog = "python scripts/bundle.py"
     parser.add_argument("run", type=Path, help="a run folder of restore.train")
     parser.add_argument("name", choices=bundled.MODELS, help="what it is to be: %(choices)s", metavar="name")
@@ -33,4 +33,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

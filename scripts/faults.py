@@ -30,12 +30,12 @@ import torch.utils.tensorboard  # once for all runs
 import yaml
 from safetensors.torch import load_file
 
-from restore import command, train
+from restore import cli, train
 from restore.checkpoint import load_weights
 from restore.errors import UserError
 from restore.images.io import read_image, write_image
 from restore.provenance import provenance
-from restore.report import print_table
+from restore.tables import print_table
 from restore.training.checkpoints import DAMAGED, LAST, PREVIOUS, read_checkpoint
 
 LONGEST_S = 120
@@ -87,7 +87,7 @@ class Case:
         places = f"--data.train {self.folder}/train --data.val {self.folder}/val --output {self.run}"
         code: int | str | None = 1
         try:
-            command.run(partial(train.main, [*SETTINGS.split(), *places.split(), *self.settings, *args]))
+            cli.run(partial(train.main, [*SETTINGS.split(), *places.split(), *self.settings, *args]))
         except SystemExit as end:
             code = end.code
         except BaseException:
@@ -297,7 +297,7 @@ def rivals(lab: Lab) -> None:
     case = lab.case()
     codes = sorted(map(wait, [case.start(), case.start()]))
     expect(codes == [0, 1], f"exit codes {codes}")
-    told = ("another run is writing there", "holds a run already")
+    told = ("another run is writing there", "already contains a run")
     expect(any(words in case.said() for words in told), "nothing was said")
     lab.expect_the_same(case)
 

@@ -33,7 +33,7 @@ import torch
 import yaml
 from PIL import Image as Pillow
 
-from restore import command, evaluate, infer, train
+from restore import cli, evaluate, infer, train
 from restore.checkpoint import Weights, save_weights
 from restore.data.catalog import PHOTOS, default_root, find_images
 from restore.data.sources import Folder
@@ -300,7 +300,7 @@ def judge(case: Callable[[], int], folder: Path) -> tuple[str, str]:
     faulthandler.dump_traceback_later(3 * LONGEST_S, exit=True)
     try:
         with silence():
-            command.run(case)
+            cli.run(case)
         outcome, details = "fault: no exit code", ""
     except SystemExit as end:
         details = str(end.code)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from restore.compat import load_any, save_layout
+from restore.exporters import FORMS, write_program
+from restore.foreign_checkpoints import load_any, save_layout
 from restore.models import EDSR, MDSR, DnCNN, RestorationNetwork, SRResNet
-from restore.portable import FORMS, write_program
 
 
 def imported(folder: Path) -> None:

@@ -25,49 +25,49 @@ def make_mixed_folder(folder: Path) -> None:
     random = np.random.default_rng(0)
     photo = resize(data.astronaut()[:384, 64:576], (HEIGHT, WIDTH), anti_aliasing=True)
     noisy = np.clip(photo + random.normal(0, NOISE_SIGMA / 255, photo.shape), 0, 1)
-    colour = (noisy * 255 + 0.5).astype(np.uint8)
+    color = (noisy * 255 + 0.5).astype(np.uint8)
     gray = (noisy[:, :, 1] * 255 + 0.5).astype(np.uint8)
-    colour16 = (noisy * 65535 + 0.5).astype(np.uint16)
+    color16 = (noisy * 65535 + 0.5).astype(np.uint16)
     ramp = np.broadcast_to(np.linspace(0, 255, WIDTH).astype(np.uint8), gray.shape)
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    rgb = Pillow.fromarray(colour)
+    rgb = Pillow.fromarray(color)
 
-    for name in ("colour", "deep", "alpha", "camera", "several", "damaged", "extreme"):
+    for name in ("color", "deep", "alpha", "camera", "several", "damaged", "extreme"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for suffix in ("png", "jpg", "tiff", "webp", "bmp"):
-        rgb.save(folder / f"colour/{suffix}.{suffix}")
+        rgb.save(folder / f"color/{suffix}.{suffix}")
     Pillow.fromarray(gray).save(folder / "gray.png")
     Pillow.fromarray(gray).save(folder / "gray_jpeg.jpeg")
     Pillow.fromarray(gray > 127).save(folder / "bilevel.tif")
     rgb.quantize(64).save(folder / "palette.png")
     rgb.quantize(64).save(folder / "still.gif")
 
-    (folder / "deep/gray16.png").write_bytes(encode(colour16[:, :, 1]))
-    (folder / "deep/colour16.png").write_bytes(encode(colour16[:, :, ::-1]))
-    tifffile.imwrite(folder / "deep/colour16_tiff.tif", colour16, photometric="rgb", iccprofile=profile)
-    alpha16 = np.dstack([colour16[:, :, ::-1], ramp.astype(np.uint16) * 257])
+    (folder / "deep/gray16.png").write_bytes(encode(color16[:, :, 1]))
+    (folder / "deep/color16.png").write_bytes(encode(color16[:, :, ::-1]))
+    tifffile.imwrite(folder / "deep/color16_tiff.tif", color16, photometric="rgb", iccprofile=profile)
+    alpha16 = np.dstack([color16[:, :, ::-1], ramp.astype(np.uint16) * 257])
     (folder / "deep/alpha16.png").write_bytes(encode(alpha16))
     tifffile.imwrite(folder / "deep/float.tif", noisy.astype(np.float32), photometric="rgb")
 
-    Pillow.fromarray(np.dstack([colour, ramp])).save(folder / "alpha/rgba.png")
-    Pillow.fromarray(np.dstack([colour, ramp])).save(folder / "alpha/webp.webp", lossless=True, exact=True)
+    Pillow.fromarray(np.dstack([color, ramp])).save(folder / "alpha/rgba.png")
+    Pillow.fromarray(np.dstack([color, ramp])).save(folder / "alpha/webp.webp", lossless=True, exact=True)
     Pillow.fromarray(np.dstack([gray, ramp])).save(folder / "alpha/gray.png")
     rgb.quantize(64).save(folder / "alpha/palette.png", transparency=0)
 
     turned = Pillow.Exif()
     turned[0x010F] = "Maker of cameras"
     turned[0x0112] = 6  # to be turned clockwise
-    Pillow.fromarray(np.rot90(colour)).save(folder / "camera/turned.jpg", exif=turned, icc_profile=profile, quality=95)
+    Pillow.fromarray(np.rot90(color)).save(folder / "camera/turned.jpg", exif=turned, icc_profile=profile, quality=95)
     rgb.save(folder / "camera/preview.jpg", format="MPO", save_all=True, append_images=[rgb.resize((32, 24))])
     rgb.convert("CMYK").save(folder / "camera/cmyk.jpg", quality=95)
 
-    frames = [Pillow.fromarray(np.roll(colour, 8 * step, axis=1)) for step in range(3)]
+    frames = [Pillow.fromarray(np.roll(color, 8 * step, axis=1)) for step in range(3)]
     for name in ("gif.gif", "apng.png", "webp.webp", "pages.tif"):
         frames[0].save(folder / "several" / name, save_all=True, append_images=frames[1:])
 
-    whole = encode(colour[:, :, ::-1])
+    whole = encode(color[:, :, ::-1])
     (folder / "damaged/truncated.png").write_bytes(whole[: len(whole) * 2 // 3])
-    jpeg = (folder / "colour/jpg.jpg").read_bytes()
+    jpeg = (folder / "color/jpg.jpg").read_bytes()
     (folder / "damaged/truncated_jpeg.jpg").write_bytes(jpeg[: len(jpeg) * 2 // 3])
     (folder / "damaged/text.png").write_text("Dear diary, this is no image.\n")
     (folder / "damaged/empty.jpg").write_bytes(b"")
@@ -75,8 +75,8 @@ def make_mixed_folder(folder: Path) -> None:
     Pillow.new("1", (60000, 20000)).save(bomb, "PNG")  # 1200 megapixels in 150 kB
     (folder / "damaged/bomb.png").write_bytes(bomb.getvalue())
 
-    Pillow.fromarray(colour[:1, :1]).save(folder / "extreme/one.png")
-    Pillow.fromarray(np.tile(colour[:2], (1, 30000 // WIDTH + 1, 1))[:, :30000]).save(folder / "extreme/strip.png")
+    Pillow.fromarray(color[:1, :1]).save(folder / "extreme/one.png")
+    Pillow.fromarray(np.tile(color[:2], (1, 30000 // WIDTH + 1, 1))[:, :30000]).save(folder / "extreme/strip.png")
 
 
 def encode(image: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:

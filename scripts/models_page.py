@@ -11,11 +11,11 @@ from typing import Any
 
 import yaml
 
-from restore import bundled, command
+from restore import bundled, cli
 from restore.benchmark import Outcome, default_protocol, measure
 from restore.bundled import BundledModel
-from restore.bundled.card import results_table, tier
-from restore.bundled.making import account
+from restore.bundled.bundle import account
+from restore.bundled.card import MARKERS, results_table, trained_on
 from restore.checkpoint import Weights, load_weights
 from restore.data.catalog import find_images
 from restore.data.pairs import ImagePair
@@ -39,7 +39,7 @@ EXAMPLES = """examples:
 
 
 def main() -> int:
-    parser = command.ArgumentParser("", "Write the page of the bundled models.", EXAMPLES)
+    parser = cli.ArgumentParser("", "Write the page of the bundled models.", EXAMPLES)
     parser.prog = "python scripts/models_page.py"
     parser.add_argument("--page", type=Path, default=Path("docs/results/models.md"), help="default: %(default)s")
     parser.add_argument("--folder", type=Path, default=bundled.FOLDER, help="of the models (default: the package's)")
@@ -55,8 +55,8 @@ def main() -> int:
     if args.beside:
         model = bundled.find(args.beside[0])
         _keep_papers(model, models[model], Path(args.beside[1]), pictures)
-    table = results_table([(model, tier(weights), weights.results) for model, weights in models.items()])
-    parts = [TITLE, table, _training(models, pictures)]
+    table = results_table([(model, trained_on(weights), weights.results) for model, weights in models.items()])
+    parts = [TITLE, f"{MARKERS[0]}\n{table}{MARKERS[1]}\n", _training(models, pictures)]
     for model, weights in models.items():
         _sheet(model, weights, pictures / f"{model.name}.jpg")
         parts.append(f"## {model.name}\n\n{_caption(model)}\n\n![{model.task}]({pictures.name}/{model.name}.jpg)\n")
@@ -135,7 +135,7 @@ def _gains(validation: dict[str, Any], along: str) -> list[tuple[float, float]]:
 
 def _patches(recipe: str) -> int:
     """How many patches a recipe trains on."""
-    settings = yaml.safe_load((command.CONFIGS / f"{recipe}.yaml").read_text())
+    settings = yaml.safe_load((cli.CONFIGS / f"{recipe}.yaml").read_text())
     data, trainer = settings["data"], settings["trainer"]
     steps = trainer.get("max_steps") or trainer["max_epochs"] * data["steps_per_epoch"]
     return int(steps * data["batch_size"])
@@ -162,4 +162,4 @@ def _caption(model: BundledModel) -> str:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -4,23 +4,24 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 bash scripts/setup.sh requirements.txt
 python=.venv/bin/python
+restore=.venv/bin/restore
 runs=runs/quickstart
 rm -rf "$runs"
 
 echo "== Training a small DnCNN with batch normalisation on photographs, noise of sigma 25"
-$python -m restore.train --config configs/quickstart.yaml --output $runs/dncnn
+$restore train --config quickstart --output $runs/dncnn
 echo "== Training a small EDSR x2 without batch normalisation on the same photographs"
-$python -m restore.train --config configs/quickstart_edsr.yaml --output $runs/edsr
+$restore train --config quickstart_edsr --output $runs/edsr
 
 echo "== Both on photographs that they have not seen"
-$python -m restore.evaluate --weights $runs/dncnn/weights.safetensors --data photos \
+$restore evaluate --weights $runs/dncnn/weights.safetensors --data photos \
   --json $runs/dncnn.json --sheet $runs/dncnn.png
-$python -m restore.evaluate --weights $runs/edsr/weights.safetensors --data photos \
+$restore evaluate --weights $runs/edsr/weights.safetensors --data photos \
   --json $runs/edsr.json --sheet $runs/edsr.png
 
 echo "== Restoring a folder of noisy photographs"
 $python scripts/make_noisy.py $runs/noisy
-$python -m restore.infer --weights $runs/dncnn/weights.safetensors --input $runs/noisy --output $runs/restored
+$restore infer --weights $runs/dncnn/weights.safetensors --input $runs/noisy --output $runs/restored
 
 cat <<END
 

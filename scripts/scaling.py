@@ -16,10 +16,10 @@ from typing import Any
 
 import yaml
 
-from restore.command import CONFIGS
+from restore.cli import CONFIGS
 from restore.models import NetworkSpec, build
 from restore.profiling import Step, flops, forecast
-from restore.report import print_table
+from restore.tables import print_table
 
 RECIPES = ["edsr_baseline_x2", "edsr_x2", "srresnet_x4", "dncnn_gray_25"]
 MIB = 2**20
@@ -47,7 +47,7 @@ class Devices:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipes", nargs="+", default=RECIPES, help="names of files in configs/")
+    parser.add_argument("--recipes", nargs="+", default=RECIPES, help="names of recipes")
     parser.add_argument("--measured", nargs="+", default=[], metavar="RECIPE=MS", help="step times of one device here")
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--tflops", type=float, default=20, help="assumed: achieved by a GPU (default: %(default)s)")

@@ -21,12 +21,12 @@ import torch
 from restore.data.catalog import default_root, find_images
 from restore.images.color import with_channels
 from restore.images.io import Image, read_image, to_uint8
-from restore.images.tensors import quantise, to_tensor
+from restore.images.tensors import quantize, to_tensor
 from restore.inference import restore_image, restore_tensor, tiled
 from restore.inference.receptive_field import receptive_field
 from restore.models import EDSR, DnCNN, RestorationNetwork, SRResNet
-from restore.report import print_table
-from restore.running import tile as parse_tile
+from restore.runner_options import tile as parse_tile
+from restore.tables import print_table
 
 MIB = 2**20
 CASES = {  # name: network, width and height, tiles
@@ -64,7 +64,7 @@ def _rows(name: str) -> Iterator[dict[str, str]]:
             measured = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
             restored = torch.from_numpy(np.load(path))
             whole = restored if whole is None else whole
-            differing = int((quantise(restored) != quantise(whole)).sum())
+            differing = int((quantize(restored) != quantize(whole)).sum())
             yield {
                 "tile": "whole" if tile == "0" else tile,
                 "largest difference": f"{(restored - whole).abs().max().item():.1e}",

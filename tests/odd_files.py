@@ -115,7 +115,7 @@ def _alphas(folder: Path) -> Iterator[Odd]:
     yield Odd("half-covered.tif", np.full((HEIGHT, WIDTH, 3), 128, np.uint8), half)
 
 
-def png(values: NDArray[Any], depth: int, colour_type: int, **chunks: bytes) -> bytes:
+def png(values: NDArray[Any], depth: int, color_type: int, **chunks: bytes) -> bytes:
     """A PNG file by the letter of its specification, big-endian rows of whole bytes after a filter byte."""
 
     def chunk(name: str, content: bytes) -> bytes:
@@ -131,7 +131,7 @@ def png(values: NDArray[Any], depth: int, colour_type: int, **chunks: bytes) -> 
     else:
         rows = values.astype(f">u{depth // 8}").reshape(height, -1)
     lines = b"".join(b"\0" + row.tobytes() for row in rows)
-    header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, color_type, 0, 0, 0)
     others = b"".join(chunk(name, content) for name, content in chunks.items())
     signature = b"\x89PNG\r\n\x1a\n"
     return signature + chunk("IHDR", header) + others + chunk("IDAT", zlib.compress(lines)) + chunk("IEND", b"")
@@ -148,11 +148,11 @@ def _transparent_keys(folder: Path) -> Iterator[Odd]:
         scale = full // most
         yield Odd(name, (gray * scale).astype(kind), np.where(gray == key, 0, full).astype(kind))
     palette = Pillow.fromarray(RANDOM.integers(0, 4, (HEIGHT, WIDTH), np.uint8), "P")
-    colours, shades = RANDOM.integers(0, 256, (4, 3), np.uint8), np.array([255, 128, 7, 0], np.uint8)
-    palette.putpalette(colours.tobytes())
+    colors, shades = RANDOM.integers(0, 256, (4, 3), np.uint8), np.array([255, 128, 7, 0], np.uint8)
+    palette.putpalette(colors.tobytes())
     palette.save(folder / "palette.png", transparency=shades.tobytes())
     numbers = np.asarray(palette)
-    yield Odd("palette.png", colours[numbers], shades[numbers][:, :, None])
+    yield Odd("palette.png", colors[numbers], shades[numbers][:, :, None])
 
 
 def _refused(folder: Path) -> Iterator[Odd]:

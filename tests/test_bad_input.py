@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from packaging.requirements import Requirement
 from safetensors.torch import save_file
 
-from restore import command, evaluate, infer, memory, running, train
+from restore import cli, evaluate, infer, memory, runner_options, train
 from restore.checkpoint import Weights, load_weights, save_weights
 from restore.errors import UserError
 from restore.images.io import write_image
@@ -49,7 +49,7 @@ def ending(module: ModuleType, *args: str) -> int | str | None:
         contextlib.redirect_stderr(io.StringIO()),
         pytest.raises(SystemExit) as end,
     ):
-        command.run(partial(module.main, list(args)))
+        cli.run(partial(module.main, list(args)))
     return end.value.code
 
 
@@ -184,8 +184,8 @@ def test_links_among_the_images_are_read_and_never_written_through(tmp_path: Pat
 def test_weights_cannot_have_a_folder_searched_for_images(image_folder: Path) -> None:
     """What int8 is calibrated on is a known data set, never a path in the file."""
     named = {"train": {"set": str(image_folder)}}
-    assert running._trained_on(Weights(DnCNN(**DNCNN), {}, named)) == "photos"
-    assert running._trained_on(Weights(DnCNN(**DNCNN), {}, {"train": {"set": "BSDS500"}})) == "BSDS500"
+    assert runner_options._trained_on(Weights(DnCNN(**DNCNN), {}, named)) == "photos"
+    assert runner_options._trained_on(Weights(DnCNN(**DNCNN), {}, {"train": {"set": "BSDS500"}})) == "BSDS500"
 
 
 def bomb(path: Path) -> str:
@@ -206,7 +206,7 @@ def test_every_command_refuses_a_decompression_bomb_by_its_size(
 ) -> None:
     bombs = bomb(tmp_path / "bombs" / "x.png")
     small = ("--model.depth", "3", "--model.features", "4", "--output", str(tmp_path / "run"))
-    refused = "x.png: 30000 x 30000 (900 megapixels) are more than the limit of 500 (RESTORE_MAX_MEGAPIXELS, "
+    refused = "x.png: 30000 x 30000 (900 megapixels) exceed the limit of 500 (RESTORE_MAX_MEGAPIXELS, "
     ends = [
         ending(train, "--data.train", bombs, *small),
         ending(train, "--data.train", str(image_folder), "--data.val", bombs, "--data.patch_size", "8", *small),
@@ -244,7 +244,7 @@ def aliases_of_aliases(levels: int) -> str:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        (aliases_of_aliases(12), "its aliases make 4e+11 entries of it, more than 10000"),
+        (aliases_of_aliases(12), "its aliases expand to 4e+11 entries, more than 10000"),
         ("a: " + "[" * 5000, "lists within lists without end"),
         ("a: &a [*a]", "lists within lists without end"),
     ],
@@ -334,7 +334,7 @@ def test_a_checkpoint_that_is_damaged_or_of_another_network_is_refused(image_fol
     assert ending(train, *args.split(), "--output", str(run)) == 0
     checkpoint = run / "checkpoints" / "last.ckpt"
     end = ending(train, *args.split(), "--model.features", "5", "--output", str(other), "--resume", str(checkpoint))
-    assert "of another network than the one to train: " in str(end)
+    assert "belongs to another network than the one to train: " in str(end)
     assert "(4x1x3x3 in the file, 5x1x3x3 expected)" in str(end)
     content = bytearray(checkpoint.read_bytes())
     with zipfile.ZipFile(checkpoint) as archive:
@@ -347,5 +347,5 @@ def test_a_checkpoint_that_is_damaged_or_of_another_network_is_refused(image_fol
 
 def test_a_lack_of_memory_is_one_line() -> None:
     with pytest.raises(SystemExit) as end:
-        command.run(lambda: len(torch.empty(2**45)))
+        cli.run(lambda: len(torch.empty(2**45)))
     assert end.value.code == "error: not enough memory; try a smaller batch, patch, image or network"

@@ -15,13 +15,13 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from restore import bundled, evaluate, infer, train
-from restore.bundled import card, making, registry
+from restore.bundled import bundle, card, registry
 from restore.checkpoint import Weights, load_weights, save_weights
 from restore.data.catalog import find_images
 from restore.errors import UserError
 from restore.images.color import with_channels
 from restore.images.content import Content
-from restore.images.decode import is_in_colour, read_picture
+from restore.images.decode import is_in_color, read_picture
 from restore.images.io import read_image, write_image
 from restore.models import EDSR, DnCNN
 
@@ -37,7 +37,7 @@ def test_a_bundled_file_is_small_and_its_card_says_what_it_says(model: bundled.B
     weights = load_weights(model.weights)
     assert model.weights.stat().st_size < 4e6
     assert model.card.read_text() == card.card(model, weights)
-    assert (ROOT / "configs" / f"{model.recipe}.yaml").is_file()
+    assert (ROOT / "restore/configs" / f"{model.recipe}.yaml").is_file()
     measured = {(row["set"], row["degradation"]) for row in weights.results if row["model"] == model.name}
     assert measured == {(test.set, test.degradation.label) for test in model.tests}
     assert not re.search(r'[" =]/', json.dumps([weights.training, weights.results])), "a path of one machine"
@@ -68,7 +68,7 @@ def test_a_bundled_model_scores_as_recorded_on_small_reference_sets(
 
 
 def test_every_recipe_that_a_model_names_is_shipped() -> None:
-    recipes = {path.stem for path in (ROOT / "configs").glob("*.yaml")}
+    recipes = {path.stem for path in (ROOT / "restore/configs").glob("*.yaml")}
     assert {name for model in bundled.MODELS.values() for name in (model.recipe, model.paper_recipe)} <= recipes
 
 
@@ -88,7 +88,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder of three steps, with a network like that of `dncnn-gray-25` but smaller."""
     output = tmp_path_factory.mktemp("runs") / "small"
     args = (
-        f"--config {ROOT}/configs/dncnn_gray_25_fast.yaml --data.train photos --data.val photos --output {output} "
+        f"--config dncnn_gray_25_fast --data.train photos --data.val photos --output {output} "
         "--model.depth 3 --model.features 4 --model.norm batch --data.batch_size 2 --data.patch_size 16 "
         "--data.steps_per_epoch 2 --data.sizes [1.0] --trainer.max_steps 4 --trainer.accelerator cpu "
         f"--trainer.enable_progress_bar false --data.root {output.parent}"
@@ -112,7 +112,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> bundled.BundledModel:
 def test_a_run_folder_becomes_a_file_in_half_precision_with_a_card(
     run: Path, model: bundled.BundledModel, tmp_path: Path
 ) -> None:
-    rows = making.make(run, model, Path(), tmp_path)
+    rows = bundle.make(run, model, Path(), tmp_path)
     file = tmp_path / "dncnn-gray-25.safetensors"
     exact, kept = load_file(run / "weights.safetensors"), load_file(file)
     for name, tensor in exact.items():
@@ -125,7 +125,7 @@ def test_a_run_folder_becomes_a_file_in_half_precision_with_a_card(
         header = opened.metadata()["restore"]
     for place in (str(run.parent), str(ROOT)):
         assert place not in text + header
-    assert "python -m restore.train --config configs/dncnn_gray_25_fast.yaml" in text
+    assert "restore train --config dncnn_gray_25_fast" in text
     assert "--data.root DATA" in text
     assert "--output runs/dncnn_gray_25_fast" in text
 
@@ -146,7 +146,7 @@ def test_a_run_folder_becomes_a_file_in_half_precision_with_a_card(
 ])  # fmt: skip
 def test_another_network_is_refused(run: Path, name: str, complaint: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=complaint):
-        making.make(run, bundled.MODELS[name], Path(), tmp_path)
+        bundle.make(run, bundled.MODELS[name], Path(), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -209,15 +209,15 @@ def test_one_line_restores_one_photograph(
 
 @pytest.mark.usefixtures("small_models")
 @pytest.mark.parametrize(("task", "complaint"), [
-    ("--model bm3d", "bm3d: no such model; bundled: dncnn-gray-25, dncnn-gray-blind, dncnn-color-blind, edsr-"),
-    ("--model dncnn-gray", "dncnn-gray: several models begin so: dncnn-gray-25, dncnn-gray-blind, dncnn-gray-25-nobn"),
-    ("--model edsr-baseline-x4", "edsr-baseline-x4: not bundled yet"),
-    ("--upscale 3", "edsr-baseline-x3: not bundled yet; bundled: dncnn-gray-25, "),
+    ("--model bm3d", "bm3d: unknown model; bundled: dncnn-gray-25, dncnn-gray-blind, dncnn-color-blind, edsr-"),
+    ("--model dncnn-gray", "dncnn-gray: several models have names that begin so: dncnn-gray-25, dncnn-gray-blind"),
+    ("--model edsr-baseline-x4", "edsr-baseline-x4: not included in the package"),
+    ("--upscale 3", "edsr-baseline-x3: not included in the package; bundled: dncnn-gray-25, "),
     ("--denoise 80", "--denoise 80: the bundled networks are trained for sigma 0 to 55"),
     ("--dejpeg", "--dejpeg: its network, dncnn3, is not trained yet; bundled: dncnn-gray-25, "),
     ("--denoise strong", "expected a noise level of 0 or more"),
     ("--denoise --upscale 2", "not allowed with argument"),
-    ("", "one of the arguments --weights --model --denoise --upscale --dejpeg is required"),
+    ("", "one of the arguments --denoise --upscale --dejpeg --model --weights is required"),
 ])  # fmt: skip
 def test_what_cannot_be_done_is_said(task: str, complaint: str, image_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=complaint):
@@ -283,19 +283,19 @@ def test_artifacts_of_jpeg_are_removed_by_dncnn3_once_it_is_there(
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
-def test_colour_is_told_by_the_header_as_by_the_pixels(mode: str, tmp_path: Path) -> None:
+def test_color_is_told_by_the_header_as_by_the_pixels(mode: str, tmp_path: Path) -> None:
     from PIL import Image
 
     path = tmp_path / ("x.tif" if mode == "CMYK" else "x.png")
     Image.new(mode, (8, 8)).save(path)
-    assert is_in_colour(path) == (read_picture(path).pixels.shape[2] == 3)
+    assert is_in_color(path) == (read_picture(path).pixels.shape[2] == 3)
 
 
 @pytest.mark.usefixtures("small_models")
 def test_the_table_in_a_file_is_made_anew(tmp_path: Path, run: Path, model: bundled.BundledModel, folder: Path) -> None:
     for name in ("dncnn-gray-blind", "dncnn-color-blind", "edsr-baseline-x2"):
         (folder / f"{name}.safetensors").unlink()
-    (_, row) = making.make(run, model, Path(), folder)
+    (_, row) = bundle.make(run, model, Path(), folder)
     page = tmp_path / "README.md"
     page.write_text(f"# Title\n\n{card.MARKERS[0]}\nold\n{card.MARKERS[1]}\n\nrest\n")
     assert evaluate.main(["--all-bundled", str(page)]) == 0
@@ -305,7 +305,7 @@ def test_the_table_in_a_file_is_made_anew(tmp_path: Path, run: Path, model: bund
     (line,) = (line for line in lines if line.startswith("| `dncnn-gray-25` | CPU | photos | `denoise-gray` "))
     assert f"| **{row.psnr:.2f}** |" in line
 
-    with pytest.raises(UserError, match="--all-bundled goes without --csv"):
+    with pytest.raises(UserError, match="--all-bundled cannot be combined with --csv"):
         evaluate.main(["--all-bundled", "--csv", "x.csv"])
     page.write_text("# Title\n")
     with pytest.raises(UserError, match="expected the lines"):
@@ -324,7 +324,7 @@ def on_another_set(run: Path, copy: Path) -> Path:
 def test_the_page_shows_every_model_there_with_its_share_of_the_papers_patches(
     run: Path, model: bundled.BundledModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    making.make(run, model, Path(), tmp_path)
+    bundle.make(run, model, Path(), tmp_path)
     page = tmp_path / "models.md"
     places = ["models_page.py", "--page", str(page), "--folder", str(tmp_path)]
 

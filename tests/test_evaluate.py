@@ -10,7 +10,7 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio
 
 from restore import evaluate
-from restore.checkpoint import Weights, save_weights
+from restore.checkpoint import Weights, load_weights, save_weights
 from restore.data.catalog import find_images
 from restore.errors import UserError
 from restore.images.io import read_image, write_image
@@ -171,11 +171,34 @@ def test_what_does_not_apply_to_an_enlarging_network_is_refused(tmp_path: Path, 
     asked = "--weights", str(tmp_path / "sr.safetensors"), "--data", str(image_folder)
     for options, complaint in (
         (("--sigma", "25"), "--sigma and --quality do not apply"),
-        (("--scale", "2"), "does not work at"),
+        (("--scale", "2"), "cannot be measured"),
         (("--degradation", "Bicubic", "--degradation.scale", "2"), "bicubic x2 has scale 2, the network 3"),
     ):
         with pytest.raises(UserError, match=complaint):
             evaluate.main([*asked, *options])
+
+
+def test_two_models_are_compared_image_by_image(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = load_weights(weights).network
+    with torch.no_grad():
+        network.body[-1].weight += 0.01
+    save_weights(tmp_path / "other.safetensors", Weights(network, load_weights(weights).degradation))
+    names = [str(weights), str(tmp_path / "other.safetensors")]
+    asked = ["--weights", *names, "--data", "photos", "--json", str(tmp_path / "scores.json")]
+    assert evaluate.main(asked) == 0
+    document = json.loads((tmp_path / "scores.json").read_text())
+    first, second = (row for row in document["rows"] if row["model"] in names)
+    pairs = zip(second["per_image"], first["per_image"], strict=True)
+    single = np.array([one["psnr"] - two["psnr"] for one, two in pairs])
+    (difference,) = document["differences"]
+    assert (difference["model"], difference["other"], difference["images"]) == (names[1], names[0], 4)
+    assert difference["db"] == pytest.approx(single.mean())
+    means = np.random.default_rng(1).choice(single, (20000, 4)).mean(1)
+    interval = [difference["low"], difference["high"]]
+    np.testing.assert_allclose(interval, np.quantile(means, [0.025, 0.975]), atol=0.05 * np.ptp(single))
+    assert f"{names[1]} less {names[0]} on photos, sigma 25: " in capsys.readouterr().out.replace("\n", " ")
 
 
 def test_tiles_score_as_the_whole_image_and_the_ensemble_otherwise(tmp_path: Path) -> None:
@@ -190,7 +213,7 @@ def test_tiles_score_as_the_whole_image_and_the_ensemble_otherwise(tmp_path: Pat
     assert abs(ensemble - whole) > 1e-2
 
 
-def test_gray_test_images_are_scored_gray_for_a_colour_network(tmp_path: Path) -> None:
+def test_gray_test_images_are_scored_gray_for_a_color_network(tmp_path: Path) -> None:
     save_weights(tmp_path / "sr.safetensors", Weights(EDSR(features=4, blocks=1, scale=3)))
     write_image(tmp_path / "set/x.png", np.random.default_rng(0).integers(0, 256, (40, 41, 1), np.uint8))
     bicubic, network = rows(tmp_path, "--weights", str(tmp_path / "sr.safetensors"), "--data", str(tmp_path / "set"))

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 import restore
 from restore import evaluate, export, infer
 from restore.checkpoint import Weights, save_weights
-from restore.compat import load_any
 from restore.data.degradation import Bicubic, GaussianNoise, Jpeg
 from restore.data.random import seeded
 from restore.errors import UserError
+from restore.exporters import write_program
+from restore.foreign_checkpoints import load_any
 from restore.images.io import read_image, write_image
 from restore.images.tensors import to_image, to_tensor
 from restore.inference import Ensemble, accelerate, at_level, restore_tensor, tiled
 from restore.models import FDnCNN, FFDNet, RestorationNetwork
-from restore.portable import write_program
 from restore.training import Optimization, PatchData, fit
 
 
@@ -129,10 +129,10 @@ def test_images_are_restored_at_the_level_that_is_named(
     expected = restore_tensor(at_level(network, 30 / 255), to_tensor(image)).mul(255).round().clamp(0, 255).byte()
     difference = read_image(tmp_path / "30/a.png").astype(int) - to_image(expected).astype(int)
     assert np.abs(difference).max() <= 1
-    with pytest.raises(UserError, match="is told the noise level of an image; give it by --sigma"):
+    with pytest.raises(UserError, match="takes the noise level of the image as input; set it with --sigma"):
         infer.main([*asked, "--output", str(tmp_path / "none")])
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="--sigma: DnCNN is not told the noise level"):
+    with pytest.raises(UserError, match="--sigma: DnCNN does not take a noise level"):
         infer.main(["--model", "dncnn-gray-25", "--input", "in", "--output", "x", "--sigma", "30"])
 
 
@@ -154,7 +154,7 @@ def test_a_blind_run_learns_with_levels_and_is_measured_at_any(
     assert evaluate.main([*asked, "--json", str(tmp_path / "rows.json")]) == 0
     found = [row for row in json.loads((tmp_path / "rows.json").read_text())["rows"] if row["model"] != "noisy"]
     assert [row["sigma"] for row in found] == [15, 50]
-    with pytest.raises(UserError, match="is told the noise level of an image; give it"):
+    with pytest.raises(UserError, match="takes the noise level of the image as input; set it"):
         evaluate.main(["--weights", str(weights), "--data", str(image_folder), "--quality", "30"])
 
 
@@ -164,7 +164,7 @@ def test_what_states_no_level_is_refused_in_training(image_folder: Path) -> None
 
     with pytest.raises(UserError, match=r"data\.patch_size must be a multiple of 2, not 15"):
         prepare(FFDNet(features=4), patch_size=15)
-    with pytest.raises(UserError, match=r"FDnCNN is told the noise level of an image, which JPEG .* does not have"):
+    with pytest.raises(UserError, match=r"FDnCNN takes the noise level as input, which JPEG .* does not have"):
         prepare(FDnCNN(features=4), degradation=Jpeg(30))
     with pytest.raises(UserError, match="which bicubic x2 does not have"):
         Bicubic(2).with_level(torch.rand(1, 1, 4, 4), seeded(0))

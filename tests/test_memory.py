@@ -82,10 +82,10 @@ def test_fit_says_what_the_saving_buys(tmp_path: Path, capsys: pytest.CaptureFix
     [
         (["--networks", "VDSR"], "VDSR: no such recipe; known networks: EDSR-baseline"),
         (["--compile"], "--compile is measured"),
-        (["--layers", "--device", "cpu"], "--layers and --sweep are forecast"),
+        (["--layers", "--device", "cpu"], "--layers and --sweep use the forecast; drop --device"),
         (["fit", "--budget", "12 apples"], "--budget: expected a size such as 12GiB"),
         (["fit"], "--budget"),
-        (["--device", "abacus"], "--device: abacus is not to be had here"),
+        (["--device", "abacus"], "--device: 'abacus' is not available on this machine"),
         (["--norms", "bach"], "--norms"),
     ],
 )

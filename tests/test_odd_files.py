@@ -17,7 +17,7 @@ from restore.errors import UserError
 from restore.folder import Job, Networks
 from restore.folder.pipeline import Pipeline, Writing
 from restore.images.color import with_channels
-from restore.images.decode import is_in_colour, picture_size, read_picture
+from restore.images.decode import is_in_color, picture_size, read_picture
 from restore.images.io import read_image, to_uint8, write_image
 from restore.models import DnCNN
 
@@ -70,7 +70,7 @@ def test_every_sound_file_is_read_as_it_means_and_others_name_their_tag(odd: lis
             np.testing.assert_array_equal(picture.alpha, case.alpha, strict=True)
         assert_same(read_image(path), case, None if case.alpha is None else case.alpha > 0)
         assert picture_size(path) == case.pixels.shape[:2]
-        assert is_in_colour(path) == (case.pixels.shape[2] == 3)
+        assert is_in_color(path) == (case.pixels.shape[2] == 3)
 
 
 def test_infer_gives_back_every_sound_file_through_a_network_that_changes_nothing(

@@ -20,8 +20,8 @@ BLUE, RED, GREEN = (20, 60, 220), (200, 30, 40), (30, 180, 60)
 EVIL = "<img src=x onerror=document.title='taken'>.png"
 
 
-def plain(colour: tuple[int, int, int], height: int = 200, width: int = 300) -> Image:
-    return np.full((height, width, 3), colour, np.uint8)
+def plain(color: tuple[int, int, int], height: int = 200, width: int = 300) -> Image:
+    return np.full((height, width, 3), color, np.uint8)
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ def shown(element: Any) -> np.ndarray:
     return np.asarray(Pillow.open(io.BytesIO(element.screenshot_as_png)).convert("RGB")).astype(int)
 
 
-def close_to(pixel: np.ndarray, colour: tuple[int, int, int]) -> bool:
-    return bool(np.abs(pixel - colour).max() <= 6)  # WebP is lossy
+def close_to(pixel: np.ndarray, color: tuple[int, int, int]) -> bool:
+    return bool(np.abs(pixel - color).max() <= 6)  # WebP is lossy
 
 
 def move(browser: Any, slider: Any, value: float) -> None:

@@ -7,7 +7,7 @@ from torch.distributed._tools.mem_tracker import MemTracker
 
 from restore.losses import l1
 from restore.models import EDSR, NORMS, NetworkSpec, Norm
-from restore.models.norm import normalises_output
+from restore.models.norm import normalizes_output
 from restore.profiling import Memory, Step, _traced_allocations, forecast, largest, measure, measure_times, time_ratio
 
 CPU = torch.device("cpu")
@@ -29,14 +29,14 @@ def memory_of(step: Step) -> Memory:
     ("network", "size"), [("DnCNN", {"depth": 5}), ("EDSR", {"blocks": 3}), ("SRResNet", {"blocks": 3})]
 )
 def test_forecast_and_cpu_agree_on_tensor_memory(network: str, size: dict[str, int], norm: Norm) -> None:
-    for recompute in ("none", "norm") if normalises_output(norm) else ("none",):
+    for recompute in ("none", "norm") if normalizes_output(norm) else ("none",):
         spec = NetworkSpec(network, {"norm": norm, "recompute": recompute, "features": 16, **size})
         step = Step(spec, batch=4, patch=24, loss="l1")
         predicted, real = forecast(step), measure(step, CPU)
         assert predicted.tensors == pytest.approx(real.tensors, rel=0.01), recompute
 
 
-@pytest.mark.parametrize("norm", [norm for norm in NORMS if normalises_output(norm)])
+@pytest.mark.parametrize("norm", [norm for norm in NORMS if normalizes_output(norm)])
 def test_recomputed_norms_keep_hardly_more_than_no_norm(norm: Norm) -> None:
     kept = [
         sum(layer.saved for layer in forecast(Step(edsr(*variant, blocks=4), 4, 24, "l1")).layers)

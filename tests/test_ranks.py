@@ -136,7 +136,7 @@ def test_batch_norm_sees_each_process_s_patches_alone(photographs: Path) -> None
     assert difference(weights(photographs, "bn1"), weights(photographs, "bn2")) > 1e-3
 
 
-def test_a_batch_that_cannot_be_shared_equally_and_synchronised_batch_norm_on_cpus_are_refused(
+def test_a_batch_that_cannot_be_shared_equally_and_synchronized_batch_norm_on_cpus_are_refused(
     photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "3")
@@ -144,7 +144,7 @@ def test_a_batch_that_cannot_be_shared_equally_and_synchronised_batch_norm_on_cp
         train(photographs, "uneven")
     with pytest.raises(UserError, match=r"3 cannot share 2 patches equally, but 3$"):
         train(photographs, "uneven", batch_size=2)
-    with pytest.raises(UserError, match="sync_batchnorm: PyTorch has it on GPUs only"):
+    with pytest.raises(UserError, match="sync_batchnorm: PyTorch supports it on GPUs only"):
         train(photographs, "sync", batch_size=9, sync=True)
     with pytest.raises(UserError, match="sync_batchnorm: PyTorch would replace the norm adadm by plain batch norm"):
         train(photographs, "sync", batch_size=9, sync=True, norm="adadm")

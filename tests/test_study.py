@@ -11,55 +11,91 @@ from restore import study
 from restore.errors import UserError
 from restore.studies.claims import CLAIMS
 
+# Few enough to take some seconds: denoising, super-resolution, measurements, forecasts.
+STUDIED = ("one_decibel", "scale_is_lost", "frozen_statistics", "folding_and_recomputing")
+EXACT = "folding_and_recomputing"
+
 
 @pytest.fixture(scope="module")
 def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study")
-    assert study.main(["run", "--budget", "smoke", "--output", str(folder)]) == 0
+    assert study.main(["run", *STUDIED, "--budget", "smoke", "--output", str(folder)]) == 0
     return folder
 
 
-def test_the_smoke_budget_judges_every_claim_and_is_inconclusive_where_training_decides(studied: Path) -> None:
-    verdicts = {entry["claim"]: entry for entry in json.loads((studied / "verdicts.json").read_text())["verdicts"]}
-    assert verdicts.keys() == CLAIMS.keys()
-    for entry in verdicts.values():
-        if entry["stochastic"]:
-            assert (entry["verdict"], entry["interval"]) == ("inconclusive", None)
-    assert {name for name, entry in verdicts.items() if not entry["stochastic"]} == {
-        "forty_percent_of_memory", "folding_and_recomputing", "weight_scale_does_not_matter",
-    }  # fmt: skip
-    assert 35 < verdicts["forty_percent_of_memory"]["effect"] < 45
+def verdicts(folder: Path) -> dict[str, Any]:
+    return {entry["claim"]: entry for entry in json.loads((folder / "verdicts.json").read_text())["verdicts"]}
+
+
+def test_one_seed_of_a_few_steps_never_decides_what_training_decides(studied: Path) -> None:
+    found = verdicts(studied)
+    assert found.keys() == set(STUDIED)
+    for name, entry in found.items():
+        assert (entry["budget"], entry["seeds"], entry["criterion_before_data"]) == ("smoke", 1, True)
+        if name == EXACT:
+            assert (entry["stochastic"], entry["verdict"]) == (False, "supported")
+        else:
+            assert entry["stochastic"]
+            assert entry["verdict"] in ("undecided", "void")
+            assert entry["interval"] is None
+
+
+def test_the_criteria_are_on_record_with_the_date_of_the_first_start(studied: Path) -> None:
+    noted = json.loads((studied / "records.json").read_text())["criteria"]
+    assert noted.keys() == {f"{name}/{part}" for name in STUDIED for part in CLAIMS[name].criteria}
+    assert noted["one_decibel/gain"]["hash"] == CLAIMS["one_decibel"].criteria["gain"].hash
 
 
 def test_the_report_shows_each_claim_with_pictures_that_are_there(studied: Path) -> None:
     text = (studied / "report.md").read_text()
-    for claim in CLAIMS.values():
+    for name in STUDIED:
+        claim = CLAIMS[name]
         assert f"## {claim.number}. {claim.title}" in text
         assert f"`python -m restore.study run {claim.name} --budget smoke --seeds 1`" in text
     pictures = re.findall(r"!\[.+\]\((.+)\)", text)
-    assert len(pictures) >= len(CLAIMS)
-    assert {str(path.relative_to(studied)) for path in (studied / "plots").iterdir()} == set(pictures)
+    assert {str(path.relative_to(studied)) for path in (studied / "plots").iterdir()} == set(pictures) != set()
 
 
-def test_reporting_again_gives_the_same_verdicts(studied: Path, tmp_path: Path) -> None:
+def test_reporting_again_from_the_records_alone_gives_the_same_verdicts(studied: Path, tmp_path: Path) -> None:
     (tmp_path / "records.json").write_bytes((studied / "records.json").read_bytes())
     assert study.main(["report", str(tmp_path)]) == 0
-    assert (tmp_path / "verdicts.json").read_text() == (studied / "verdicts.json").read_text()
+    assert (tmp_path / "verdicts.json").read_bytes() == (studied / "verdicts.json").read_bytes()
+    assert (tmp_path / "report.md").read_bytes() == (studied / "report.md").read_bytes()
 
 
-def test_the_page_opens_in_a_browser_with_a_ledger_that_sorts(studied: Path, browser: Any) -> None:
+def test_running_again_trains_nothing_and_gives_the_same_verdicts(
+    studied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("restore.studies.runner.ProcessPoolExecutor", None)
+    before = (studied / "verdicts.json").read_bytes()
+    assert study.main(["run", *STUDIED, "--budget", "smoke", "--output", str(studied)]) == 0
+    assert (studied / "verdicts.json").read_bytes() == before
+
+
+def test_records_of_another_budget_are_refused_in_one_line(studied: Path) -> None:
+    with pytest.raises(UserError, match="records of the budget smoke on photos, not small on photos"):
+        study.main(["run", "--budget", "small", "--output", str(studied)])
+
+
+def test_a_plan_needs_two_seeds(studied: Path) -> None:
+    with pytest.raises(UserError, match="no comparison has two seeds on record; run the studies with more --seeds"):
+        study.main(["plan", str(studied)])
+
+
+def test_the_page_opens_in_a_browser_with_a_row_for_each_claim(studied: Path, browser: Any) -> None:
     browser.get((studied / "report.html").as_uri())
     rows = browser.find_elements("css selector", "table")[0].find_elements("css selector", "tbody tr")
-    assert len(rows) == len(CLAIMS)
+    assert len(rows) == len(STUDIED)
     loaded = "return [...document.images].every(image => image.complete && image.naturalWidth > 0)"
     assert browser.execute_script(loaded)
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
-def test_the_list_names_every_claim(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_names_every_claim_and_what_would_decide_it(capsys: pytest.CaptureFixture[str]) -> None:
     study.main(["list"])
     printed = capsys.readouterr().out
     assert all(claim.name in printed and claim.title in printed for claim in CLAIMS.values())
+    assert all(it.estimand in printed for claim in CLAIMS.values() for it in claim.criteria.values())
 
 
 @pytest.mark.parametrize(
@@ -67,10 +103,14 @@ def test_the_list_names_every_claim(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["run", "phlogiston"], "phlogiston: no such claim"),
         (["run", "--seeds", "0"], "--seeds must be at least 1"),
+        (["run", "--jobs", "0"], "--jobs must be at least 1"),
         (["run", "--budget", "vast"], "invalid choice"),
+        (["run", "--for", "soon"], "expected a number with s, m or h, such as 150m, found 'soon'"),
         (["report", "nowhere"], "no records of studies here"),
+        (["plan", "nowhere"], "no records of studies here"),
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], message: str) -> None:
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as caught:
         study.main(arguments)
+    assert "\n" not in str(caught.value)

@@ -10,7 +10,7 @@ from restore.errors import UserError
 from restore.images.io import write_atomically
 
 MARKERS = "<!-- bundled models: begin -->", "<!-- bundled models: end -->"
-LICENCE = {
+LICENSE = {
     "BSDS500": "BSDS500 is for research use",
     "Train400": "Train400 is made of BSDS500, which is for research use",
 }
@@ -20,19 +20,19 @@ def results_table(models: Iterable[tuple[BundledModel, str, Sequence[Mapping[str
     """Markdown of measured rows.
 
     Args:
-        models: of each the tier and its rows' summaries, the baseline's before its own.
+        models: of each the kind of device it was trained on, and its rows' summaries, the baseline's before its own.
     """
     lines = [
         "| model | trained on | test set | protocol | input | PSNR of the input | PSNR | SSIM | published |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for model, tier, rows in models:
+    for model, device, rows in models:
         own = [row for row in rows if row["model"] == model.name]
         baselines = [row for row in rows if row["model"] != model.name]
         for row, baseline in zip(own, baselines, strict=True):
             cells = [
                 f"`{model.name}`",
-                tier,
+                device,
                 row["set"],
                 f"`{row['protocol']}`",
                 row["degradation"],
@@ -45,8 +45,8 @@ def results_table(models: Iterable[tuple[BundledModel, str, Sequence[Mapping[str
     return "\n".join(lines) + "\n"
 
 
-def tier(weights: Weights) -> str:
-    """On what a network was trained, in one word: CPU or GPU."""
+def trained_on(weights: Weights) -> str:
+    """The kind of device that a network was trained on: CPU or GPU."""
     return "CPU" if weights.training["provenance"]["device"].startswith("cpu") else "GPU"
 
 
@@ -61,23 +61,23 @@ def card(model: BundledModel, weights: Weights) -> str:
         "task": model.task,
         "network": f"{model.network}, {network}, norm {weights.network.norm}, {training['parameters']:,} parameters",
         "data": f"{data}, {training['train']['images']} images",
-        "recipe": f"`configs/{model.recipe}.yaml`",
+        "recipe": f"`restore/configs/{model.recipe}.yaml`",
         "command": f"`{origin['command']}`",
         **({"started from": f"`{start}`"} if start else {}),
-        "optimisation": f"{optim['loss']}, {optim['optimizer']}, {optim['schedule']}, lr {optim['lr']:g}, "
+        "optimization": f"{optim['loss']}, {optim['optimizer']}, {optim['schedule']}, lr {optim['lr']:g}, "
         f"batches of {training['batch_size']} patches of {training['patch_size']}x{training['patch_size']}, "
         f"{training['steps']:,} steps, {training['precision']}, seed {training['seed']}",
         "kept": f"the weights of step {training['best_step']:,}, the best on {training['validation']['set']}",
-        "tier": tier(weights),
+        "trained on": trained_on(weights),
         "device": f"{origin['device']}, {origin['threads']} threads",
         "training time": f"{training['validation']['curve'][-1]['minutes']:.0f} minutes, validation left out",
         "commit": f"`{origin['commit']}`, {origin['date'][:10]}",
         "versions": ", ".join(f"{name} {number}" for name, number in origin["packages"].items()),
         "stored": "parameters in float16, running statistics in float32; loaded to float32",
-        "licence of the data": LICENCE.get(data, "see its source"),
+        "license": f"research and education, like its images; {LICENSE.get(data, 'see their source')}",
     }
     lines = [f"# {model.name}", "", "| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in facts.items())]
-    table = results_table([(model, tier(weights), weights.results)])
+    table = results_table([(model, trained_on(weights), weights.results)])
     how = (
         "PSNR in dB, SSIM; means over the images, measured on this file in float32. Published are the paper's network, "
         "or for EDSR-baseline the same network trained on DIV2K."

@@ -113,7 +113,7 @@ MODELS: dict[str, BundledModel] = {
             _GRAY_BLIND,
         ),
         BundledModel(
-            "dncnn-color-blind", "denoise colour images, sigma 0 to 55", "DnCNN", 3, 1, "cdncnn_blind_fast",
+            "dncnn-color-blind", "denoise color images, sigma 0 to 55", "DnCNN", 3, 1, "cdncnn_blind_fast",
             "cdncnn_blind", _COLOR_BLIND,
         ),
         BundledModel(
@@ -146,12 +146,12 @@ def find(name: str) -> BundledModel:
     """
     names = [name] if name in MODELS else [each for each in MODELS if each.startswith(name)]
     if not names:
-        raise UserError(f"{name}: no such model; {_bundled()}")
+        raise UserError(f"{name}: unknown model; {_bundled()}")
     if len(names) > 1:
-        raise UserError(f"{name}: several models begin so: {', '.join(names)}")
+        raise UserError(f"{name}: several models have names that begin so: {', '.join(names)}")
     model = MODELS[names[0]]
     if not model.weights.is_file():
-        raise UserError(f"{model.name}: not bundled yet; {_bundled()}")
+        raise UserError(f"{model.name}: not included in the package; {_bundled()}")
     return model
 
 

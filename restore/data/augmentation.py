@@ -1,17 +1,36 @@
-"""The door to Albumentations, for augmentation beyond flips and turns."""
+"""Albumentations transforms, for augmentation beyond flips and rotations. Imported only if some are given."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # without it, the import asks a server for a newer version
 
 import numpy as np
 import torch
 from albumentations import BasicTransform, Compose
+from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 from torch import Tensor
 
+from restore import extensions
 from restore.errors import UserError
 from restore.images.tensors import to_image
+
+
+def make_transforms(descriptions: Sequence[Mapping[str, Any]]) -> list[BasicTransform]:
+    """The transforms that are described by `class_path` and `init_args`, of Albumentations or the user's packages.
+
+    Raises:
+        ValueError: there is no such class, it must not be imported, or it does not take these arguments.
+    """
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=["albumentations", *extensions.packages()])
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--transforms", type=list[BasicTransform])
+    try:
+        made: list[BasicTransform] = parser.instantiate(parser.parse_object({"transforms": descriptions})).transforms
+    except ArgumentError as error:
+        raise ValueError(f"data.{error}") from error
+    return made
 
 
 def augment(transforms: Sequence[BasicTransform], patches: Tensor, seeds: Sequence[int]) -> Tensor:
@@ -32,6 +51,3 @@ def augment(transforms: Sequence[BasicTransform], patches: Tensor, seeds: Sequen
             )
         augmented.append(image)
     return torch.from_numpy(np.stack(augmented)).permute(0, 3, 1, 2)
-
-
-__all__ = ["BasicTransform", "augment"]

@@ -1,13 +1,12 @@
 """Known data sets: which files they are made of, in the layouts they are distributed in."""
 
+import importlib.util
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
-
-import skimage
 
 from restore.data.pairing import NAMED, by_name, pair
 from restore.errors import UserError
@@ -143,7 +142,7 @@ def find_images(name: str, split: Split, root: Path, degraded: Path | None = Non
     A folder that holds `HR` and `LR_bicubic` is taken as a super-resolution benchmark of that layout.
 
     Args:
-        name: a name of the catalogue or the path of a folder.
+        name: a name of the catalog or the path of a folder.
         split: which part of a known data set; a folder is taken whole.
         root: where known data sets lie.
         degraded: a folder of degraded versions of all images, in place of published ones; see `pairing.py`.
@@ -156,7 +155,7 @@ def find_images(name: str, split: Split, root: Path, degraded: Path | None = Non
     base, layout = _layout(name, split, root)
     clean = {folder: _images_of(folder, layout) for folder in (base / part for part in layout.clean)}
     if missing := sorted(layout.scenes - {path.stem for paths in clean.values() for path in paths}):
-        raise UserError(f"{base / layout.clean[0]}: without {missing[0]}, which belongs to {name}")
+        raise UserError(f"{base / layout.clean[0]}: {missing[0]} is missing, which belongs to {name}")
     images = tuple(path for paths in clean.values() for path in paths)
     label = name if name in NAMES else Path(name).resolve().name
     if degraded is None and layout.noisy is not None:
@@ -173,7 +172,10 @@ def find_images(name: str, split: Split, root: Path, degraded: Path | None = Non
 def _layout(name: str, split: Split, root: Path) -> tuple[Path, _Layout]:
     """Where a data set, or any folder, lies and what it is made of."""
     if name == "photos":
-        return Path(skimage.__file__).parent, _Layout(("data",), files=PHOTOS[split])
+        spec = importlib.util.find_spec("skimage")  # found, not imported: that takes seconds
+        assert spec is not None
+        assert spec.origin is not None
+        return Path(spec.origin).parent, _Layout(("data",), files=PHOTOS[split])
     if name not in _SETS:
         if not Path(name).is_dir():
             raise UserError(f"{name}: neither a folder nor a known data set ({', '.join(NAMES)})")
@@ -211,7 +213,7 @@ def _of_one_role(folder: Path) -> list[Path]:
     if ("degraded" in roles and len(roles) > 1) or {"training", "test"} <= roles.keys():
         found = sorted(set().union(*roles.values()), key=lambda parent: (parent in roles.get("degraded", ()), parent))
         raise UserError(
-            f"{folder}: its images have several roles (in {', '.join(found[:NAMED])}); name the folder of one, such as "
+            f"{folder}: contains images of different kinds (in {', '.join(found[:NAMED])}); name one folder, such as "
             f"{folder / found[0]}"
         )
     return images

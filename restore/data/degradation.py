@@ -18,7 +18,7 @@ from restore.errors import UserError
 from restore.extensions import Registry
 from restore.images.crop import crop_to_multiple
 from restore.images.resize import imresize, resize_matrix
-from restore.images.tensors import quantise, to_image, to_tensor
+from restore.images.tensors import quantize, to_image, to_tensor
 
 
 class Degradation(ABC):
@@ -51,7 +51,7 @@ class Degradation(ABC):
         Raises:
             UserError: the degradation has no level.
         """
-        raise UserError(f"the network is told the noise level of an image, which {self.label} does not have")
+        raise UserError(f"the network takes the noise level of an image as input, which {self.label} does not have")
 
     def for_network(self, clean: Tensor, draws: Draws, inputs: int) -> Tensor:
         """Degraded images for a network that reads so many channels: with their noise level if that is one more.
@@ -89,7 +89,7 @@ class GaussianNoise(Degradation):
     def __post_init__(self) -> None:
         low, high = _ends(self.sigma)
         if not 0 <= low <= high:
-            raise UserError(f"sigma must be at least 0 and a range ascending, not {self.sigma}")
+            raise UserError(f"sigma must be at least 0, and a range must be ascending, not {self.sigma}")
 
     def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
         return self._degraded(clean, draws)[0]
@@ -124,7 +124,9 @@ class PoissonGaussian(Degradation):
     def __post_init__(self) -> None:
         for name, (low, high) in (("gain", _ends(self.gain)), ("sigma", _ends(self.sigma))):
             if not (low >= 0 if name == "sigma" else low > 0) or low > high:
-                raise UserError(f"{name} must be positive (sigma may be 0) and a range ascending, not {low}, {high}")
+                raise UserError(
+                    f"{name} must be positive (sigma may be 0), and a range must be ascending, not {low}, {high}"
+                )
 
     def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
         gain = _draw(self.gain, clean, draws) / 255
@@ -147,7 +149,7 @@ class Paired(Degradation):
     scale: int = 1
 
     def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
-        raise UserError("degraded images are needed as files: name their folder")
+        raise UserError("needs a folder of degraded images")
 
     @property
     def label(self) -> str:
@@ -170,7 +172,7 @@ class Bicubic(Degradation):
             raise UserError(f"scale must be 2, 3, 4 or 8, not {self.scale}")
 
     def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
-        images = [crop_to_multiple(to_image(image[None]), self.scale) for image in quantise(clean)]
+        images = [crop_to_multiple(to_image(image[None]), self.scale) for image in quantize(clean)]
         return torch.cat([to_tensor(imresize(image, 1 / self.scale)) for image in images]).to(clean.device)
 
     @property
@@ -203,7 +205,7 @@ class Jpeg(Degradation):
 
     Attributes:
         quality: 1 to 100 (libjpeg's scale), or (low, high): drawn uniformly for each image.
-        subsampling: of the chroma of colour images.
+        subsampling: of the chroma of color images.
         cropped: the images are cut from larger ones after coding, as training patches are: the 8x8 blocks of each
             begin at a place drawn at random, not at its corner.
     """
@@ -215,7 +217,7 @@ class Jpeg(Degradation):
     def __post_init__(self) -> None:
         low, high = _ends(self.quality)
         if not 1 <= low <= high <= 100:
-            raise UserError(f"quality must lie in 1 to 100 and a range ascend, not {self.quality}")
+            raise UserError(f"quality must be from 1 to 100, and a range must be ascending, not {self.quality}")
         if self.subsampling not in ("4:2:0", "4:4:4"):
             raise UserError(f"subsampling must be 4:2:0 or 4:4:4, not {self.subsampling}")
 
@@ -230,8 +232,8 @@ class Jpeg(Degradation):
             torch.arange(-(-(size + self.cropped * block) // block) * block, device=clean.device) - first[:, None]
             for size, first in zip((height, width), start.T, strict=True)
         )
-        image = _gather(quantise(clean).float(), rows.clamp(0, height - 1), columns.clamp(0, width - 1))
-        coded = _code_colour(image, quality, halved) if clean.shape[1] == 3 else _code_blocks(image, _LUMA, quality)
+        image = _gather(quantize(clean).float(), rows.clamp(0, height - 1), columns.clamp(0, width - 1))
+        coded = _code_color(image, quality, halved) if clean.shape[1] == 3 else _code_blocks(image, _LUMA, quality)
         rows, columns = (
             torch.arange(size, device=clean.device) + first[:, None]
             for size, first in zip((height, width), start.T, strict=True)
@@ -401,14 +403,14 @@ def _correlate(noise: Tensor, width: Tensor) -> Tensor:
 def _by_choice(clean: Tensor, draws: Draws, options: Sequence[Callable[[Tensor, Draws], Tensor]]) -> Tensor:
     degraded = torch.empty_like(clean)
     for option, (chosen, part) in zip(options, draws.split(len(options), len(clean)), strict=True):
-        if part.total:  # also where none is chosen here, since others draw then
+        if part.total:  # even if none is chosen here, since others draw then
             degraded[chosen] = option(clean[chosen], part)
     return degraded
 
 
 def _blur(factor: int, clean: Tensor, _: Draws) -> Tensor:
     rows, columns = (_shrink_and_enlarge(size, factor) for size in clean.shape[-2:])
-    image = quantise(clean).double()
+    image = quantize(clean).double()
     for row_matrix, column_matrix in zip(rows, columns, strict=True):
         image = _to_levels(row_matrix.to(image.device) @ image)
         image = _to_levels(image @ column_matrix.to(image.device).T)
@@ -461,7 +463,7 @@ def _gather(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return images.movedim(1, 3)[number, rows[:, :, None], columns[:, None]].movedim(3, 1)
 
 
-def _code_colour(image: Tensor, quality: Tensor, halved: bool) -> Tensor:
+def _code_color(image: Tensor, quality: Tensor, halved: bool) -> Tensor:
     y, chroma = _rgb_to_ycc(image).tensor_split([1], dim=1)
     y = _code_blocks(y, _LUMA, quality)
     chroma = _code_blocks(F.avg_pool2d(chroma, 2) if halved else chroma, _CHROMA, quality)
@@ -471,7 +473,7 @@ def _code_colour(image: Tensor, quality: Tensor, halved: bool) -> Tensor:
 
 
 def _code_blocks(image: Tensor, table: Tensor, quality: Tensor) -> Tensor:
-    """Quantise the 8x8 cosine transform of (N, C, H, W), 0 to 255, by libjpeg's table for each image's quality."""
+    """Quantize the 8x8 cosine transform of (N, C, H, W), 0 to 255, by libjpeg's table for each image's quality."""
     percent = torch.where(quality < 50, 5000 // quality, 200 - 2 * quality)
     steps = ((table.to(image.device) * percent + 50) // 100).clamp(1, 255).view(-1, 1, 1, 1, 8, 8)
     k = torch.arange(8.0, device=image.device)

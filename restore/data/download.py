@@ -63,11 +63,11 @@ def fetch(mirrors: Sequence[Mirror], folder: Path, timeout_s: float = 30, pause_
             failures.append(f"{mirror.url}: {reason}")
         except OSError as error:
             raise UserError(f"{folder / mirror.file}: cannot be written ({error.strerror})") from error
-    raise UserError(f"no source answers ({'; '.join(failures)})")
+    raise UserError(f"none of the download sources works ({'; '.join(failures)})")
 
 
 def check(path: Path, mirror: Mirror) -> None:
-    """Raises UserError where a file has not the size or digest that `mirror` states."""
+    """Raises UserError if a file has not the size or digest that `mirror` states."""
     size = path.stat().st_size
     if mirror.size is not None and size != mirror.size:
         raise UserError(f"{path}: has {size} bytes, expected {mirror.size}: damaged or another version")
@@ -100,7 +100,7 @@ def _from_mirror(mirror: Mirror, folder: Path, timeout_s: float, pause_s: float)
                 partial.unlink()
                 if not resumed:
                     raise _UnavailableError(str(error).removeprefix(f"{partial}: ")) from error
-                LOG.info("%s: what was there already was damaged; starting anew", mirror.url)
+                LOG.info("%s: the partial download was damaged; starting again", mirror.url)
             else:
                 return partial.replace(target)
 
@@ -155,7 +155,7 @@ def _request(mirror: Mirror, partial: Path, timeout_s: float) -> None:
 
 
 def _total(length: str | None, start: int, mirror: Mirror) -> int | None:
-    """The size of the whole file, as far as the server or the catalogue knows it."""
+    """The size of the whole file, as far as the server or the catalog knows it."""
     total = start + int(length) if length and length.isdigit() else None
     if mirror.size is not None and total is not None and total != mirror.size:
         raise _UnavailableError(f"offers {total} bytes, expected {mirror.size}")
@@ -167,7 +167,7 @@ def _total(length: str | None, start: int, mirror: Mirror) -> int | None:
 def _append(response: http.client.HTTPResponse, partial: Path, start: int, total: int | None, mirror: Mirror) -> None:
     free = shutil.disk_usage(partial.parent).free
     if total is not None and total - start > free:
-        raise UserError(f"{partial.parent}: {total - start} more bytes are needed, {free} are free")
+        raise UserError(f"{partial.parent}: {total - start} more bytes are needed, but only {free} are free")
     limit = LARGEST_FILE if total is None else total
     position = start
     with partial.open("r+b" if start else "wb") as file, byte_progress(mirror.file, total, start) as advance:

@@ -37,7 +37,7 @@ def install(name: str, root: Path) -> list[str]:
             places = " and ".join(f"{folder.images} images into {root / folder.path}" for folder in missing)
             raise UserError(
                 f"{name}: there is no archive to download; take it by hand from {source.page} and put {places}, or "
-                "name its folder by --from"
+                "give its folder with --from"
             )
         return []
     new = []
@@ -132,7 +132,7 @@ def _make_bsd68(root: Path) -> list[str]:
         scenes = find_images("BSDS500", "test", root).clean
     by_name = {path.stem: path for path in scenes}
     if missing := [str(scene) for scene in BSD68 if str(scene) not in by_name]:
-        raise UserError(f"BSD68 cannot be made: BSDS500's val is without {', '.join(missing[:3])}")
+        raise UserError(f"BSD68 cannot be made: BSDS500's val lacks {', '.join(missing[:3])}")
     with _staging(root) as staging:
         for number, scene in enumerate(BSD68, start=1):
             write_image(staging / "BSD68" / f"test{number:03}.png", _rgb2gray(read_image(by_name[str(scene)])))
@@ -157,7 +157,9 @@ def _is_there(folder: Folder, root: Path) -> bool:
     path = root / folder.path
     images = [file for file in path.glob("*") if file.suffix.lower() in IMAGE_SUFFIXES]
     if images and len(images) != folder.images:
-        raise UserError(f"{path}: holds {len(images)} images, expected {folder.images}; move it away to install anew")
+        raise UserError(
+            f"{path}: holds {len(images)} images, expected {folder.images}; move it away to install it again"
+        )
     return bool(images)
 
 
@@ -175,5 +177,5 @@ def _staging(root: Path) -> Iterator[Path]:
 def _place(folder: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.is_dir() and any(target.iterdir()):
-        raise UserError(f"{target}: is not empty; move it away to install anew")
+        raise UserError(f"{target}: is not empty; move it away to install it again")
     folder.replace(target)

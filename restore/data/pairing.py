@@ -44,13 +44,13 @@ def pair(images: Mapping[str, Path], others: Mapping[str, Path], scale: int, fol
     endings = ("", f"x{scale}")
     found = {name: [others[name + end] for end in endings if name + end in others] for name in images}
     if missing := [images[name].name for name, partners in found.items() if not partners]:
-        raise UserError(f"{folder}: no partner for {_listed(missing)}")
+        raise UserError(f"{folder}: no counterpart for {_listed(missing)}")
     for name, partners in found.items():
         if len(partners) > 1:
-            raise UserError(f"{folder}: two partners for {images[name].name}: {_listed(p.name for p in partners)}")
+            raise UserError(f"{folder}: two counterparts for {images[name].name}: {_listed(p.name for p in partners)}")
     paired = [partners[0] for partners in found.values()]
     if strangers := [path.name for path in others.values() if path not in set(paired)]:
-        raise UserError(f"{folder}: {_listed(strangers)} belong to no image of the other folder")
+        raise UserError(f"{folder}: {_listed(strangers)} have no counterpart in the other folder")
     return tuple(paired)
 
 

@@ -16,7 +16,7 @@ from restore.errors import UserError
 from restore.images.color import luma, with_channels
 from restore.images.crop import crop_to_multiple
 from restore.images.io import Image, read_image, to_uint8
-from restore.images.tensors import as_tensor, quantise, to_image, to_tensor
+from restore.images.tensors import as_tensor, quantize, to_image, to_tensor
 
 # What a step's draws are for besides the choice of its patches, which follows from (seed, step) alone.
 PAIRS = (0, 1)
@@ -28,7 +28,7 @@ class PatchBatch(NamedTuple):
 
     Attributes:
         clean: (N, C, scale*S, scale*S) uint8.
-        degraded: (N, C, S, S) uint8, or None where the degradation is computed from `clean` on the device.
+        degraded: (N, C, S, S) uint8, or None if the degradation is computed from `clean` on the device.
         step: which batch of the run this is.
     """
 
@@ -93,7 +93,7 @@ class PatchSampler:
         if self._augment is not None:
             clean, degraded = self._augment(clean, draws.integers(0, 2**31, (count,)).tolist()), None
             if self._store.spec.scale > 1:
-                degraded = quantise(Bicubic(self._store.spec.scale)(clean / 255, draws))
+                degraded = quantize(Bicubic(self._store.spec.scale)(clean / 255, draws))
         return PatchBatch(clean, degraded, step)
 
     def names(self, step: int) -> list[str]:
@@ -194,7 +194,7 @@ def load_pair(
         degradation: one that is `precomputable` is read from the test set's files if it has them at that scale.
         channels: of the network, 1 or 3; images are converted to that, but super-resolution keeps gray images gray,
             as the published tables score them (Set14 has one).
-        rounded_luma: give gray networks BT.601's luma, rounded to 8 bits, of colour images instead of their gray.
+        rounded_luma: give gray networks BT.601's luma, rounded to 8 bits, of color images instead of their gray.
 
     Raises:
         UserError: the image cannot be read, or its degraded version has another size.

@@ -1,4 +1,4 @@
-"""Randomness as an argument: numbers that are a pure function of what they are for, however a batch is shared out."""
+"""Explicit randomness: each draw depends on (seed, step, purpose) only, however a batch is shared out."""
 
 from collections.abc import Sequence
 

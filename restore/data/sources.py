@@ -14,8 +14,8 @@ class Mirror:
 
     Attributes:
         url: http or https.
-        size: in bytes, None where it is not known.
-        digest: `sha256:...` or `md5:...`; empty where it is not known (the images themselves are checked anyway).
+        size: in bytes, None if it is not known.
+        digest: `sha256:...` or `md5:...`; empty if it is not known (the images themselves are checked anyway).
     """
 
     url: str
@@ -57,9 +57,9 @@ class Part:
 
     Attributes:
         images: how many.
-        sizes: the only ones that occur; empty where they are not known.
+        sizes: the only ones that occur; empty if they are not known.
         long_side: the least number of pixels of the longer side.
-        pixels: `sha256` of the decoded reference copy (see `verification.fingerprint`); empty where it is not known.
+        pixels: `sha256` of the decoded reference copy (see `verification.fingerprint`); empty if it is not known.
     """
 
     images: int
@@ -74,7 +74,7 @@ class Source:
 
     Attributes:
         parts: its splits.
-        archives: what can be downloaded; empty where there is no archive.
+        archives: what can be downloaded; empty if there is no archive.
         page: where people find it.
         folders: further ones that only the user can bring, such as published low-resolution or noisy images.
         made_from: the data set that it is computed from.

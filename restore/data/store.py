@@ -1,7 +1,7 @@
 """The patch store: every image decoded once into one flat, memory-mapped uint8 file with an index.
 
 A batch of patches is gathered at once, without a Python step per patch. A store is made for one set of files and
-one way of reading them; when a file changes, its size or time differs and the store is made anew.
+one way of reading them; when a file changes, its size or time differs and the store is rebuilt.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ class StoreSpec:
     """How images are stored.
 
     Attributes:
-        channels: 1 (gray, colour images by their luma) or 3 (RGB).
+        channels: 1 (gray, color images by their luma) or 3 (RGB).
         scale: 1 for clean images only, unless the set has degraded files of that size, which are added then; s > 1
             adds the image reduced s times, from the set's files or made by `imresize`.
         sizes: each image is stored once at each of these sizes (DnCNN's recipe: 1, .9, .8, .7), by `imresize`.
@@ -107,7 +107,7 @@ class PatchStore:
             size: height and width of the degraded patch, S.
 
         Returns:
-            clean (N, C, scale*S, scale*S) uint8, and degraded (N, C, S, S) uint8 if it is stored; both where
+            clean (N, C, scale*S, scale*S) uint8, and degraded (N, C, S, S) uint8 if it is stored; both if
             the pixels are.
         """
         image, top, left = (index.to(self.pixels.device, non_blocking=True) for index in (image, top, left))
@@ -119,7 +119,7 @@ class PatchStore:
     def _cut(self, start: Tensor, width: Tensor, top: Tensor, left: Tensor, size: int) -> Tensor:
         channels = self.spec.channels
         if self._announced is not None:
-            _announce(self._announced, start + top * width * channels, size * width * channels)
+            _prefetch(self._announced, start + top * width * channels, size * width * channels)
         row = top[:, None] + torch.arange(size, device=top.device)
         rows = start[:, None] + (row * width[:, None] + left[:, None]) * channels
         length = size * channels
@@ -141,11 +141,11 @@ def _tensor(mapping: mmap.mmap) -> Tensor:
 
 
 def _exceeds_memory(mapping: mmap.mmap) -> bool:
-    """Whether the machine cannot keep all pages; where this cannot be told or acted upon, it can."""
+    """Whether the machine cannot keep all pages; if that is unknown, it can."""
     return hasattr(mmap, "MADV_WILLNEED") and len(mapping) > os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE
 
 
-def _announce(mapping: mmap.mmap, first: Tensor, length: Tensor) -> None:
+def _prefetch(mapping: mmap.mmap, first: Tensor, length: Tensor) -> None:
     """Have the system read these ranges of bytes, each in one piece, instead of megabytes around every page it lacks.
 
     Args:
@@ -157,10 +157,10 @@ def _announce(mapping: mmap.mmap, first: Tensor, length: Tensor) -> None:
 
 
 def open_store(images: ImageSet, spec: StoreSpec, cache: Path) -> PatchStore:
-    """The store of these images, made first where there is none or a file has changed.
+    """The store of these images, made first if there is none or a file has changed.
 
     It is built beside its place and renamed into it, so a half-built one is never read; of processes that start
-    together, one builds and the others wait. One that has lost its end or its index is made anew.
+    together, one builds and the others wait. One that has lost its end or its index is rebuilt.
 
     Raises:
         UserError: an image cannot be read or changes meanwhile, a published low-resolution image does not fit its
@@ -176,7 +176,7 @@ def open_store(images: ImageSet, spec: StoreSpec, cache: Path) -> PatchStore:
             with FileLock(cache / f"{images.name}-{kind}.lock"):
                 if not _is_whole(folder):
                     if folder.is_dir():
-                        LOG.warning(f"{folder}: damaged, making it anew")
+                        LOG.warning(f"{folder}: damaged; rebuilding it")
                     for old in (
                         *cache.glob(f"{images.name}-{kind}-*"),
                         *cache.glob(f".{images.name}-{kind}-*.partial"),
@@ -241,7 +241,7 @@ def _build(images: ImageSet, spec: StoreSpec, folder: Path, states: list[tuple[s
             os.fsync(file.fileno())
         for path, state in zip(images.files(spec.scale), states, strict=True):
             if file_state(path) != state:
-                raise UserError(f"{path}: has changed while the patch store was made")
+                raise UserError(f"{path}: changed while the patch store was built")
         about = {**asdict(spec), "images": index, "bytes": end, "sha256": digest.hexdigest()}
         write_atomically(temporary / "index.json", json.dumps(about))
         temporary.rename(folder)

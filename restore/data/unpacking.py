@@ -105,9 +105,9 @@ class _ArchiveListing(_Listing):
         if not _is_image(path):
             return
         if not regular:
-            raise UserError(f"{self._archive}: refused, {name!r} is no regular file")
+            raise UserError(f"{self._archive}: refused, {name!r} is not a regular file")
         if size > LARGEST_IMAGE or path in self.sizes:
-            raise UserError(f"{self._archive}: refused, {name!r} is there twice or larger than {LARGEST_IMAGE} bytes")
+            raise UserError(f"{self._archive}: refused, {name!r} occurs twice or is larger than {LARGEST_IMAGE} bytes")
         self.sizes[path] = size
 
     def _grow(self, size: int, entries: int) -> None:
@@ -188,7 +188,7 @@ def _find(folder: Folder, listing: _Listing) -> PurePath | None:
             place for place in places if (place.parts[-len(parts) :] == parts if parts else place == listing.root)
         ]
         if len(fitting) > 1:
-            raise UserError(f"{folder.path}: several folders fit: {', '.join(sorted(map(str, fitting)))}; name one")
+            raise UserError(f"{folder.path}: several folders match: {', '.join(sorted(map(str, fitting)))}; name one")
         if fitting:
             return fitting[0]
     return None

@@ -29,10 +29,10 @@ class Finding:
 
     Attributes:
         name, split: of the data set.
-        images: how many there are; 0 where it is not installed.
+        images: how many there are; 0 if it is not installed.
         scales: of the published low-resolution images that are there; 1 for noisy ones.
-        wrong: what must not be so.
-        remarks: what one should know.
+        wrong: errors.
+        remarks: warnings.
     """
 
     name: str

@@ -51,11 +51,11 @@ class Log:
         same = {path: log for path, log in logs.items() if log and log["settings"] == self.settings}
         if not overwrite:
             for path in logs.keys() - same.keys():
-                raise UserError(f"{path}: {self._difference(logs[path])}; --overwrite, or choose another --output")
+                raise UserError(f"{path}: {self._difference(logs[path])}; use --overwrite or choose another --output")
             if not logs and (there := [job.target for job in jobs if job.target.exists()]):
                 more = f" and {len(there) - 1} more" if len(there) > 1 else ""
                 raise UserError(
-                    f"{there[0]}{more}: already there, and no {LOG_NAME} says how it was made; --overwrite, or choose "
+                    f"{there[0]}{more}: already exists, and no {LOG_NAME} says how it was made; --overwrite, or choose "
                     "another --output"
                 )
         for path, log in same.items():
@@ -120,7 +120,7 @@ class Log:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """A log, `since` infinite where its writer died at once; None for a file that is no log."""
+    """A log, `since` infinite if its writer died at once; None for a file that is no log."""
     try:
         log: dict[str, Any] = json.loads(path.read_text())
         log["since"] = math.inf if log["since"] is None else float(log["since"])

@@ -50,10 +50,10 @@ class Outcome:
     """What became of one image.
 
     Attributes:
-        status: `kept` where it was finished before.
+        status: `kept` if it was finished before.
         reason: why it failed.
         notes: what the format of the result could not hold.
-        height, width: of the input, pixels; 0 where they are not known.
+        height, width: of the input, pixels; 0 if they are not known.
         seconds: that the network took.
         network: the name of the one that restored it.
     """
@@ -69,11 +69,11 @@ class Outcome:
 
 
 class Closed(Exception):  # noqa: N818  (no error: the run is being stopped)
-    """Nobody wants the picture any more."""
+    """The pipeline was closed."""
 
 
 class Space:
-    """Lets pictures in, in their order, while their pixels fit beside those in work, or where there is none."""
+    """Admits pictures in order while their pixels fit into the budget, and one at any time."""
 
     def __init__(self, capacity: float) -> None:
         self._capacity = capacity
@@ -104,7 +104,7 @@ class Space:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Send away who is waiting."""
+        """Wake all waiters, which raise Closed."""
         with self._changed:
             self._open = False
             self._changed.notify_all()
@@ -221,7 +221,7 @@ def _failed(job: Job, error: BaseException, height: int = 0, width: int = 0) -> 
 
 
 def _write_sheet(path: Path, picture: Picture, restored: Picture, scale: int) -> None:
-    """The centre of an input, enlarged bicubically, beside that of its result."""
+    """The center of an input, enlarged bicubically, beside that of its result."""
     shown = SHEET_SIZE // scale
     top, left = (max(0, (extent - shown) // 2) for extent in picture.pixels.shape[:2])
     before = to_uint8(picture.pixels[top : top + shown, left : left + shown])

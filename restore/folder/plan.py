@@ -1,4 +1,4 @@
-"""Which file becomes which."""
+"""Maps inputs to output files."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -24,7 +24,7 @@ def plan(
 
     Args:
         inputs: images and folders of images.
-        output: folder of the results; what lies in it is no input, even where it is inside an input folder.
+        output: folder of the results; what lies in it is no input, even if it is inside an input folder.
         format_name: one of `FORMATS`, for results of another format than their inputs.
         apart: more folders whose files are no inputs.
 

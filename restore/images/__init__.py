@@ -1,1 +1,1 @@
-"""Pixels: reading, writing, colour, MATLAB's resize, cropping. Images are (H, W, C) arrays, RGB or gray."""
+"""Pixels: reading, writing, color, MATLAB's resize, cropping. Images are (H, W, C) arrays, RGB or gray."""

@@ -1,4 +1,4 @@
-"""Colour conversions, on arrays and tensors alike."""
+"""Color conversions, on arrays and tensors alike."""
 
 from typing import Any
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from restore.images.pixels import Pixels
 
 Content = Literal["gray", "luma", "color"]
+CONTENTS: tuple[Content, ...] = ("gray", "luma", "color")
 
 SAMPLED = 1_000_000  # pixels that are looked at, in bands of whole rows
 BAND = 64  # rows

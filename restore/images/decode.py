@@ -28,8 +28,8 @@ from restore.images.pixels import Pixels
 
 READABLE = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")
 GRAY_MODES = ("1", "L", "LA", "La", "I;16")  # of Pillow
-COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "LAB")
-COLOUR_CHUNKS = (b"cICP", b"sRGB", b"gAMA", b"cHRM")  # of PNG: which colours the pixels mean
+COLOR_MODES = ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "LAB")
+COLOR_CHUNKS = (b"cICP", b"sRGB", b"gAMA", b"cHRM")  # of PNG: which colors the pixels mean
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Picture:
     Attributes:
         pixels: (H, W, 1 or 3), uint8 or uint16; not multiplied by alpha.
         alpha: (H, W, 1) of the same type, or None.
-        icc: the profile that says which colours the pixels mean.
+        icc: the profile that says which colors the pixels mean.
         exif: the camera's notes from `II` or `MM` on, without an orientation, which `pixels` already have.
         xmp: an XMP packet, without an orientation, too.
         dpi: pixels per inch, horizontally and vertically.
-        chunks: of a PNG file, those about colour, by name.
+        chunks: of a PNG file, those about color, by name.
         left_out: what the file has besides and is not read, in words.
     """
 
@@ -71,13 +71,13 @@ def picture_size(path: Path, megapixels: float | None = None) -> tuple[int, int]
         return source.height, source.width
 
 
-def is_in_colour(path: Path) -> bool:
+def is_in_color(path: Path) -> bool:
     """Whether `read_picture` gives an image three channels, told by its header; False if that cannot be read."""
     with suppress(UserError), _opened(path) as source:
         if isinstance(source, tiff.Tiff):
             return source.channels == 3
         if source.format == "PNG":  # Pillow takes gray with alpha of 16 bits for RGBA
-            return _start(path, 26)[25] not in (0, 4)  # the colour type in IHDR
+            return _start(path, 26)[25] not in (0, 4)  # the color type in IHDR
         return source.mode not in GRAY_MODES
     return False
 
@@ -98,13 +98,13 @@ def read_picture(path: Path, megapixels: float | None = None) -> Picture:
         if source.format == "PNG" and data[24] == 16:  # the bit depth in IHDR, which always comes first
             pixels, alpha = _decode_png_16(path, source, data)
             picture = _with_notes(Picture(pixels, alpha, source.info.get("icc_profile")), source)
-            return replace(picture, chunks=tuple(_colour_chunks(data)))
+            return replace(picture, chunks=tuple(_color_chunks(data)))
         with Pillow.open(io.BytesIO(data), formats=READABLE) as file:
             if file.format == "PNG" and isinstance(key := file.info.get("transparency"), int) and file.mode == "L":
                 file.info["transparency"] = key * (255 // (2 ** data[24] - 1))  # Pillow scales gray, but not its key
             picture = _with_notes(_decode_by_pillow(path, file), file)
         if file.format == "PNG":
-            picture = replace(picture, chunks=tuple(_colour_chunks(data)))
+            picture = replace(picture, chunks=tuple(_color_chunks(data)))
         return picture
 
 
@@ -126,9 +126,9 @@ def _opened(path: Path, megapixels: float | None = None) -> Iterator[ImageFile |
             check_size(path, file.height, file.width, limit)
             frames: int = getattr(file, "n_frames", 1)
             if frames > 1 and file.format != "MPO":  # a camera's JPEG with a preview behind the photograph
-                raise UserError(f"{path}: an animation of {frames} frames; only single images are restored")
-            if file.mode not in GRAY_MODES + COLOUR_MODES:
-                raise UserError(f"{path}: a {file.format} file of Pillow's mode {file.mode} is not read")
+                raise UserError(f"{path}: is an animation of {frames} frames; only still images can be restored")
+            if file.mode not in GRAY_MODES + COLOR_MODES:
+                raise UserError(f"{path}: cannot read a {file.format} file of Pillow's mode {file.mode}")
             yield file
 
 
@@ -173,8 +173,8 @@ def _decode_by_pillow(path: Path, file: ImageFile) -> Picture:
     file.load()
     image: Pillow.Image = file
     icc = file.info.get("icc_profile")
-    if file.mode not in GRAY_MODES + COLOUR_MODES:
-        raise UserError(f"{path}: a {file.format} file of Pillow's mode {file.mode} is not read")
+    if file.mode not in GRAY_MODES + COLOR_MODES:
+        raise UserError(f"{path}: cannot read a {file.format} file of Pillow's mode {file.mode}")
     if file.mode in ("CMYK", "LAB"):
         image, icc = _to_srgb(file, icc), None
     gray = image.mode in GRAY_MODES
@@ -188,7 +188,7 @@ def _decode_by_pillow(path: Path, file: ImageFile) -> Picture:
 
 def _to_srgb(image: Pillow.Image, icc: bytes | None) -> Pillow.Image:
     if icc:
-        with suppress(ImageCms.PyCMSError, OSError):  # a profile that is damaged, or of other colours
+        with suppress(ImageCms.PyCMSError, OSError):  # a profile that is damaged, or of other colors
             profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
             converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
             return cast(Pillow.Image, converted)
@@ -202,18 +202,18 @@ def _decode_png_16(path: Path, file: ImageFile, data: bytes) -> tuple[Pixels, Pi
     values: NDArray[np.uint16] = decoded.reshape(*decoded.shape[:2], -1)
     alpha = values[:, :, 3:] if values.shape[2] == 4 else None
     key = file.info.get("transparency")
-    if values.shape[2] == 1 and key is not None:  # OpenCV knows transparent colours, not transparent grays
+    if values.shape[2] == 1 and key is not None:  # OpenCV knows transparent colors, not transparent grays
         alpha = np.where(values == key, 0, 65535).astype(np.uint16)
-    gray_with_alpha = data[25] == 4  # the colour type in IHDR
+    gray_with_alpha = data[25] == 4  # the color type in IHDR
     channels = [0] if values.shape[2] == 1 or gray_with_alpha else [2, 1, 0]
     return np.ascontiguousarray(values[:, :, channels]), alpha
 
 
-def _colour_chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _color_chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
     place = 8
     while place + 8 <= len(png) and (name := png[place + 4 : place + 8]) != b"IDAT":
         (length,) = struct.unpack_from(">I", png, place)
-        if name in COLOUR_CHUNKS:
+        if name in COLOR_CHUNKS:
             yield name, png[place + 8 : place + 8 + length]
         place += 12 + length
 

@@ -52,7 +52,7 @@ def check_extent(path: Path, limit: float) -> None:
     with path.open("rb", buffering=0) as file:
         length = os.fstat(file.fileno()).st_size
         if length > limit * 1e6 * BYTES_PER_PIXEL:
-            raise UserError(f"{path}: {length / 1e6:.0f} MB are more than an image of {limit:g} megapixels takes")
+            raise UserError(f"{path}: {length / 1e6:.0f} MB exceed what an image of {limit:g} megapixels can take")
         if file.read(8) != b"\x89PNG\r\n\x1a\n":
             return
         while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
@@ -65,7 +65,7 @@ def check_size(path: Path, height: int, width: int, limit: float) -> None:
     """Raises UserError if an image of this size has more than `limit` megapixels."""
     if width * height > limit * 1e6:
         size = f"{width} x {height} ({width * height / 1e6:.0f} megapixels)"
-        raise UserError(f"{path}: {size} are more than the limit of {limit:g} ({OPTIONS})")
+        raise UserError(f"{path}: {size} exceed the limit of {limit:g} ({OPTIONS})")
 
 
 @contextmanager

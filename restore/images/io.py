@@ -47,7 +47,7 @@ def list_images(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list
 def read_image(path: Path) -> Pixels:
     """Decode an image as `read_picture` does: uint8 or uint16 (H, W, 1 or 3), gray stays gray, upright.
 
-    Its alpha channel is left out, after the pixels that it hides have been filled from their neighbours.
+    Its alpha channel is left out, after the pixels that it hides have been filled from their neighbors.
 
     Raises:
         UserError: the file cannot be read, is no image, is larger than `header.max_megapixels`, or of a kind that is

@@ -1,4 +1,4 @@
-"""What a file says about its picture besides pixels: EXIF, XMP and colour profiles, as blocks of bytes."""
+"""What a file says about its picture besides pixels: EXIF, XMP and color profiles, as blocks of bytes."""
 
 import re
 import struct
@@ -51,7 +51,7 @@ def upright(xmp: bytes) -> bytes:
     return re.sub(rb"<tiff:Orientation>\s*[0-9]\s*</tiff:Orientation>", b"", xmp)
 
 
-def colour_space(profile: bytes) -> str:
+def color_space(profile: bytes) -> str:
     """Of an ICC profile, e.g. `GRAY`, `RGB` or `CMYK`; empty if it is not a profile."""
     if len(profile) < 132 or profile[36:40] != b"acsp":
         return ""

@@ -18,9 +18,9 @@ from PIL.ExifTags import Base
 from restore.errors import UserError
 from restore.images.decode import Picture
 from restore.images.io import IMAGE_SUFFIXES, Pixels, to_uint8, write_atomically
-from restore.images.notes import PREFIX, colour_space
+from restore.images.notes import PREFIX, color_space
 
-PICTURE_SUFFIXES = IMAGE_SUFFIXES | {".gif"}  # what folders are searched for: a GIF is refused aloud, not passed over
+PICTURE_SUFFIXES = IMAGE_SUFFIXES | {".gif"}  # a GIF is rejected with a message, not skipped
 
 JPEG_QUALITY = 95
 LONGEST_SEGMENT = 65533  # bytes of a JPEG's marker segment
@@ -70,7 +70,7 @@ def check_target(path: Path, height: int, width: int) -> None:
     name = _format_name(path)
     if (longest := FORMATS[name].longest_side) and max(height, width) > longest:
         raise UserError(
-            f"{path}: {width} x {height}, {name} files have at most {longest} pixels a side; try --format png"
+            f"{path}: {width} x {height}, {name} files are limited to {longest} pixels per side; try --format png"
         )
 
 
@@ -95,7 +95,7 @@ def _fitted(name: str, picture: Picture) -> tuple[Picture, list[str]]:
         else:
             left_out.append(f"the PNG chunks {', '.join(names)}")
     if picture.icc:
-        space, expected = colour_space(picture.icc), "GRAY" if able.gray and picture.pixels.shape[2] == 1 else "RGB"
+        space, expected = color_space(picture.icc), "GRAY" if able.gray and picture.pixels.shape[2] == 1 else "RGB"
         if not able.icc or space != expected:
             kind = (
                 "an ICC profile"
@@ -160,7 +160,9 @@ def _format_name(path: Path) -> str:
     for name, known in FORMATS.items():
         if path.suffix.lower() in known.suffixes:
             return name
-    raise UserError(f"{path}: {path.suffix or 'no suffix'} is no format to write; choose one by --format")
+    raise UserError(
+        f"{path}: {path.suffix or 'no suffix'} cannot be written as an image; choose a format with --format"
+    )
 
 
 def _bgr(values: Pixels) -> Pixels:

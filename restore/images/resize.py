@@ -42,10 +42,10 @@ def resize_matrix(size: int, scale: float) -> csr_array:
     stretch = min(scale, 1.0)
     width = 4 / stretch
     output = math.ceil(round(size * scale, 9))
-    centre = (np.arange(output) + 0.5) / scale - 0.5
-    first = np.floor(centre - width / 2).astype(np.int64)
+    center = (np.arange(output) + 0.5) / scale - 0.5
+    first = np.floor(center - width / 2).astype(np.int64)
     taps = first[:, None] + np.arange(math.ceil(width) + 2)
-    weights = stretch * _cubic(stretch * (centre[:, None] - taps))
+    weights = stretch * _cubic(stretch * (center[:, None] - taps))
     weights /= weights.sum(axis=1, keepdims=True)
     mirrored = np.concatenate([np.arange(size), np.arange(size)[::-1]])[taps % (2 * size)]
     rows = np.repeat(np.arange(output), taps.shape[1])

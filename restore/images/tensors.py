@@ -20,7 +20,7 @@ def to_tensor(image: Pixels) -> Tensor:
     return torch.from_numpy(np.divide(image, full, dtype=np.float32)).permute(2, 0, 1)[None]
 
 
-def quantise(images: Tensor) -> Tensor:
+def quantize(images: Tensor) -> Tensor:
     """Float images in [0, 1], unclamped -> uint8, clipped and rounded half up, as saving a file would."""
     return (images.float() * 255 + 0.5).floor().clamp(0, 255).to(torch.uint8)
 

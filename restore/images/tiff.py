@@ -78,7 +78,7 @@ def examine(path: Path, limit: float) -> Tiff:
         page: Any = file.pages[0]
         pages = len(file.pages)
         if pages > 1:
-            raise UserError(f"{path}: a file of {pages} pages; only single images are restored")
+            raise UserError(f"{path}: is a file of {pages} pages; only single images can be restored")
         height, width = page.imagelength, page.imagewidth
         check_size(path, height, width, limit)
         if page.is_tiled:
@@ -100,8 +100,8 @@ def _layout(path: Path, page: Any) -> Tiff:
     def refuse(tag: str, value: object, meaning: str = "") -> UserError:
         meaning = f" ({meaning})" if meaning else ""
         return UserError(
-            f"{path}: a TIFF file with {tag} {value}{meaning} is not read; save it with unsigned integers of 8 or 16 "
-            "bits per sample, in gray or RGB, compressed by LZW, Deflate or not at all"
+            f"{path}: a TIFF file with {tag} {value}{meaning} cannot be read; save it with unsigned integers of 8 or "
+            "16 bits per sample, in gray or RGB, compressed by LZW, Deflate or not at all"
         )
 
     if sample_format != UNSIGNED:

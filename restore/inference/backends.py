@@ -7,27 +7,23 @@ to a change in PSNR that is measured and told.
 import importlib.util
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, Protocol, get_args
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from restore.choices import Backend, InferencePrecision
 from restore.data.degradation import Degradation, Paired, default_degradation
 from restore.errors import UserError
 from restore.hardware import gains_from_bf16
-from restore.inference.fidelity import psnr_change
-from restore.inference.int8 import Calibration, quantised
+from restore.inference.int8 import Calibration, quantized
+from restore.inference.psnr_change import psnr_change
 from restore.inference.runner import Floating, Like, Runner
 from restore.models import RestorationNetwork
 from restore.models.compose import compose
 from restore.models.fold import fold
 
-Backend = Literal["auto", "torch", "openvino"]
-Precision = Literal["auto", "fp32", "bf16", "int8"]
-BACKENDS: tuple[Backend, ...] = get_args(Backend)
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-
-LARGEST_LOSS_DB = 0.02  # that bf16 may cost where nobody asked for it
+LARGEST_LOSS_DB = 0.02  # that bf16 may cost if nobody asked for it
 TRIAL_SIZE = 96  # of the degraded photographs on which that is tried
 
 
@@ -35,7 +31,7 @@ class Engine(Runner, Protocol):
     """A runner that can say what it is.
 
     Attributes:
-        description: backend and precision, and what the latter costs where that was measured.
+        description: backend and precision, and what the latter costs if that was measured.
     """
 
     description: str
@@ -70,7 +66,7 @@ def accelerate(
     network: RestorationNetwork,
     *,
     backend: Backend = "auto",
-    precision: Precision = "auto",
+    precision: InferencePrecision = "auto",
     device: torch.device | str = "cpu",
     degradation: Degradation | None = None,
     calibration: Calibration | None = None,
@@ -79,13 +75,13 @@ def accelerate(
 
     Args:
         network: with trained weights.
-        backend: `auto` is OpenVINO on a CPU where it is installed, else torch.
-        precision: `auto` is bf16 where the device gains from it and the network loses at most 0.02 dB by it on a few
+        backend: `auto` is OpenVINO on a CPU if it is installed, else torch.
+        precision: `auto` is bf16 if the device gains from it and the network loses at most 0.02 dB by it on a few
             photographs, as measured and as expected, else fp32. What is named is taken.
         device: where to run.
         degradation: what the network was made for, on which bf16 and int8 are measured; by default, and for pairs
             that are files, bicubic downsampling for a network with a scale, and noise of sigma 25 for others.
-        calibration: for int8, of what the quantised network is made and where it is kept.
+        calibration: for int8, of what the quantized network is made and where it is kept.
 
     Raises:
         UserError: the backend is not installed, or does not run on the device or in the precision.
@@ -100,8 +96,8 @@ def accelerate(
     lean = compose(fold(network))
     if precision == "int8":
         if backend != "openvino":
-            raise UserError(f"int8 runs on OpenVINO on a CPU, not on {backend} on {device}")
-        return quantised(lean.cpu().float(), degradation, calibration or Calibration(), bf16=gains_from_bf16(device))
+            raise UserError(f"int8 needs OpenVINO on a CPU, but the network runs on {backend} on {device}")
+        return quantized(lean.cpu().float(), degradation, calibration or Calibration(), bf16=gains_from_bf16(device))
 
     build = _openvino(lean) if backend == "openvino" else partial(_torch, lean, device)
     if precision != "auto":
@@ -120,7 +116,7 @@ def _openvino(network: RestorationNetwork) -> Callable[[Floating], Engine]:
 
     def build(precision: Floating) -> Engine:
         if not gains_from_bf16(OpenVinoRunner.device):
-            precision = "fp32"  # where a processor has no bf16, OpenVINO has none either
+            precision = "fp32"  # if a processor has no bf16, OpenVINO has none either
         return OpenVinoRunner(model, network, precision, f"OpenVINO, {precision}")
 
     return build
@@ -147,4 +143,4 @@ def _check_openvino(device: torch.device) -> None:
     if device.type != "cpu":
         raise UserError(f"--backend openvino runs on the CPU, not on {device}")
     if not _has_openvino():
-        raise UserError("OpenVINO is not installed; it comes with the extra: pip install 'restore[openvino]'")
+        raise UserError("OpenVINO is not installed; install it with: pip install 'restore-bn[openvino]'")

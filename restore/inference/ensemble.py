@@ -10,7 +10,7 @@ from restore.inference.runner import Like, Runner
 
 
 class Ensemble(Like):
-    """The mean of what a runner makes of an image in all turns and reflections of the square, each turned back."""
+    """The mean of what a runner makes of an image in all rotations and flips of the square, each turned back."""
 
     def __init__(self, runner: Runner) -> None:
         super().__init__(runner)

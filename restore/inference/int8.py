@@ -1,8 +1,8 @@
-"""8-bit networks: quantised after training by NNCF, kept beside their weights together with what that costs.
+"""8-bit networks: quantized after training by NNCF, kept beside their weights together with what that costs.
 
-Weights are quantised per output channel, activations per tensor, over the range they take on degraded patches, after
-channels were made alike (`equalise.py`). The first and the last two convolutions, which see and make pixels, and
-residual connections keep a higher precision.
+Weights are quantized per output channel, activations per tensor, over the range they take on degraded patches, after
+cross-layer equalization. The first and the last two convolutions, which see and make pixels, and residual connections
+keep a higher precision.
 """
 
 import contextlib
@@ -27,8 +27,8 @@ from restore.errors import UserError
 from restore.images.color import with_channels
 from restore.images.io import read_image, to_uint8, write_atomically
 from restore.images.tensors import to_tensor
-from restore.inference.equalise import equalise
-from restore.inference.fidelity import Change, psnr_change
+from restore.inference.cross_layer_equalization import equalize
+from restore.inference.psnr_change import Change, psnr_change
 from restore.inference.runner import Floating
 from restore.models import RestorationNetwork
 from restore.models.norm import multiplies_by_deviation
@@ -40,21 +40,21 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-FORMAT = 4  # of the recipe: another number, and every network is quantised anew
+FORMAT = 4  # of the recipe: another number, and every network is quantized again
 PATCHES = 64
 PATCH_SIZE = 96
 MEASURED_SIZE = 256  # of the degraded photographs
-LARGEST_LOSS_DB = 0.005  # that bf16 may cost more than fp32 in what is not quantised
+LARGEST_LOSS_DB = 0.005  # that bf16 may cost more than fp32 in what is not quantized
 PRECISE_AT_THE_END = 2  # convolutions
 RT_INFO = "restore"
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Of what a quantised network is made and where it is kept.
+    """Of what a quantized network is made and where it is kept.
 
     Attributes:
-        train: the data set that it was trained on; it is used beside photographs, where it is at hand.
+        train: the data set that it was trained on; it is used beside photographs, if it is at hand.
         root: where known data sets lie.
         beside: a weights file; `<stem>.int8-<key>.xml` and `.bin` are kept beside it. None keeps nothing.
     """
@@ -64,19 +64,19 @@ class Calibration:
     beside: Path | None = None
 
 
-def quantised(
+def quantized(
     network: RestorationNetwork, degradation: Degradation, calibration: Calibration, *, bf16: bool
 ) -> "OpenVinoRunner":
-    """The network in int8 on OpenVINO: read from beside its weights, or quantised, measured and written there.
+    """The network in int8 on OpenVINO: read from beside its weights, or quantized, measured and written there.
 
     Args:
         network: folded, in float32 on the CPU; its weights may change, what it computes does not.
         degradation: what it was made for.
         calibration: of what to make it.
-        bf16: whether what is not quantised may run in bfloat16: it does where that costs next to nothing.
+        bf16: whether what is not quantized may run in bfloat16: it does if that costs next to nothing.
 
     Raises:
-        UserError: its norm does not survive 8 bits, or it has to be quantised and NNCF is not installed.
+        UserError: its norm does not survive 8 bits, or it has to be quantized and NNCF is not installed.
     """
     from restore.inference.openvino_runner import OpenVinoRunner, convert
 
@@ -93,10 +93,10 @@ def quantised(
     kept = _read(path) if path else None
     if kept is None:
         patches = list(_patches(network, degradation, calibration))
-        equalise(network, patches)
+        equalize(network, patches)
         plain = convert(network)  # not before: a model shares its weights with the network
         exact = engine(plain, "fp32")
-        model = _quantise(plain, [patch.numpy() for patch in patches])
+        model = _quantize(plain, [patch.numpy() for patch in patches])
         candidates: list[Floating] = ["fp32", "bf16"] if bf16 else ["fp32"]
         changes = {rest: psnr_change(engine(model, rest), exact, degradation, MEASURED_SIZE) for rest in candidates}
         if path:
@@ -123,44 +123,44 @@ def _place(network: RestorationNetwork, degradation: Degradation, calibration: C
 
 
 def _read(path: Path) -> "tuple[Model, dict[Floating, Change]] | None":
-    """The model and what it costs with either precision of the rest; None where it is not there or damaged."""
-    from restore.inference.openvino_runner import deserialise
+    """The model and what it costs with either precision of the rest; None if it is not there or damaged."""
+    from restore.inference.openvino_runner import deserialize
 
     if not path.exists():
         return None
     try:
         constants = path.with_suffix(".bin").read_bytes()
-        model = deserialise(path.read_bytes(), constants)
+        model = deserialize(path.read_bytes(), constants)
         made = json.loads(model.get_rt_info([RT_INFO]).astype(str))
         if made["constants"] != hashlib.sha256(constants).hexdigest():
-            raise ValueError("not the constants that belong to it")
+            raise ValueError("its constants belong to another file")
         return model, {rest: Change(*change) for rest, change in made["changes"].items()}
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        LOG.warning(f"{path}: damaged, made anew ({str(error).splitlines()[0]})")
+        LOG.warning(f"{path}: damaged; rebuilt ({str(error).splitlines()[0]})")
         return None
 
 
 def _write(path: Path, model: "Model", made: dict[str, Any]) -> None:
-    """Write the model with what was measured; where that cannot be, say so and go on."""
-    from restore.inference.openvino_runner import serialise
+    """Write the model with what was measured; if that cannot be, say so and go on."""
+    from restore.inference.openvino_runner import serialize
 
-    _, constants = serialise(model)
+    _, constants = serialize(model)
     model.set_rt_info(json.dumps({**made, "constants": hashlib.sha256(constants).hexdigest()}), [RT_INFO])
-    xml, _ = serialise(model)
+    xml, _ = serialize(model)
     try:
         write_atomically(path.with_suffix(".bin"), constants)
         write_atomically(path, xml)
     except UserError as error:
-        LOG.warning(f"the quantised network is not kept: {error}")
+        LOG.warning(f"the quantized network could not be saved: {error}")
 
 
-def _quantise(model: "Model", patches: list[NDArray[np.float32]]) -> "Model":
+def _quantize(model: "Model", patches: list[NDArray[np.float32]]) -> "Model":
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # NNCF asks for it; it misses CUDA
     try:
         import nncf
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
     except ImportError as error:
-        raise UserError("NNCF is not installed; it comes with the extra: pip install 'restore[openvino]'") from error
+        raise UserError("NNCF is not installed; install it with: pip install 'restore-bn[openvino]'") from error
     logging.getLogger("nncf").setLevel(logging.ERROR)  # `nncf.set_log_level` would silence our handlers too
     with contextlib.redirect_stdout(sys.stderr):  # its progress
         return nncf.quantize(
@@ -168,7 +168,7 @@ def _quantise(model: "Model", patches: list[NDArray[np.float32]]) -> "Model":
             nncf.Dataset(patches),
             subset_size=len(patches),
             target_device=nncf.TargetDevice.CPU,
-            ignored_scope=nncf.IgnoredScope(names=_kept_precise(model)),
+            ignored_scope=nncf.IgnoredScope(names=_ignored_scope(model)),
             advanced_parameters=nncf.AdvancedQuantizationParameters(
                 overflow_fix=nncf.OverflowFix.DISABLE,  # for processors without 8-bit instructions
                 # the mean of the patches' ranges would cut off what is bright and flat: tenths of a dB
@@ -178,7 +178,7 @@ def _quantise(model: "Model", patches: list[NDArray[np.float32]]) -> "Model":
         )
 
 
-def _kept_precise(model: "Model") -> list[str]:
+def _ignored_scope(model: "Model") -> list[str]:
     """The first convolution, the last ones, and the sums and differences of maps: residual connections."""
     ops = model.get_ordered_ops()
     convolutions = [op for op in ops if op.get_type_name() == "Convolution"]
@@ -211,7 +211,7 @@ def _patches(network: RestorationNetwork, degradation: Degradation, calibration:
         try:
             images = find_images(calibration.train, "train", calibration.root)
         except UserError as error:
-            LOG.warning(f"calibrating on photographs alone: {error}")
+            LOG.warning(f"calibrating on photographs only: {error}")
             return
         yield from _patches_of(images, network, degradation)
 

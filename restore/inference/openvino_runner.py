@@ -16,7 +16,7 @@ from restore.hardware import usable_cores
 from restore.inference.runner import Floating, Like, Runner
 from restore.models import RestorationNetwork
 
-# OpenVINO and NNCF report their use to their makers unless told otherwise, but not where the package that does it is
+# OpenVINO and NNCF report their use to their makers unless told otherwise, but not if the package that does it is
 # missing.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
@@ -39,9 +39,9 @@ class OpenVinoRunner(Like):
     """A compiled model; one caller at a time.
 
     Args:
-        model: as from `convert`, or quantised.
+        model: as from `convert`, or quantized.
         network: what the model was made of.
-        precision: of what is not quantised.
+        precision: of what is not quantized.
         description: what it runs as.
     """
 
@@ -67,7 +67,7 @@ class OpenVinoRunner(Like):
         return torch.from_numpy(restored)
 
 
-def serialise(model: openvino.Model) -> tuple[bytes, bytes]:
+def serialize(model: openvino.Model) -> tuple[bytes, bytes]:
     """The contents of the .xml and the .bin that hold a model."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.xml"
@@ -75,7 +75,7 @@ def serialise(model: openvino.Model) -> tuple[bytes, bytes]:
         return path.read_bytes(), path.with_suffix(".bin").read_bytes()
 
 
-def deserialise(xml: bytes, constants: bytes) -> openvino.Model:
+def deserialize(xml: bytes, constants: bytes) -> openvino.Model:
     """The model of a .xml and its .bin.
 
     Raises:

@@ -58,7 +58,7 @@ def receptive_field(network: RestorationNetwork) -> ReceptiveField:
 
 
 class _Following(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes for each tensor how far its pixels reach into the image, in the image's pixels beyond their own rim.
+    """Notes for each tensor how far its pixels reach into the image, in input pixels beyond the pixel itself.
 
     The pixels of an enlarged map are fractions of a pixel. One that reaches into another depends on all of it, which is
     why the sum of fractions is rounded up in the end.
@@ -100,10 +100,10 @@ class _Following(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 obstacle = "instance norm"
             case aten.group_norm:
                 obstacle = "layer norm" if args[1] == 1 else "group norm"
-            case aten.std | aten.std_mean:
-                obstacle = "statistics of each image"
             case aten.slice if args[1] == 1:
                 return Fraction(0)  # some of the channels
+            case aten.std | aten.std_mean:
+                obstacle = "statistics of each image"
             case operation:
                 if torch.Tag.pointwise in func.tags or operation in LOCAL:
                     return Fraction(0)

@@ -83,5 +83,5 @@ def at_level(runner: Runner, level: float | None) -> Runner:
     if runner.inputs == runner.channels:
         return runner
     if level is None:
-        raise UserError("this network is told the noise level of an image; give it by --sigma")
+        raise UserError("this network takes the noise level of the image as input; set it with --sigma")
     return AtLevel(runner, level)

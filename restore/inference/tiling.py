@@ -8,11 +8,12 @@ import logging
 import math
 from collections.abc import Iterator
 from itertools import product
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from restore.choices import Tile
 from restore.errors import UserError
 from restore.hardware import free_memory
 from restore.inference.memory import bytes_per_pixel
@@ -22,11 +23,9 @@ from restore.models import RestorationNetwork
 
 LOG = logging.getLogger(__name__)
 
-Tile = int | Literal["auto"]
-
 SHARE = 0.5  # of the free memory: convolutions' workspace comes on top of the estimate, and others need some too
 LARGEST = 8 * 2**30  # bytes for a tile: so no tensor has 2^31 elements, which not all kernels can count
-UNKNOWN = 2 * 2**30  # bytes for a tile where the free memory cannot be told
+UNKNOWN = 2 * 2**30  # bytes for a tile if the free memory is unknown
 SMALLEST = 16  # pixels of height and width
 ENOUGH = 512  # pixels of height and width, or HALOS times the halo: larger tiles save an eighth of the work at most
 HALOS = 30
@@ -40,8 +39,8 @@ def tiled(
     Args:
         network: in eval mode, on its device.
         tile: height and width of a tile in input pixels, its halo not counted; 0 never tiles; `auto` takes the whole
-            image where it fits into half of the free memory and 8 GiB, else tiles that do.
-        approximate: tile also where the result depends on the tiles.
+            image if it fits into half of the free memory and 8 GiB, else tiles that do.
+        approximate: tile even if the result depends on the tiles.
         runner: what runs the network, if it does not do so itself.
 
     Raises:
@@ -113,7 +112,7 @@ class Tiled(Like):
             self._limit = max(rows.size, columns.size) // 2
             if self._limit < max(SMALLEST, self.multiple_of):
                 raise UserError(f"out of memory, even with tiles of {2 * self._limit} pixels")
-            LOG.warning("out of memory: going on with tiles of %d pixels", self._limit)
+            LOG.warning("out of memory: continuing with tiles of %d pixels", self._limit)
             pending = [
                 quarter
                 for rows, columns in pending
@@ -125,7 +124,7 @@ class Tiled(Like):
         return restored
 
     def _fitting(self, degraded: Tensor, restored: Tensor) -> int:
-        """The size of tiles that fit into memory besides the result; the image's where that fits."""
+        """The size of tiles that fit into memory besides the result; the image's if that fits."""
         images, _, height, width = degraded.shape
         free = free_memory(self._runner.device)
         if free is None:
@@ -141,7 +140,7 @@ class Tiled(Like):
         return max(SMALLEST, min(math.isqrt(pixels) - 2 * self._halo, max(ENOUGH, HALOS * self._halo)))
 
     def _attempt(self, tile: Tensor) -> Tensor | None:
-        """The tile restored, or None where memory runs out."""
+        """The tile restored, or None if memory runs out."""
         try:
             return self._runner(tile.to(self._runner.device))
         except (RuntimeError, MemoryError) as error:

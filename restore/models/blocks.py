@@ -38,7 +38,7 @@ class ResidualBlock(Residual):
 
     Args:
         features: channels of input and output.
-        conv_norm: builds a convolution with its normalisation from (in, out) channels.
+        conv_norm: builds a convolution with its normalization from (in, out) channels.
         activation: builds the activation.
         res_scale: factor on the residual.
     """

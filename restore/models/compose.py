@@ -18,7 +18,7 @@ from restore.models.network import RestorationNetwork
 AnyNetwork = TypeVar("AnyNetwork", bound=RestorationNetwork)
 
 RADIUS = 2  # of the 3x3 convolutions together, in pixels of the small grid: 1 + 1/2 + 1/4 + 1/8, rounded up
-BORDER = 1  # so wide is the border that sees zeros between: 1/2 + 1/4 + 1/8, rounded up
+BORDER = 1  # width of the border affected by zero padding between the layers: 1/2 + 1/4 + 1/8, rounded up
 
 
 class ComposedUpsampling(nn.Module):
@@ -53,7 +53,7 @@ class ComposedUpsampling(nn.Module):
 
 
 def compose(network: AnyNetwork) -> AnyNetwork:
-    """A copy whose upsamplers and last convolution are composed where they are linear; for inference alone."""
+    """A copy whose upsamplers and last convolution are composed if they are linear; for inference only."""
     composed = copy.deepcopy(network).eval()
     upsample, tail = getattr(composed, "upsample", None), getattr(composed, "tail", None)
     if not isinstance(tail, nn.Conv2d) or tail.kernel_size != (3, 3):
@@ -85,6 +85,6 @@ def _composed(plain: nn.Sequential) -> tuple[Tensor, Tensor, int]:
     scale = restored.shape[-1] // size
     outputs = restored.shape[1] * scale**2
     images = image.repeat(outputs, 1, 1, 1).requires_grad_()
-    centre = F.pixel_unshuffle(exact(images), scale)[:, :, RADIUS, RADIUS]
-    (weight,) = torch.autograd.grad(centre.diagonal().sum(), images)
-    return weight, centre[0].detach(), scale
+    center = F.pixel_unshuffle(exact(images), scale)[:, :, RADIUS, RADIUS]
+    (weight,) = torch.autograd.grad(center.diagonal().sum(), images)
+    return weight, center[0].detach(), scale

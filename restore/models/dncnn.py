@@ -1,4 +1,4 @@
-"""DnCNN: a plain denoiser with residual learning and batch normalisation.
+"""DnCNN: a plain denoiser with residual learning and batch normalization.
 
 Zhang, Zuo, Chen, Meng, Zhang: Beyond a Gaussian Denoiser. IEEE TIP 2017, arXiv:1608.03981.
 """
@@ -18,12 +18,12 @@ class DnCNN(RestorationNetwork):
 
     Args:
         channels: 1 (gray) or 3 (RGB).
-        depth: convolutions; 17 for a known noise level, 20 for blind, colour and DnCNN-3.
+        depth: convolutions; 17 for a known noise level, 20 for blind, color and DnCNN-3.
         features: channels between the layers.
-        norm: normalisation of the middle layers; the paper's is `batch`.
+        norm: normalization of the middle layers; the paper's is `batch`.
         residual: predict the noise and subtract it (the paper), or predict the clean image.
-        bias: a bias on every convolution, also where a norm makes it redundant. Without it the network has
-            biases only where they stand in for a norm's shift.
+        bias: a bias on every convolution, even if a norm makes it redundant. Without it the network has
+            biases only if they stand in for a norm's shift.
         bn_momentum: weight of the new batch in the running statistics.
         bn_eps: added to the variance.
         recompute: `norm` computes norms and activations again in backward instead of keeping them (`recompute.py`);

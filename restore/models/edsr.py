@@ -1,4 +1,4 @@
-"""EDSR: SRResNet without batch normalisation, wider, with scaled residuals.
+"""EDSR: SRResNet without batch normalization, wider, with scaled residuals.
 
 Lim, Son, Kim, Nah, Lee: Enhanced Deep Residual Networks for Single Image Super-Resolution.
 CVPR Workshops 2017, arXiv:1707.02921.
@@ -20,7 +20,7 @@ LUMA_WEIGHTS = torch.tensor([0.299, 0.587, 0.114])
 
 
 class EDSR(RestorationNetwork):
-    """Head, residual blocks, global skip, sub-pixel upsampler, tail; the mean colour of DIV2K is taken out.
+    """Head, residual blocks, global skip, sub-pixel upsampler, tail; the mean color of DIV2K is taken out.
 
     Args:
         channels: 1 (gray) or 3 (RGB).
@@ -28,7 +28,7 @@ class EDSR(RestorationNetwork):
         blocks: residual blocks; 16 in the baseline, 32 in the paper's network.
         scale: 2, 3, 4 or 8.
         res_scale: factor on each residual; 1 in the baseline, 0.1 in the paper's network.
-        norm: normalisation behind each convolution of the residual blocks; the paper's is `none`.
+        norm: normalization behind each convolution of the residual blocks; the paper's is `none`.
         bn_momentum: weight of the new batch in the running statistics.
         bn_eps: added to the variance.
         recompute: `norm` computes norms and activations again in backward instead of keeping them (`recompute.py`);
@@ -67,7 +67,7 @@ class EDSR(RestorationNetwork):
         )
         self.upsample = Upsampler(scale, features)
         self.tail = conv(features, channels)
-        self.register_buffer("mean", mean_colour(channels), persistent=False)
+        self.register_buffer("mean", mean_color(channels), persistent=False)
         initialize(self, init)
 
     def forward(self, degraded: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class EDSR(RestorationNetwork):
         return restored / self.rgb_range + self.mean
 
 
-def mean_colour(channels: int) -> Tensor:
+def mean_color(channels: int) -> Tensor:
     """The mean of DIV2K's images, (1, channels, 1, 1) in [0, 1]."""
     mean = DIV2K_MEAN if channels == 3 else (DIV2K_MEAN * LUMA_WEIGHTS).sum(0, keepdim=True)
     return mean.view(1, -1, 1, 1)

@@ -1,4 +1,4 @@
-"""The network that computes the same in eval mode without its normalisation: faster, and what other formats hold."""
+"""The network that computes the same in eval mode without its normalization: faster, and what other formats hold."""
 
 import copy
 from typing import TypeVar

@@ -11,7 +11,7 @@ from typing import Self
 from torch import Tensor, nn
 
 from restore.models.blocks import ResidualBlock, Scale, Upsampler
-from restore.models.edsr import mean_colour
+from restore.models.edsr import mean_color
 from restore.models.init import ResidualInit, initialize
 from restore.models.network import RestorationNetwork, check_channels
 from restore.models.norm import ConvNorm, Norm, conv
@@ -27,7 +27,7 @@ class MDSR(RestorationNetwork):
         blocks: residual blocks of the body; 16 in the baseline, 80 in the paper's network.
         scales: those it is trained for, each 2, 3, 4 or 8.
         scale: the one of `scales` at which it works now; `at` gives it at another.
-        norm: normalisation behind each convolution of the residual blocks; the paper's is `none`.
+        norm: normalization behind each convolution of the residual blocks; the paper's is `none`.
         bn_momentum: weight of the new batch in the running statistics.
         bn_eps: added to the variance.
         recompute: `norm` computes norms and activations again in backward instead of keeping them (`recompute.py`);
@@ -73,7 +73,7 @@ class MDSR(RestorationNetwork):
         )
         self.upsample = nn.ModuleList(Upsampler(scale, features) for scale in scales)
         self.tail = conv(features, channels)
-        self.register_buffer("mean", mean_colour(channels), persistent=False)
+        self.register_buffer("mean", mean_color(channels), persistent=False)
         initialize(self, init)
 
     @property

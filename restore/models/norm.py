@@ -1,22 +1,22 @@
-"""Normalisation as one word: the only home of what `norm` means and of the biases that follow from it."""
+"""Everything that `norm` means: the layer, and the biases that it makes redundant."""
 
 import math
 from collections.abc import Callable
-from typing import Literal, assert_never, get_args
+from typing import assert_never
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-Norm = Literal["batch", "none", "group", "instance", "layer", "weight", "adadm", "iln"]
-NORMS: tuple[Norm, ...] = get_args(Norm)
+from restore.choices import NORMS as NORMS
+from restore.choices import Norm as Norm
 
 LOG_EPS = 1e-6  # added to a standard deviation before its logarithm
 
 ConvNormFactory = Callable[[int, int], nn.Module]
 
 
-def normalises_output(norm: Norm) -> bool:
+def normalizes_output(norm: Norm) -> bool:
     """Whether `norm` works on the convolution's output, which it then shifts in place of a bias."""
     return norm not in ("none", "weight")
 
@@ -36,7 +36,7 @@ def conv(
         out_features: channels of the output.
         kernel: height and width.
         bias: add one.
-        weight_normed: w = g v/||v|| (Salimans & Kingma 2016), where all of a network's convolutions have that norm.
+        weight_normed: w = g v/||v|| (Salimans & Kingma 2016), if all of a network's convolutions have that norm.
 
     Raises:
         ValueError: there are no features.
@@ -71,11 +71,11 @@ class AdaDM(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         return self.modulate(super().forward(x), x)
 
-    def modulate(self, normalised: Tensor, x: Tensor) -> Tensor:
-        """`normalised` times the factor that follows from `x`, both (N, C, H, W)."""
+    def modulate(self, normalized: Tensor, x: Tensor) -> Tensor:
+        """`normalized` times the factor that follows from `x`, both (N, C, H, W)."""
         deviation = torch.std(x, dim=(1, 2, 3), correction=0, keepdim=True).to(self.phi_weight.dtype)
         factor = torch.exp(self.phi_weight * torch.log(deviation + LOG_EPS) + self.phi_bias)
-        return normalised * factor.to(normalised.dtype)
+        return normalized * factor.to(normalized.dtype)
 
 
 class ImageRestorationLayerNorm(nn.Module):
@@ -98,33 +98,30 @@ class ImageRestorationLayerNorm(nn.Module):
         return torch.addcmul((bias * deviation - gain * mean).to(x.dtype), x, gain.to(x.dtype))
 
 
-# Modules that normalise what they are given, with a gain `weight` and, as a rule, a shift `bias` per channel.
+# Modules that normalize what they are given, with a gain `weight` and, as a rule, a shift `bias` per channel.
 OutputNorm = nn.BatchNorm2d | nn.GroupNorm | nn.InstanceNorm2d | ImageRestorationLayerNorm
 
 
 class ConvNorm(nn.Sequential):
-    """A convolution and the normalisation of its output.
+    """A convolution and the normalization of its output.
 
-    The convolution carries a bias only where the normalisation brings no shift of its own, or where `bias` asks for a
+    The convolution carries a bias only if the normalization brings no shift of its own, or if `bias` asks for a
     redundant one, as some published files have it.
 
     Args:
         in_features: channels of the input.
         out_features: channels of the output.
-        norm: one word.
-            `batch`: statistics over (N, H, W) per channel (Ioffe & Szegedy 2015); running statistics in eval mode.
-            `none`: no normalisation.
-            `group`: statistics over (C/G, H, W) per image; up to G = 32 groups of at least two channels
-                (Wu & He 2018).
-            `instance`: statistics over (H, W) per image and channel, affine (Ulyanov et al. 2016).
-            `layer`: statistics over (C, H, W) per image, affine per channel (Ba et al. 2016).
-            `weight`: on the convolution instead of on its output (Salimans & Kingma 2016).
-            `adadm`: `batch`, times a learned power of each image's deviation before it (Liu et al. 2021).
-            `iln`: `layer`, times each image's deviation before it (Lee et al. 2025).
+        norm: one word: `batch`, statistics over (N, H, W) per channel (Ioffe & Szegedy 2015), running statistics in
+            eval mode; `none`; `group`, statistics over (C/G, H, W) per image, up to G = 32 groups of at least two
+            channels (Wu & He 2018); `instance`, over (H, W) per image and channel, affine (Ulyanov et al. 2016);
+            `layer`, over (C, H, W) per image, affine per channel (Ba et al. 2016); `weight`, on the convolution
+            instead of on its output (Salimans & Kingma 2016); `adadm`, `batch` times a learned power of each image's
+            deviation before it (Liu et al. 2021); `iln`, `layer` times each image's deviation before it (Lee et al.
+            2025).
         bn_momentum: weight of the NEW batch in the running statistics (PyTorch's convention).
         bn_eps: added to the variance before the root.
         kernel: height and width of the convolution.
-        bias: keep the convolution's bias even where the normalisation makes it redundant.
+        bias: keep the convolution's bias even if the normalization makes it redundant.
 
     Raises:
         ValueError: `bn_eps` is not positive, or `bn_momentum` not between 0 and 1.
@@ -144,7 +141,7 @@ class ConvNorm(nn.Sequential):
         super().__init__()
         if not bn_eps > 0 or not 0 <= bn_momentum <= 1:
             raise ValueError(f"bn_eps must be positive and bn_momentum in [0, 1], not {bn_eps} and {bn_momentum}")
-        bias = bias or not normalises_output(norm)
+        bias = bias or not normalizes_output(norm)
         self.add_module("conv", conv(in_features, out_features, kernel, bias=bias, weight_normed=norm == "weight"))
         match norm:
             case "batch":

@@ -2,33 +2,33 @@
 
 A layer conv-norm-activation keeps two maps for its backward: the convolution's output, which the norm needs, and the
 activation's, which the next convolution needs. The second follows from the first and the statistics that the norm has
-taken, in one pass over it. So where autograd saves a map that can be made again, it is given the way to make it
+taken, in one pass over it. So if autograd saves a map that can be recomputed, it is given the way to make it
 instead, by `torch.autograd.graph.saved_tensors_hooks`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
+from restore.choices import Norm
+from restore.choices import Recompute as Recompute
 from restore.models.blocks import Residual
-from restore.models.norm import AdaDM, Norm, OutputNorm, normalises_output
-
-Recompute = Literal["none", "norm"]
+from restore.models.norm import AdaDM, OutputNorm, normalizes_output
 
 
 def sequential(norm: Norm, recompute: Recompute) -> type[nn.Sequential]:
-    """What holds a network's body: `Recomputed` where that is asked for and outputs are normalised."""
-    return Recomputed if recompute == "norm" and normalises_output(norm) else nn.Sequential
+    """What holds a network's body: `Recomputed` if that is asked for and outputs are normalized."""
+    return Recomputed if recompute == "norm" and normalizes_output(norm) else nn.Sequential
 
 
 class Recomputed(nn.Sequential):
-    """Layers in turn, as nn.Sequential has them, whose norms and activations are made again in backward.
+    """Layers in turn, as nn.Sequential has them, whose norms and activations are recomputed in the backward pass.
 
     So are the sums of residual blocks, each from the sum before it. But the sum behind half of the blocks is kept, and
     behind half of the rest and so on, because backward begins at the end and has freed more by the time it comes to
@@ -37,14 +37,14 @@ class Recomputed(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         if torch.is_grad_enabled():
-            restored: Tensor = _run(self, x)
+            run = torch.compiler.disable(_run) if torch.compiler.is_compiling() else _run  # type: ignore[no-untyped-call]
+            restored: Tensor = run(self, x)
             return restored
         for layer in self:
             x = layer(x)
         return x
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _run(layers: nn.Sequential, x: Tensor) -> Tensor:
     blocks = sum(isinstance(module, Residual) for module in layers.modules())
     this = _Pass(x.device.type, blocks)
@@ -53,10 +53,10 @@ def _run(layers: nn.Sequential, x: Tensor) -> Tensor:
 
 
 class _Map:
-    """A map that is kept, or that is made when backward first asks for it and let go when its last user has it.
+    """A feature map: stored, or recomputed on first use in the backward pass and freed after the last.
 
     Args:
-        kept: the map; None where it is made.
+        kept: the map; None if it is made.
         make: makes it from the maps of `sources`.
         sources: what it is made from.
     """
@@ -129,17 +129,17 @@ class _Pass:
 
     def _through_adadm(self, layer: AdaDM, x: Tensor, source: _Map) -> tuple[Tensor, _Map]:
         """In two steps, because the product keeps what batch norm puts out."""
-        normalised = nn.BatchNorm2d.forward(layer, x)
-        make = _batch_norm_again(layer, normalised)
-        between = _Map(None, make, source) if make else _Map(_bare(normalised))
-        self._settle((normalised, between), (x, source))
-        y = layer.modulate(normalised, x)
+        normalized = nn.BatchNorm2d.forward(layer, x)
+        make = _batch_norm_again(layer, normalized)
+        between = _Map(None, make, source) if make else _Map(_bare(normalized))
+        self._settle((normalized, between), (x, source))
+        y = layer.modulate(normalized, x)
         result = _Map(None, layer.modulate, between, source)
-        self._settle((y, result), (normalised, between), (x, source))
+        self._settle((y, result), (normalized, between), (x, source))
         return y, result
 
     def _settle(self, *known: tuple[Tensor, _Map]) -> None:
-        """Give up those of the tensors just saved that are maps which can be made again."""
+        """Give up those of the tensors just saved that are maps which can be recomputed."""
         for saved in self._saved:
             assert isinstance(saved.content, Tensor)
             found = next((known_as for tensor, known_as in known if _same(saved.content, tensor)), None)
@@ -150,7 +150,7 @@ class _Pass:
 
 
 def _way_to_make(layer: nn.Module, source: _Map, output: Tensor) -> Callable[[Tensor], Tensor] | None:
-    """How a layer's output is made again from its input; None where it is kept."""
+    """How a layer's output is recomputed from its input; None where it is kept."""
     if isinstance(layer, nn.BatchNorm2d):
         return _batch_norm_again(layer, output)
     remade = isinstance(layer, OutputNorm) or (isinstance(layer, nn.ReLU | nn.PReLU) and source.make is not None)
@@ -158,7 +158,7 @@ def _way_to_make(layer: nn.Module, source: _Map, output: Tensor) -> Callable[[Te
 
 
 def _batch_norm_again(layer: nn.BatchNorm2d, output: Tensor) -> Callable[[Tensor], Tensor] | None:
-    """How batch norm's output is made again from its input, without new statistics."""
+    """How batch norm's output is recomputed from its input, without new statistics."""
     if not layer.training:
         return partial(nn.BatchNorm2d.forward, layer)
     node: Any = output.grad_fn

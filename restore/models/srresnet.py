@@ -1,4 +1,4 @@
-"""SRResNet: the super-resolution network with batch normalisation that EDSR is measured against.
+"""SRResNet: the super-resolution network with batch normalization that EDSR is measured against.
 
 Ledig et al.: Photo-Realistic Single Image Super-Resolution Using a GAN. CVPR 2017, arXiv:1609.04802.
 """
@@ -23,7 +23,7 @@ class SRResNet(RestorationNetwork):
         blocks: residual blocks.
         scale: 2, 3, 4 or 8.
         res_scale: factor on each residual; 1 as published.
-        norm: normalisation behind each convolution of the body; the paper's is `batch`.
+        norm: normalization behind each convolution of the body; the paper's is `batch`.
         bn_momentum: weight of the new batch in the running statistics.
         bn_eps: added to the variance.
         recompute: `norm` computes norms and activations again in backward instead of keeping them (`recompute.py`);

@@ -10,7 +10,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from restore.models.blocks import Residual, Scale
-from restore.models.edsr import mean_colour
+from restore.models.edsr import mean_color
 from restore.models.init import ResidualInit, initialize
 from restore.models.network import RestorationNetwork, check_channels
 from restore.models.norm import ConvNorm, Norm, conv
@@ -51,7 +51,7 @@ class _WDSR(RestorationNetwork):
         self.skip = outer(channels, scale**2 * channels, kernel=5)
         self.tail = outer(features, scale**2 * channels)
         self.enlarge = nn.PixelShuffle(scale)
-        self.register_buffer("mean", mean_colour(channels), persistent=False)
+        self.register_buffer("mean", mean_color(channels), persistent=False)
         initialize(self, init)
 
     @abstractmethod
@@ -60,8 +60,8 @@ class _WDSR(RestorationNetwork):
 
     def forward(self, degraded: Tensor) -> Tensor:
         """(N, channels, H, W) low resolution -> (N, channels, scale*H, scale*W), both in [0, 1], unclamped."""
-        centred = (degraded - self.mean) * CONTRAST
-        restored: Tensor = self.enlarge(self.tail(self.body(self.head(centred))) + self.skip(centred))
+        centerd = (degraded - self.mean) * CONTRAST
+        restored: Tensor = self.enlarge(self.tail(self.body(self.head(centerd))) + self.skip(centerd))
         return restored / CONTRAST + self.mean
 
 
@@ -75,7 +75,7 @@ class WDSRA(_WDSR):
         expansion: channels before the activation, in `features`; 2 to 4 in the paper.
         scale: 2, 3, 4 or 8.
         res_scale: factor on each residual; 1 as published.
-        norm: normalisation behind each convolution of the residual blocks. The paper's, `weight`, is on all
+        norm: normalization behind each convolution of the residual blocks. The paper's, `weight`, is on all
             convolutions of the network.
         bn_momentum: weight of the new batch in the running statistics.
         bn_eps: added to the variance.
@@ -116,7 +116,7 @@ class WDSRB(_WDSR):
         low_rank: channels between the two convolutions behind the ReLU, in `features`, rounded down.
         scale: 2, 3, 4 or 8.
         res_scale: factor on each residual; 1 as published.
-        norm: normalisation behind each convolution of the residual blocks. The paper's, `weight`, is on all
+        norm: normalization behind each convolution of the residual blocks. The paper's, `weight`, is on all
             convolutions of the network.
         bn_momentum: weight of the new batch in the running statistics.
         bn_eps: added to the variance.

@@ -41,7 +41,7 @@ class ComparisonPage:
 
         Args:
             name: as it is listed.
-            before: (h, w, 1 or 3) uint8; enlarged bicubically where `after` is larger.
+            before: (h, w, 1 or 3) uint8; enlarged bicubically if `after` is larger.
             after: (H, W, 1 or 3) uint8.
             truth: of the size of `after`.
             scores: for the table, such as {"PSNR (dB)": 29.2}.
@@ -57,11 +57,12 @@ class ComparisonPage:
         versions = {"input": before, "restored": after} | ({} if truth is None else {"truth": truth})
         top, left = _most_changed(before, after)
         views = [_view(label, image, top, left) for label, image in versions.items()]
-        facts = [
-            *restored_by.values(),
-            *(f"{label} {decimals(label, value)}" for label, value in (scores or {}).items()),
-        ]
+        facts = [f"{label} {decimals(label, value)}" for label, value in (scores or {}).items()]
         self._comparisons.append(Comparison(name, views, width, height, facts))
+
+    def add_restored(self, name: str, before: Image, after: Image, network: str) -> None:
+        """Take in an image without truth, as `folder.Writing.show`."""
+        self.add(name, before, after, network=network)
 
     def write(self, path: Path, title: str, settings: Mapping[str, object], more: Sequence[Section] = ()) -> None:
         """Write the page atomically.

@@ -3,13 +3,13 @@
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from restore.choices import BudgetName
 from restore.data.degradation import Bicubic, Degradation, GaussianNoise
 from restore.inference.runner import Floating
 from restore.models import NetworkSpec
 from restore.studies.experiment import Experiment
 from restore.training import Optimization
 
-BudgetName = Literal["smoke", "small", "mid", "full", "gpu"]
 SIGMA = 25.0
 WIDE_PRECISION: Floating = "bf16"  # it takes half of the time on processors that have it
 

@@ -3,19 +3,18 @@
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
+from restore.choices import CollectionName
 from restore.data.catalog import ImageSet, find_images
 from restore.data.degradation import Degradation
 from restore.data.pairs import ImagePair, PatchSampler, load_pair
 from restore.data.store import StoreSpec, default_cache, open_store
 from restore.errors import UserError
-from restore.images.tensors import quantise
+from restore.images.tensors import quantize
 from restore.inference import Runner, baseline, restore_tensor
 from restore.metrics import PROTOCOLS
 from restore.models import RestorationNetwork
 
-CollectionName = Literal["papers", "photos"]
 VALIDATION_PHOTOS = 2  # of the collection `photos`, held back from its test images
 
 
@@ -130,5 +129,5 @@ def scores(runner: Runner | None, pairs: list[ImagePair], scale: int) -> list[fl
             continue
         restored = restore_tensor(runner, pair.degraded.to(runner.device))
         finite = bool(restored.isfinite().all())
-        found.append(protocol.psnr(quantise(restored).cpu(), pair.clean, scale) if finite else 0.0)
+        found.append(protocol.psnr(quantize(restored).cpu(), pair.clean, scale) if finite else 0.0)
     return found

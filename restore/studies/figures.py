@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Picture
 from matplotlib.image import imread
 
-from restore.report import COLOURS, HATCHES, MARKERS
+from restore.report import COLORS, HATCHES, MARKERS
 
-LINE_COLOURS = [colour for colour in COLOURS if colour != "#F0E442"]  # yellow lines vanish on paper
+LINE_COLOURS = [colour for colour in COLORS if colour != "#F0E442"]  # yellow lines vanish on paper
 TICKS = 8  # so many points of a logarithmic axis are named each
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
 
@@ -180,7 +180,7 @@ def _draw_forest(axes: Axes, figure: Forest) -> None:
     axes.axvspan(-figure.margin, figure.margin, color="0.9")
     axes.axvline(0, color="0.4", lw=0.8)
     for place, (_, effect, low, high) in zip(places, figure.rows, strict=True):
-        axes.errorbar(effect, place, xerr=[[effect - low], [high - effect]], fmt="o", color=COLOURS[0], capsize=3)
+        axes.errorbar(effect, place, xerr=[[effect - low], [high - effect]], fmt="o", color=COLORS[0], capsize=3)
     axes.set_yticks(list(places), [name for name, *_ in figure.rows], fontsize=7)
     axes.set_ylim(0.5, len(figure.rows) + 0.5)
     axes.set_xlabel(figure.x_label)
@@ -219,7 +219,7 @@ def _draw_bars(axes: Axes, figure: Bars) -> None:
         ]
         axes.bar(
             places, means, width, yerr=whiskers, capsize=2, label=name, edgecolor="white",
-            color=COLOURS[number % len(COLOURS)], hatch=HATCHES[number % len(HATCHES)],
+            color=COLORS[number % len(COLORS)], hatch=HATCHES[number % len(HATCHES)],
         )  # fmt: skip
     axes.set_xticks(range(len(figure.groups)), list(figure.groups))
     axes.set_ylabel(figure.y_label)

@@ -15,7 +15,7 @@ from restore.data.pairs import ImagePair, make_pair
 from restore.data.random import seeded
 from restore.images.color import with_channels
 from restore.images.io import read_image, to_uint8
-from restore.images.tensors import as_tensor, quantise, to_image
+from restore.images.tensors import as_tensor, quantize, to_image
 from restore.metrics import psnr
 from restore.models import RestorationNetwork
 from restore.models.fold import fold
@@ -52,7 +52,7 @@ def contrast(network: RestorationNetwork, experiment: Experiment, data: StudyDat
             with torch.no_grad():
                 restored = network(factor * degraded) / factor
             clean = pair.clean.expand(-1, network.channels, -1, -1)
-            psnrs.append(round(psnr(quantise(restored), clean).item(), 4))
+            psnrs.append(round(psnr(quantize(restored), clean).item(), 4))
         result["error"][str(factor)] = sum(errors) / len(errors)
         result["psnr"][str(factor)] = psnrs
     return result
@@ -130,11 +130,11 @@ def sample(network: RestorationNetwork, experiment: Experiment, data: StudyData,
         restored = _middle(network(pair.degraded.expand(-1, network.channels, -1, -1)), SAMPLE)
     clean = _middle(pair.clean, SAMPLE)
     pictures = {
-        "before": _png(quantise(_middle(pair.degraded, SAMPLE // network.scale))),
-        "after": _png(quantise(restored)),
+        "before": _png(quantize(_middle(pair.degraded, SAMPLE // network.scale))),
+        "after": _png(quantize(restored)),
         "clean": _png(clean),
     }
-    return pictures | {"psnr": psnr(quantise(restored), clean.expand_as(restored)).item()}
+    return pictures | {"psnr": psnr(quantize(restored), clean.expand_as(restored)).item()}
 
 
 def before_and_after(title: str, before: str, samples: Mapping[str, Sequence[Any]]) -> list[Crops]:

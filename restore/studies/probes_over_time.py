@@ -10,7 +10,7 @@ from torch import Tensor
 
 from restore.data.degradation import Degradation
 from restore.data.pairs import ImagePair, Pair
-from restore.images.tensors import quantise
+from restore.images.tensors import quantize
 from restore.losses import LOSSES
 from restore.metrics import psnr
 from restore.models import RestorationNetwork
@@ -115,7 +115,7 @@ def worst_block(network: RestorationNetwork, pair: ImagePair) -> float:
         network: in eval mode.
         pair: an image of at least one block.
     """
-    restored = quantise(network(pair.degraded.expand(-1, network.channels, -1, -1)))
+    restored = quantize(network(pair.degraded.expand(-1, network.channels, -1, -1)))
     blocks, truth = (
         images.unfold(2, BLOCK, BLOCK).unfold(3, BLOCK, BLOCK).permute(2, 3, 0, 1, 4, 5).flatten(0, 2)
         for images in (restored, pair.clean.expand_as(restored))

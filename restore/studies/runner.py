@@ -25,7 +25,7 @@ from restore.checkpoint import Weights, load_weights, save_weights
 from restore.errors import UserError
 from restore.hardware import keep_pages, usable_cores
 from restore.images.io import write_atomically
-from restore.images.tensors import quantise
+from restore.images.tensors import quantize
 from restore.inference import Runner, accelerate
 from restore.metrics import psnr
 from restore.provenance import provenance
@@ -105,10 +105,10 @@ def _record(experiment: Experiment, data: StudyData, seed: int, trajectory: Traj
     if failed_at is None:
         pair = trajectory.pair(trajectory.step - 1)
         with torch.no_grad(), kept_buffers(network):
-            train_mode_psnr = psnr(quantise(network(pair.degraded)), quantise(pair.clean)).mean().item()
+            train_mode_psnr = psnr(quantize(network(pair.degraded)), quantize(pair.clean)).mean().item()
         network.eval()
         with torch.no_grad():
-            train_psnr = psnr(quantise(network(pair.degraded)), quantise(pair.clean)).mean().item()
+            train_psnr = psnr(quantize(network(pair.degraded)), quantize(pair.clean)).mean().item()
         share = dead_features(network, [it.degraded for it in validation])
         dead = None if share is None else 100 * share
         runner = runner_of(experiment, network)

@@ -1,4 +1,4 @@
-"""Training with Lightning: the only place that knows it. `fit` is the door."""
+"""Training with Lightning: the only package that imports Lightning. the entry point is `fit`."""
 
 from restore.optim import Optimization
 from restore.training.bad_steps import Faults

@@ -17,7 +17,7 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from restore.errors import UserError
-from restore.training.checkpoints import last_good
+from restore.training.checkpoints import last_good, step_ends
 from restore.training.lightning_internals import average_model, batch_number
 
 LOG = logging.getLogger(__name__)
@@ -32,10 +32,10 @@ class Faults:
 
     Attributes:
         on_bad_step: `stop` the run, `skip` the batch, or `rollback`: skip it and return weights, running statistics
-            and optimiser to where they were at the last checkpoint. `stop` only reports and counts finite spikes;
+            and optimizer to where they were at the last checkpoint. `stop` only reports and counts finite spikes;
             the other two look at each step before it is taken, for which a GPU is waited for.
         most: how many bad steps are skipped or undone before the run stops all the same.
-        spike: a loss is one where it is this many times the mean of about the last hundred; 0: none is.
+        spike: a loss above this multiple of its running mean (of about 100 steps) is a spike; 0 disables it.
     """
 
     on_bad_step: Literal["stop", "skip", "rollback"] = "stop"
@@ -53,7 +53,7 @@ class BadSteps(Callback):
     """Finds bad steps by loss and gradient, and does about them what `faults` says.
 
     With `stop`, all is computed on the training device and looked at after each step on a CPU; on other devices,
-    where looking means waiting, at every logged step, before each validation and before each checkpoint, so that
+    if looking means waiting, at every logged step, before each validation and before each checkpoint, so that
     nothing is saved of a run that is not finite.
 
     Args:
@@ -88,7 +88,7 @@ class BadSteps(Callback):
             self._good = _copy(trainer, pl_module)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if self._look_first:
+        if self._look_first and batch_idx % trainer.accumulate_grad_batches == 0:
             self._buffers = [buffer.clone() for buffer in pl_module.buffers()]
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
@@ -119,13 +119,13 @@ class BadSteps(Callback):
             self._judge(trainer, pl_module)
 
     def _judge(self, trainer: Trainer, module: LightningModule) -> None:
-        """Before a step is taken: drop its gradients where it is bad."""
+        """Before a step is taken: drop its gradients if it is bad."""
         what = self._not_finite(trainer) or self._spike(trainer)
         if what is None:
             return
         if self.counts["skipped"] + self.counts["rolled_back"] == self._faults.most:
             raise UserError(
-                f"{what}, after {self._faults.most} bad steps before (faults.most); "
+                f"{what}, giving up after {self._faults.most} bad steps (faults.most); "
                 f"{last_good(self._checkpoint.parent)}; lower optim.lr"
             )
         for parameter in module.parameters():
@@ -145,7 +145,9 @@ class BadSteps(Callback):
             assert self._good is not None
             _restore(self._good, trainer, pl_module)
             self._undo = False
-        elif self._good is not None and (batch_number(trainer) + 1) % self._every_n_steps == 0:
+        elif (
+            self._good is not None and trainer.global_step % self._every_n_steps == 0 and step_ends(trainer, batch_idx)
+        ):
             self._good = _copy(trainer, pl_module)
         if pl_module.device.type == "cpu" or batch_idx % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._check(trainer)
@@ -194,7 +196,7 @@ class BadSteps(Callback):
 
 
 def _copy(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
-    """Weights, buffers, their average if there is one, and what the optimiser remembers."""
+    """Weights, buffers, their average if there is one, and what the optimizer remembers."""
     average = average_model(trainer)
     return deepcopy(
         {

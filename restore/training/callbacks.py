@@ -1,4 +1,4 @@
-"""What happens beside the optimisation: progress, sample sheets, throughput, an eye on the data."""
+"""What happens beside the optimization: progress, sample sheets, throughput, an eye on the data."""
 
 import math
 import time
@@ -48,7 +48,7 @@ class ProgressBar(RichProgressBar):
 class BestCheckpoint(ModelCheckpoint):
     """Keeps the state with the highest validation PSNR at `path`.
 
-    Of a checkpoint that training resumes from, the score is believed where `path` is there, and no path at all:
+    Of a checkpoint that training resumes from, the score is believed if `path` is there, and no path at all:
     Lightning would load, and delete recursively, whatever files it names.
     """
 
@@ -144,7 +144,7 @@ class Throughput(Callback):
 
 
 class DataWatch(Callback):
-    """Looks before each validation whether the images are still those that the run began with."""
+    """Checks before each validation that the images are still those that the run began with."""
 
     def __init__(self, data: TrainingData) -> None:
         self._data = data

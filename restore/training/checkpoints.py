@@ -17,6 +17,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from restore.errors import UserError
 from restore.images.io import write_atomically
+from restore.training.lightning_internals import is_last_batch
 
 LOG = logging.getLogger(__name__)
 
@@ -44,9 +45,10 @@ class CheckpointFiles(TorchCheckpointIO):
 
 
 class LastCheckpoint(Checkpoint):
-    """Saves to resume from: every `every_n_steps` steps, at the end of each epoch and of the run, and on SIGTERM.
+    """Saves to resume from: every `every_n_steps` steps, at the end of each epoch and of the run, and when stopped.
 
-    At the end of an epoch it saves after the validation, which a resumed run would not make up for.
+    It saves between steps only: of gradients that are being accumulated, a checkpoint knows nothing. At the end of an
+    epoch it saves after the validation, which a resumed run would not make up for.
     """
 
     def __init__(self, path: Path, every_n_steps: int) -> None:
@@ -60,10 +62,8 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        epoch_ends = (
-            trainer.fit_loop.epoch_loop.batch_progress.is_last_batch or trainer.global_step == trainer.max_steps
-        )
-        if not epoch_ends and (batch_idx + 1) % self._every_n_steps == 0:
+        epoch_ends = is_last_batch(trainer) or trainer.global_step == trainer.max_steps
+        if not epoch_ends and step_ends(trainer, batch_idx) and trainer.global_step % self._every_n_steps == 0:
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -80,10 +80,15 @@ class LastCheckpoint(Checkpoint):
         self._saved_at = trainer.global_step
 
 
-def newest_whole(folder: Path) -> Path | None:
-    """The newest checkpoint of a run's folder that is not damaged, None where there is none at all.
+def step_ends(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether a batch of an epoch is the last of those whose gradients are accumulated for one step."""
+    return is_last_batch(trainer) or (batch_idx + 1) % trainer.accumulate_grad_batches == 0
 
-    A damaged one is named in the log and renamed, so that it takes nobody's place.
+
+def newest_whole(folder: Path) -> Path | None:
+    """The newest checkpoint of a run's folder that is not damaged, None if there is none at all.
+
+    A damaged one is named in the log and renamed, so that it is not mistaken for a good one.
 
     Raises:
         UserError: there are checkpoints, but all are damaged.
@@ -96,7 +101,7 @@ def newest_whole(folder: Path) -> Path | None:
             read_checkpoint(path)
         except UserError as error:
             if damaged:
-                raise UserError(f"no whole checkpoint is left: {damaged}; {error}") from error
+                raise UserError(f"no intact checkpoint is left: {damaged}; {error}") from error
             damaged = str(error)
             continue
         if damaged:
@@ -104,7 +109,7 @@ def newest_whole(folder: Path) -> Path | None:
             rank_zero_only((folder / LAST).replace)(folder / DAMAGED)
         return path
     if damaged:
-        raise UserError(f"no whole checkpoint is left: {damaged}")
+        raise UserError(f"no intact checkpoint is left: {damaged}")
     return None
 
 
@@ -128,12 +133,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def check_fits(path: Path, state: dict[str, Any], module: LightningModule) -> None:
-    """Raises UserError where a checkpoint is of another network."""
+    """Raises UserError if a checkpoint is of another network."""
     expected = {name: tensor.shape for name, tensor in module.state_dict().items()}
     found = {name: tensor.shape for name, tensor in state["state_dict"].items()}
     if different := sorted(name for name in expected | found if expected.get(name) != found.get(name)):
         raise UserError(
-            f"{path}: of another network than the one to train: {len(different)} tensors differ, the first is "
+            f"{path}: belongs to another network than the one to train: {len(different)} tensors differ, the first is "
             f"{different[0]} ({_shape(found, different[0])} in the file, {_shape(expected, different[0])} expected)"
         )
 

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import resource
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from pytorch_lightning import Trainer
 from restore.benchmark import default_protocol, measure
 from restore.checkpoint import Weights, save_weights
 from restore.errors import UserError
-from restore.hardware import Hardware
+from restore.hardware import Hardware, peak_memory
 from restore.images.io import write_atomically
 from restore.inference import tiled
 from restore.models import RestorationNetwork
@@ -123,4 +122,5 @@ def _load_network(network: RestorationNetwork, checkpoint: Path) -> int:
 def _peak_memory(device: torch.device) -> dict[str, float]:
     if device.type == "cuda":
         return {"peak_cuda_allocated_mib": torch.cuda.max_memory_allocated(device) / 2**20}
-    return {"peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10}
+    peak = peak_memory()
+    return {} if peak is None else {"peak_rss_mib": peak / 2**20}

@@ -109,7 +109,7 @@ class TrainingData(LightningDataModule):
             message = f"{name} ({getattr(self, name[5:])}): not the images that the run began with"
             if not self._accept_changes:
                 found = f"(fingerprint {', '.join(now)} instead of {', '.join(before)})"
-                raise UserError(f"{message} {found}; --data.accept_changes true goes on with them")
+                raise UserError(f"{message} {found}; use --data.accept_changes true to continue with them")
             rank_zero_only(LOG.warning)(f"{message}: going on with them")
 
     def check_unchanged(self) -> None:
@@ -122,7 +122,7 @@ class TrainingData(LightningDataModule):
             if file_state(path) != state:
                 raise UserError(f"{path}: this validation image has changed since the run began")
         if any(store.is_altered() for store in self._stores):
-            raise UserError("the patch store was altered while it was in use; the next start makes it anew")
+            raise UserError("the patch store was altered while it was in use; the next run rebuilds it")
         altered = [path for path, state in self._train_states.items() if not path.exists() or file_state(path) != state]
         if altered:
             rank_zero_only(LOG.warning)(

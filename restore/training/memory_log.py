@@ -1,14 +1,14 @@
-"""How much memory a run needs, said before its first step, and what it holds, logged every epoch."""
+"""Forecasts the memory of a run before its first step, and logs what it uses every epoch."""
 
 import logging
-import resource
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from restore.hardware import free_memory
+from restore.choices import StepPrecision
+from restore.hardware import free_memory, peak_memory
 from restore.optim import state_tensors
-from restore.profiling import Precision, Step, forecast, largest
+from restore.profiling import Step, forecast, largest
 from restore.training.datamodule import TrainingData
 from restore.training.lightning_internals import is_last_batch
 from restore.training.module import RestorationModule
@@ -51,8 +51,8 @@ class MemoryLog(Callback):
             "gradients": sum(parameter.grad.nbytes for parameter in parameters if parameter.grad is not None),
             "optimizer": sum(tensor.nbytes for tensor in state_tensors(trainer.optimizers[0])),
         }
-        peak = _peak(pl_module.device)
-        held |= {"rest": peak - sum(held.values()), "peak": peak}
+        if peak := _peak(pl_module.device):
+            held |= {"rest": peak - sum(held.values()), "peak": peak}
         for name, size in held.items():
             pl_module.log(f"memory/{name}", size / MIB, on_step=False, on_epoch=True)
 
@@ -61,7 +61,7 @@ def _step_of(trainer: Trainer, module: LightningModule) -> Step:
     assert isinstance(module, RestorationModule)
     data = trainer.datamodule  # type: ignore[attr-defined]
     assert isinstance(data, TrainingData)
-    precisions: dict[str, Precision] = {"bf16-mixed": "bf16-mixed", "16-mixed": "fp16-mixed"}
+    precisions: dict[str, StepPrecision] = {"bf16-mixed": "bf16-mixed", "16-mixed": "fp16-mixed"}
     return Step(
         module.network.spec,
         data.batch_size // trainer.world_size,
@@ -90,7 +90,7 @@ def _words(size: int) -> str:
     return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / MIB:.1f} MiB"
 
 
-def _peak(device: torch.device) -> int:
+def _peak(device: torch.device) -> int | None:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10
+    return peak_memory()

@@ -14,7 +14,7 @@ from torchmetrics import MeanMetric
 from restore.data.pairs import ImagePair, Pair
 from restore.errors import UserError
 from restore.hardware import Hardware
-from restore.images.tensors import quantise
+from restore.images.tensors import quantize
 from restore.inference import Runner, at_level, restore_tensor, tiled
 from restore.losses import find_loss
 from restore.metrics import Protocol
@@ -29,7 +29,7 @@ class RestorationModule(LightningModule):
 
     Args:
         network: any restoration network.
-        optim: loss, optimiser, schedule.
+        optim: loss, optimizer, schedule.
         protocol: how validation images are scored; they are restored in float32 whatever the training's precision.
         hardware: memory format and compilation of the training step.
     """
@@ -53,7 +53,7 @@ class RestorationModule(LightningModule):
         self._runner: Runner | None = None
 
     def configure_model(self) -> None:
-        """Spread parameters, gradients and the optimiser's state over all processes where the strategy is FSDP.
+        """Spread parameters, gradients and the optimizer's state over all processes if the strategy is FSDP.
 
         The whole module is one unit, so that parameters are gathered once a step or validation image, on all processes
         equally often, into how many tiles an image may be cut.
@@ -65,7 +65,7 @@ class RestorationModule(LightningModule):
                 register_fsdp_forward_method(self, method)
 
     def whole_network(self) -> RestorationNetwork:
-        """The network with all its weights, also where they are spread over processes, which then all must call this;
+        """The network with all its weights, even if they are spread over processes, which then all must call this;
         the first gets them."""
         trained: RestorationNetwork = self.network
         if not isinstance(self, FSDPModule):
@@ -91,7 +91,7 @@ class RestorationModule(LightningModule):
         assert self._runner is not None
         pair, counted = item
         with torch.autocast(self.device.type, enabled=False):
-            restored = quantise(restore_tensor(at_level(self._runner, pair.level), pair.degraded))
+            restored = quantize(restore_tensor(at_level(self._runner, pair.level), pair.degraded))
         if not counted:
             return None
         score = self.protocol.score(restored, pair.clean, self.network.scale)
@@ -105,7 +105,7 @@ class RestorationModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         if self.optim.optimizer == "muon" and isinstance(self, FSDPModule):
-            raise UserError("optim.optimizer muon needs whole weights, which the strategy fsdp spreads: use ddp")
+            raise UserError("optim.optimizer muon needs whole weights, but the strategy fsdp shards them; use ddp")
         steps = self.trainer.estimated_stepping_batches
         fused = self.trainer.gradient_clip_val is None  # Lightning cannot clip before a fused step in mixed precision
         optimizer, schedule = self.optim.build(self.network, int(steps) if steps < math.inf else None, fused=fused)

@@ -1,11 +1,14 @@
 """Which images a run is trained and validated on, and how patches are made of them."""
 
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
-from restore.data.augmentation import BasicTransform, augment
+from torch import Tensor
+
 from restore.data.catalog import ImageSet, default_root, find_images
 from restore.data.degradation import Degradation, Paired, default_degradation
 from restore.data.pairing import check_sizes
@@ -26,7 +29,7 @@ class PatchData:
     Attributes:
         train: a known data set (`photos`, `DIV2K`, `BSDS500`, `Train400`) or a folder of images.
         train_degraded: a folder of degraded versions of the training images, of the same sub-folders and names
-            (`a.png` and `a.jpg` or `ax2.png`), in place of a degradation; goes with `val_degraded`.
+            (`a.png` and `a.jpg` or `ax2.png`), in place of a degradation; needs `val_degraded`, too.
         val: a known data set or a folder.
         val_degraded: the same for the validation images.
         root: where known data sets lie; default: the environment variable RESTORE_DATA, else `data`.
@@ -39,8 +42,8 @@ class PatchData:
         steps_per_epoch: steps between epoch ends (the papers count epochs of different sizes).
         images: train on this many images, the first ones; default: all.
         sizes: train on each image at these relative sizes too (DnCNN's recipe: 1, .9, .8, .7).
-        transforms: Albumentations transforms applied to each clean patch, beyond the flips and turns by 90 degrees
-            that are always on.
+        transforms: Albumentations transforms applied to each clean patch, beyond the flips and rotations by 90 degrees
+            that are always on; each as `class_path` and `init_args`. See `augmentation.make_transforms`.
         workers: processes that prepare batches; worth it with `transforms` only.
         seed: batches and noise are a pure function of it and the step, on however many processes.
         accept_changes: go on with a run although its images are no longer those that it began with.
@@ -59,7 +62,7 @@ class PatchData:
     steps_per_epoch: int = 1000
     images: int | None = None
     sizes: tuple[float, ...] = (1.0,)
-    transforms: list[BasicTransform] | None = None
+    transforms: list[dict[str, Any]] | None = None
     workers: int = 0
     seed: int = 0
     accept_changes: bool = False
@@ -67,6 +70,7 @@ class PatchData:
     val_degraded: Path | None = None
 
     def __post_init__(self) -> None:
+        _ = self._augmentation  # so that what is wrong with a transform is said at once
         for name in ("patch_size", "batch_size", "steps_per_epoch", "images"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UserError(f"data.{name} must be at least 1, not {value}")
@@ -74,9 +78,7 @@ class PatchData:
             raise UserError(f"data.sizes must lie between 0 and {LARGEST_SIZE}, not {list(self.sizes)}")
         if (self.train_degraded is None) != (self.val_degraded is None):
             missing = "train_degraded" if self.train_degraded is None else "val_degraded"
-            raise UserError(
-                f"data.{missing} is missing: images are paired for training and for validation, or for none"
-            )
+            raise UserError(f"data.{missing} is missing: both training and validation need degraded images, or neither")
         if self.train_degraded is None:
             return
         for name, given in (
@@ -88,6 +90,15 @@ class PatchData:
                 raise UserError(
                     f"data.{name} cannot be combined with data.train_degraded, whose images are as they are"
                 )
+
+    @cached_property
+    def _augmentation(self) -> Callable[[Tensor, Sequence[int]], Tensor] | None:
+        """What applies the transforms; Albumentations takes seconds to import, so it is only if there are some."""
+        if not self.transforms:
+            return None
+        from restore.data.augmentation import augment, make_transforms
+
+        return partial(augment, make_transforms(self.transforms))
 
     def prepare(self, network: RestorationNetwork) -> TrainingData:
         """Find the images and open the stores for `network`.
@@ -135,7 +146,7 @@ class PatchData:
             )
         if network.inputs > network.channels and not degradation.has_level:
             raise UserError(
-                f"{type(network).__name__} is told the noise level of an image, which {degradation.label} does not have"
+                f"{type(network).__name__} takes the noise level as input, which {degradation.label} does not have"
             )
         if self.patch_size % network.multiple_of:
             raise UserError(f"data.patch_size must be a multiple of {network.multiple_of}, not {self.patch_size}")
@@ -149,8 +160,7 @@ class PatchData:
     def _sampler(self, store: PatchStore, scale: int) -> PatchSampler:
         """Draws patches of the network's input size; of a store of clean images only, `scale` times larger ones."""
         size = self.patch_size if store.spec.scale > 1 else self.patch_size * scale
-        augmentation = partial(augment, self.transforms) if self.transforms else None
-        return PatchSampler(store, size, self.batch_size, self.seed, augmentation)
+        return PatchSampler(store, size, self.batch_size, self.seed, self._augmentation)
 
 
 def _check_and_fingerprint(images: ImageSet, scale: int) -> str:

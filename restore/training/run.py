@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,11 +42,12 @@ from restore.training.lightning_internals import known_warnings
 from restore.training.memory_log import MemoryLog
 from restore.training.module import RestorationModule
 from restore.training.patch_data import PatchData
+from restore.training.stops import StopSignals, TimeLimit
 from restore.training.warm_start import start_from
 
 LOG = logging.getLogger(__name__)
 
-STOPPED = 128 + 15  # exit code of a run that SIGTERM ended
+STOPPED = 128  # and a signal's number: exit code of a run that the signal ended
 LOCK = ".lock"
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # what the loggers' files can run into
 LONGEST_WAIT_S = 10  # for a lock: workers outlive a killed run by up to 5 s
@@ -74,17 +76,18 @@ def fit(
     Args:
         network: with its initial weights.
         data: training patches and validation images.
-        optim: loss, optimiser, schedule.
+        optim: loss, optimizer, schedule.
         output: the run folder.
         trainer: arguments of Lightning's Trainer, e.g. `{"max_steps": 1000}`; callbacks are added to ours, a logger
-            replaces ours. `precision` is by default bf16-mixed where the device gains from it.
+            replaces ours. `precision` is by default bf16-mixed if the device gains from it.
         weights: a weights file to start from, of the same network or of one for another scale (see `start_from`);
-            not read where a run is resumed.
+            not read if a run is resumed.
         hardware: how to use the machine; by default as it gains most.
         resume: `auto` continues from the folder's newest checkpoint that is not damaged, if there is one; a path from
             that file.
         faults: what to do about steps that would spoil the weights.
-        checkpoint_every: steps between checkpoints to resume from; also saved at the end of each epoch, and on SIGTERM.
+        checkpoint_every: steps between checkpoints to resume from; also saved at the end of each epoch, and when
+            a signal stops the run.
         config: the text of `config.yaml`.
 
     Returns:
@@ -94,9 +97,10 @@ def fit(
         UserError: the folder holds a run and `resume` is None, or another process trains into it; `weights` do not
             fit; data are missing, or others than those of the run that is resumed; `trainer` is refused by Lightning;
             the loss diverged; nothing more can be written.
-        SystemExit: with code 143, after SIGTERM.
+        SystemExit: with code 143, 130 or 129, after SIGTERM, SIGINT (Ctrl+C) or SIGHUP (a closed terminal).
     """
-    with _lock(output):
+    stops = StopSignals()
+    with _lock(output), _report_interruptions(output, stops):
         start = _starting_point(resume, output / "checkpoints" / LAST)
         if weights and not start:
             start_from(network, weights)
@@ -104,8 +108,8 @@ def fit(
         if config:
             rank_zero_only(write_atomically)(output / "config.yaml", config)
         ours = _callbacks(prepared, optim, output, faults or Faults(), checkpoint_every)
-        with _ending_well(output), known_warnings():
-            lightning = _lightning(trainer, output, list(ours.all), prepared.steps_per_epoch)
+        with known_warnings():
+            lightning = _lightning(trainer, output, [*ours.all, stops], prepared.steps_per_epoch)
             _check_processes(lightning, prepared.batch_size, network.norm if trainer.get("sync_batchnorm") else None)
             device = lightning.strategy.root_device
             hardware = (hardware or Hardware()).resolved(device, prepared.store_bytes, network.norm)
@@ -179,7 +183,7 @@ def _lock(folder: Path) -> Iterator[None]:
         lock = FileLock(folder / LOCK, timeout=LONGEST_WAIT_S)
         lock.acquire()
     except Timeout as error:
-        raise UserError(f"{folder}: another run is writing there; --output starts one elsewhere") from error
+        raise UserError(f"{folder}: another run is writing there; choose another --output") from error
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
     try:
@@ -194,6 +198,7 @@ def _lock(folder: Path) -> Iterator[None]:
 def _lightning(settings: Mapping[str, Any], output: Path, ours: list[Callback], steps_per_epoch: int) -> Trainer:
     given = {name: value for name, value in settings.items() if value is not None}
     theirs = given.pop("callbacks", ())
+    limit = given.pop("max_time", None)
     callbacks = [*([theirs] if isinstance(theirs, Callback) else theirs), *ours]
     if given.get("strategy") == "fsdp":  # PyTorch's second, which is for CPUs too; checkpoints are whole
         given["strategy"] = ModelParallelStrategy(save_distributed_checkpoint=False)
@@ -215,27 +220,29 @@ def _lightning(settings: Mapping[str, Any], output: Path, ours: list[Callback], 
         "precision": "bf16-mixed" if gains_from_bf16(_device(given)) else "32-true",
     }
     try:
+        if limit:
+            callbacks.append(TimeLimit(limit))
         return Trainer(**defaults | given, callbacks=callbacks)
     except (ValueError, TypeError, MisconfigurationException) as error:
         raise UserError(f"trainer: {error}") from error
 
 
-def _check_processes(trainer: Trainer, batch_size: int, synchronised: Norm | None) -> None:
-    """Raises UserError where the processes cannot share a batch equally or synchronise the network's norm."""
+def _check_processes(trainer: Trainer, batch_size: int, synchronized: Norm | None) -> None:
+    """Raises UserError if the processes cannot share a batch equally or synchronize the network's norm."""
     ranks = trainer.world_size
     if batch_size % ranks:
         fitting = [size for size in (batch_size // ranks * ranks, -(-batch_size // ranks) * ranks) if size]
         raise UserError(
-            f"data.batch_size is for all processes together: {ranks} cannot share {batch_size} patches equally, "
-            f"but {' or '.join(map(str, fitting))}"
+            f"data.batch_size is the total over all processes: {ranks} cannot share {batch_size} patches equally, "
+            f"but {' or '.join(map(str, fitting))} would work"
         )
-    if synchronised == "adadm" and ranks > 1:
+    if synchronized == "adadm" and ranks > 1:
         raise UserError(
             "trainer.sync_batchnorm: PyTorch would replace the norm adadm by plain batch norm; leave it out"
         )
-    if synchronised and ranks > 1 and trainer.strategy.root_device.type == "cpu":
+    if synchronized and ranks > 1 and trainer.strategy.root_device.type == "cpu":
         raise UserError(
-            "trainer.sync_batchnorm: PyTorch has it on GPUs only; CPU processes have statistics of their own"
+            "trainer.sync_batchnorm: PyTorch supports it on GPUs only; on CPUs each process has its own statistics"
         )
 
 
@@ -246,14 +253,16 @@ def _device(settings: Mapping[str, Any]) -> torch.device:
 
 
 @contextmanager
-def _ending_well(output: Path) -> Iterator[None]:
-    """What stops a run from outside, in one line each."""
+def _report_interruptions(output: Path, stops: StopSignals) -> Iterator[None]:
+    """Reports interruptions of a run in one line each."""
     try:
-        yield
+        with stops:
+            yield
     except SIGTERMException:
+        number = stops.received or signal.SIGTERM
         good = last_good(output / "checkpoints")
-        rank_zero_only(LOG.info)(f"stopped by SIGTERM; {good}; --resume auto continues")
-        raise SystemExit(STOPPED) from None
+        rank_zero_only(LOG.info)(f"stopped by {number.name}; {good}; --resume auto continues")
+        raise SystemExit(STOPPED + number) from None
     except OSError as error:
         inside = error.filename is not None and Path(error.filename).is_relative_to(output.absolute())
         if error.errno not in FULL and not (inside and error.errno == errno.ENOENT):  # someone deleted the folder
@@ -267,7 +276,7 @@ def _starting_point(resume: str | None, last: Path) -> Path | None:
         return None
     if resume == "auto":
         start = newest_whole(last.parent)
-        words = f"Resuming from {start}" if start else f"{last}: nothing to resume from, starting anew"
+        words = f"Resuming from {start}" if start else f"{last}: nothing to resume from; starting from step 0"
         rank_zero_only(LOG.info)(words)
         return start
     if not Path(resume).is_file():
@@ -279,5 +288,5 @@ def _starting_point(resume: str | None, last: Path) -> Path | None:
 def _refuse_existing(last: Path) -> None:
     if last.exists():
         raise UserError(
-            f"{last.parent.parent}: holds a run already; --resume auto continues it, --output starts another"
+            f"{last.parent.parent}: already contains a run; --resume auto continues it, --output starts another"
         )

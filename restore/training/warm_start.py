@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pytorch_lightning.utilities import rank_zero_only
 
-from restore.compat import load_any
 from restore.errors import UserError
+from restore.foreign_checkpoints import load_any
 from restore.models import RestorationNetwork
 
 LOG = logging.getLogger(__name__)
@@ -22,7 +22,9 @@ def start_from(network: RestorationNetwork, path: Path) -> None:
     """
     weights = load_any(path)
     if type(weights.network) is not type(network):
-        raise UserError(f"{path}: holds a {type(weights.network).__name__}, the model is a {type(network).__name__}")
+        raise UserError(
+            f"{path}: contains a {type(weights.network).__name__}, but the model is a {type(network).__name__}"
+        )
     open_to = {"scale", "scales", "bn_momentum", "recompute", *({"bn_eps"} if network.norm != "batch" else ())}
     open_to |= weights.training.get("imported", {}).get("assumed", {}).keys()
     ours, theirs = network.spec.arguments, weights.network.spec.arguments
@@ -35,7 +37,7 @@ def start_from(network: RestorationNetwork, path: Path) -> None:
     new = [name for name in own if name not in fitting]
     left = [name for name in given if name not in fitting]
     if strays := [name for name in (*new, *left) if not name.startswith(ENLARGING)]:
-        raise UserError(f"{path}: does not fit the model in {', '.join(strays)}")
+        raise UserError(f"{path}: does not match the model in {', '.join(strays)}")
     network.load_state_dict(own | fitting)
     words = ", ".join(new) or "none"
     rank_zero_only(LOG.info)(f"Starting from {path} (x{weights.network.scale}): {len(fitting)} tensors; new: {words}")

@@ -19,15 +19,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.machine import peak_rate
 from benchmarks.turns import take_turns
 from restore.checkpoint import Weights, load_weights, save_weights
+from restore.choices import Backend, InferencePrecision, Tile
 from restore.data.catalog import default_root
 from restore.data.degradation import from_description
 from restore.hardware import gains_from_bf16, keep_pages
-from restore.inference import Backend, Calibration, Engine, Precision, Runner, Tile, accelerate, tiled
-from restore.inference.fidelity import psnr_change
+from restore.inference import Calibration, Engine, Runner, accelerate, tiled
+from restore.inference.psnr_change import psnr_change
 from restore.models import EDSR, DnCNN, RestorationNetwork, SRResNet
 from restore.provenance import provenance
-from restore.report import print_table
-from restore.running import tile
+from restore.runner_options import tile
+from restore.tables import print_table
 
 NETWORKS: dict[str, tuple[Callable[[], RestorationNetwork], str]] = {
     "DnCNN": (DnCNN, "321x481"),
@@ -100,11 +101,11 @@ def _compare(args: argparse.Namespace, path: Path) -> None:
         args.json.write_text(json.dumps(document | {"peaks": peaks, "provenance": provenance(device)}, indent=1))
 
 
-def _choices(device: torch.device) -> dict[str, tuple[Backend, Precision]]:
+def _choices(device: torch.device) -> dict[str, tuple[Backend, InferencePrecision]]:
     backends: list[Backend] = ["torch"]
     if device.type == "cpu" and importlib.util.find_spec("openvino"):
         backends.append("openvino")
-    precisions: list[Precision] = ["fp32", *(["bf16"] if gains_from_bf16(device) else [])]  # type: ignore[list-item]
+    precisions: list[InferencePrecision] = ["fp32", *(["bf16"] if gains_from_bf16(device) else [])]  # type: ignore[list-item]
     choices = {f"{backend} {precision}": (backend, precision) for backend in backends for precision in precisions}
     if "openvino" in backends:
         choices["openvino int8"] = ("openvino", "int8")
@@ -119,7 +120,7 @@ def _initial(name: str, folder: Path) -> Path:
     return path
 
 
-def _engine(path: Path, backend: Backend, precision: Precision, device: str, root: Path) -> Engine:
+def _engine(path: Path, backend: Backend, precision: InferencePrecision, device: str, root: Path) -> Engine:
     weights = load_weights(path)
     return accelerate(
         weights.network,
@@ -155,7 +156,13 @@ def reference(path: Path, device: str, size: tuple[int, int]) -> Callable[[], No
 
 
 def ours(
-    path: Path, backend: Backend, precision: Precision, device: str, root: Path, size: tuple[int, int], tile: Tile
+    path: Path,
+    backend: Backend,
+    precision: InferencePrecision,
+    device: str,
+    root: Path,
+    size: tuple[int, int],
+    tile: Tile,
 ) -> Callable[[], None]:
     """The same by one of our engines."""
     if device == "cpu":

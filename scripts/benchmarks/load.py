@@ -23,7 +23,7 @@ from restore.data.catalog import ImageSet
 from restore.data.pairs import PatchSampler
 from restore.data.store import PatchStore, StoredImage, StoreSpec, open_store
 from restore.provenance import provenance
-from restore.report import print_table
+from restore.tables import print_table
 
 SIZE_2K = (1356, 2040)
 

@@ -31,7 +31,7 @@ from restore.losses import find_loss
 from restore.models import NetworkSpec, build
 from restore.profiling import Step, flops
 from restore.provenance import provenance
-from restore.report import print_table
+from restore.tables import print_table
 from restore.training import Optimization, PatchData, fit
 
 SIZES = {"DnCNN": (128, 40, "half_squared_error"), "EDSR": (16, 48, "l1"), "SRResNet": (16, 24, "l1")}

@@ -37,7 +37,7 @@ def test_div2k_pairs_low_and_high_resolution_by_name(tmp_path: Path) -> None:
 def test_a_missing_low_resolution_image_is_named(tmp_path: Path) -> None:
     tree(tmp_path, "DIV2K/DIV2K_valid_HR/0801.png", "DIV2K/DIV2K_valid_HR/0802.png")
     tree(tmp_path, "DIV2K/DIV2K_valid_LR_bicubic/X2/0801x2.png")
-    with pytest.raises(UserError, match=r"X2: no partner for 0802\.png"):
+    with pytest.raises(UserError, match=r"X2: no counterpart for 0802\.png"):
         find_images("DIV2K", "test", tmp_path)
 
 
@@ -91,7 +91,7 @@ def test_a_folder_in_the_layout_of_a_benchmark_is_taken_as_one(tmp_path: Path) -
 ])  # fmt: skip
 def test_a_folder_whose_images_have_several_roles_is_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
     tree(tmp_path, *names)
-    with pytest.raises(UserError, match=r"its images have several roles .* name the folder of one, such as"):
+    with pytest.raises(UserError, match=r"contains images of different kinds .* name one folder, such as"):
         find_images(str(tmp_path), "train", Path())
 
 

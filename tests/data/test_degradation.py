@@ -25,10 +25,10 @@ from restore.data.random import seeded
 from restore.errors import UserError
 from restore.images.io import read_image
 from restore.images.resize import imresize
-from restore.images.tensors import quantise, to_image, to_tensor
+from restore.images.tensors import quantize, to_image, to_tensor
 
 PHOTOS = find_images("photos", "test", Path()).clean
-GRAY, COLOUR = PHOTOS[0], PHOTOS[2]
+GRAY, COLOR = PHOTOS[0], PHOTOS[2]
 
 
 def mse(a: np.ndarray, b: np.ndarray) -> float:
@@ -75,9 +75,9 @@ def test_a_description_that_went_through_json_gives_the_degradation_back(degrada
 
 
 def test_bicubic_is_imresize_of_eight_bit_images() -> None:
-    image = read_image(COLOUR)[:50, :41]
+    image = read_image(COLOR)[:50, :41]
     low = Bicubic(2)(to_tensor(image), seeded(0))
-    np.testing.assert_array_equal(to_image(quantise(low)), imresize(image[:50, :40], 0.5))
+    np.testing.assert_array_equal(to_image(quantize(low)), imresize(image[:50, :40], 0.5))
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4])
@@ -85,16 +85,16 @@ def test_bicubic_blur_is_imresize_down_and_up(factor: int) -> None:
     image = read_image(GRAY)[:101, :77]
     expected = imresize(imresize(image, 1 / factor), factor)[:101, :77]
     blurred = BicubicBlur((factor,))(to_tensor(image), seeded(0))
-    np.testing.assert_array_equal(to_image(quantise(blurred)), expected)
+    np.testing.assert_array_equal(to_image(quantize(blurred)), expected)
 
 
 @pytest.mark.parametrize("quality", [1, 5, 10, 30, 49, 50, 75, 95])
 @pytest.mark.parametrize(
-    ("path", "subsampling"), [(GRAY, "4:2:0"), (COLOUR, "4:2:0"), (COLOUR, "4:4:4")], ids=["gray", "colour", "4:4:4"]
+    ("path", "subsampling"), [(GRAY, "4:2:0"), (COLOR, "4:2:0"), (COLOR, "4:4:4")], ids=["gray", "color", "4:4:4"]
 )
 def test_jpeg_costs_what_libjpeg_costs(path: Path, subsampling: Literal["4:2:0", "4:4:4"], quality: int) -> None:
     image = read_image(path)[:203, :301]
-    ours = to_image(quantise(Jpeg(quality, subsampling)(to_tensor(image), seeded(0))))
+    ours = to_image(quantize(Jpeg(quality, subsampling)(to_tensor(image), seeded(0))))
     factor = {"4:2:0": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420, "4:4:4": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444}
     settings = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor[subsampling]]
     coded = cv2.imencode(".jpg", image[:, :, ::-1], settings)[1]
@@ -179,7 +179,7 @@ def test_each_image_gets_real_noise_of_its_own_kind() -> None:
 
 
 def test_without_noise_real_noise_is_jpeg_of_high_quality() -> None:
-    clean = to_tensor(read_image(COLOUR)[:120, :160])
+    clean = to_tensor(read_image(COLOR)[:120, :160])
     degraded = RealNoise(0.0, quality=100, sizes=(0.5,))(clean, seeded(0))
     assert degraded.shape == clean.shape
     assert (degraded - clean).square().mean().sqrt().item() * 255 < 3
@@ -196,7 +196,7 @@ def test_the_mixture_of_dncnn3_draws_each_part_for_a_third_of_the_images() -> No
     "degradation", [GaussianNoise((0, 55)), PoissonGaussian(), BicubicBlur(), Jpeg(), DnCNN3Mixture(), RealNoise()]
 )
 def test_equal_generators_degrade_equally_and_others_differently(degradation: Degradation) -> None:
-    clean = to_tensor(read_image(COLOUR)[:48, :48]).expand(6, -1, -1, -1)
+    clean = to_tensor(read_image(COLOR)[:48, :48]).expand(6, -1, -1, -1)
     first, again, other = (degradation(clean, seeded(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)

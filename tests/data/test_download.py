@@ -128,7 +128,9 @@ def test_a_damaged_left_over_is_thrown_away(server: Server, tmp_path: Path, left
 def test_the_next_address_is_asked_and_what_was_wrong_is_said(
     server: Server, tmp_path: Path, manner: str, complaint: str
 ) -> None:
-    with pytest.raises(UserError, match=f"no source answers .*/{manner}/file.zip: .*{complaint}") as error:
+    with pytest.raises(
+        UserError, match=f"none of the download sources works .*/{manner}/file.zip: .*{complaint}"
+    ) as error:
         get(tmp_path, server.mirror(manner))
     assert "\n" not in str(error.value)
     assert not (tmp_path / "file.zip").exists()
@@ -148,7 +150,7 @@ def test_another_part_than_was_asked_for_is_not_appended(server: Server, tmp_pat
 
 
 def test_a_server_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no source answers .*refused"):
+    with pytest.raises(UserError, match=r"none of the download sources works .*refused"):
         get(tmp_path, Mirror("http://127.0.0.1:9/file.zip"))
 
 

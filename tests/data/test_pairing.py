@@ -33,12 +33,12 @@ def test_low_resolution_images_may_end_in_their_scale(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("names", "complaint"), [
-    (("good/a.png", "good/b.png", "bad/a.png"), r"bad: no partner for b\.png"),
-    (("good/a.png", "bad/a.png", "bad/c.png"), r"bad: c\.png belong to no image of the other folder"),
-    (("good/a.png", "bad/a.png", "bad/ax2.png"), r"two partners for a\.png: a\.png, ax2\.png"),
+    (("good/a.png", "good/b.png", "bad/a.png"), r"bad: no counterpart for b\.png"),
+    (("good/a.png", "bad/a.png", "bad/c.png"), r"bad: c\.png have no counterpart in the other folder"),
+    (("good/a.png", "bad/a.png", "bad/ax2.png"), r"two counterparts for a\.png: a\.png, ax2\.png"),
     (("good/a.png", "bad/a.png", "bad/a.jpg"), r"a\.jpg and a\.png cannot be told apart"),
     (("good/a.png", "good/a.jpg", "bad/a.png"), r"good: a\.jpg and a\.png cannot be told apart"),
-    (("good/x/a.png", "bad/y/a.png"), r"no partner for a\.png"),
+    (("good/x/a.png", "bad/y/a.png"), r"no counterpart for a\.png"),
     (("good/a.png",), "bad: expected a folder of images, found nothing"),
 ])  # fmt: skip
 def test_what_cannot_be_paired_is_named(names: tuple[str, ...], complaint: str, tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def test_the_rows_of_patches_are_announced_where_memory_cannot_hold_the_store(
     def announce(_: object, first: torch.Tensor, length: torch.Tensor) -> None:
         announced.append((first.tolist(), length.tolist()))
 
-    monkeypatch.setattr("restore.data.store._announce", announce)
+    monkeypatch.setattr("restore.data.store._prefetch", announce)
     entry = {"name": "hole.png", "height": 10, "width": 20, "clean": end - 600, "degraded": end - 600}
     index = {"channels": 3, "scale": 1, "sizes": [1.0], "images": [entry]}
     (tmp_path / "index.json").write_text(json.dumps(index))

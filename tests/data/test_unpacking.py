@@ -69,7 +69,7 @@ def test_links_and_devices_in_a_tar_archive_are_refused(tmp_path: Path, kind: by
         entry = tarfile.TarInfo("1.png")
         entry.type, entry.linkname = kind, "/etc/passwd"
         file.addfile(entry)
-    with pytest.raises(UserError, match=r"refused, '1\.png' is no regular file"):
+    with pytest.raises(UserError, match=r"refused, '1\.png' is not a regular file"):
         copy_folders(tmp_path / "evil.tar", {FOLDER: tmp_path / "target"})
 
 
@@ -78,7 +78,7 @@ def test_links_in_a_zip_archive_are_refused(tmp_path: Path) -> None:
         entry = zipfile.ZipInfo("1.png")
         entry.external_attr = 0o120777 << 16
         file.writestr(entry, "/etc/passwd")
-    with pytest.raises(UserError, match=r"refused, '1\.png' is no regular file"):
+    with pytest.raises(UserError, match=r"refused, '1\.png' is not a regular file"):
         copy_folders(tmp_path / "evil.zip", {FOLDER: tmp_path / "target"})
 
 
@@ -121,7 +121,7 @@ def test_folders_of_another_count_are_refused(tmp_path: Path) -> None:
 
 def test_a_choice_between_folders_is_left_to_the_user(tmp_path: Path) -> None:
     source = zipped(tmp_path / "source.zip", {f"{a}/Tiny/HR/{name}": IMAGES[name] for a in "ab" for name in IMAGES})
-    with pytest.raises(UserError, match="several folders fit: a/Tiny/HR, b/Tiny/HR; name one"):
+    with pytest.raises(UserError, match="several folders match: a/Tiny/HR, b/Tiny/HR; name one"):
         copy_folders(source, {FOLDER: tmp_path / "target"})
 
 

@@ -23,7 +23,8 @@ SIZE = 10
 class Sleeper:
     """A runner that takes its time and changes nothing."""
 
-    channels = 3
+    channels = inputs = 3
+    multiple_of = 1
     scale = 1
     device = torch.device("cpu")
 
@@ -137,9 +138,9 @@ def test_alpha_is_enlarged_as_matlab_does(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scale", [1, 3])
-def test_a_sheet_shows_the_centre_of_input_and_result(tmp_path: Path, scale: int) -> None:
+def test_a_sheet_shows_the_center_of_input_and_result(tmp_path: Path, scale: int) -> None:
     image = np.zeros((400, 500, 3), np.uint8)
-    image[190:210, 240:260] = 200  # at the centre
+    image[190:210, 240:260] = 200  # at the center
     write_image(tmp_path / "in/sub/a.png", image)
     jobs = [Job(tmp_path / "in/sub/a.png", tmp_path / "out/sub/a.png")]
     writing = Writing(compare=tmp_path / "sheets")

@@ -71,7 +71,7 @@ def make_mixed_folder(folder: Path) -> None:
 
 
 REASONS = {
-    "damaged/bomb.png": "60000 x 20000 (1200 megapixels) are more than the limit of 500",
+    "damaged/bomb.png": "60000 x 20000 (1200 megapixels) exceed the limit of 500",
     "damaged/empty.jpg": "the file is empty",
     "damaged/text.png": "not a readable image (unknown format",
     "damaged/truncated_jpeg.jpg": "truncated",
@@ -81,7 +81,7 @@ REASONS = {
     "several/apng.png": "an animation of 3 frames",
     "several/webp.webp": "an animation of 3 frames",
     "several/pages.tif": "a file of 3 pages",
-    "still.gif": ".gif is no format to write; choose one by --format",
+    "still.gif": ".gif cannot be written as an image; choose a format with --format",
 }
 
 
@@ -146,7 +146,7 @@ def test_a_second_run_keeps_what_is_finished_and_does_the_rest(
     assert restore(weights, images) == 0
     captured = capsys.readouterr().out
     assert captured.startswith("2 of 2 images restored")
-    assert "2 more were finished before" in captured
+    assert "2 were already done" in captured
     assert statuses(out) == {"0.png": "kept", "1.png": "restored", "2.png": "restored", "3.png": "kept"}
     assert read_log(out)["images"]["0.png"]["height"] == 8  # from the first run
     again = {path for path in made if path.stat().st_mtime_ns != made[path]}
@@ -189,7 +189,7 @@ def test_files_of_unknown_origin_are_not_overwritten_unasked(weights: Path, imag
     out = images.parent / "out"
     write_image(out / "2.png", np.full((8, 9, 3), 7, np.uint8))
     write_image(out / "3.png", np.full((8, 9, 3), 7, np.uint8))
-    with pytest.raises(UserError, match=r"2\.png and 1 more: already there, and no restore-log\.json says how"):
+    with pytest.raises(UserError, match=r"2\.png and 1 more: already exists, and no restore-log\.json says how"):
         restore(weights, images)
     assert read_image(out / "2.png")[0, 0, 0] == 7
     assert restore(weights, images, "--overwrite") == 0
@@ -211,7 +211,7 @@ def test_results_inside_the_input_folder_are_no_input_of_the_next_run(
     for extra in ([], ["--overwrite"]):
         arguments = ["--weights", str(weights), "--input", str(images), "--compare", str(images / "sheets"), *extra]
         infer.main([*arguments, "--output", str(images / "restored"), *PLAIN])
-        assert "passed over, no images by their suffix: 1 .txt\n" in capsys.readouterr().out
+        assert "skipped (not image files): 1 .txt\n" in capsys.readouterr().out
     assert len(list_images(images)) == 4 + 4 + 4
 
 
@@ -226,7 +226,7 @@ def test_a_result_keeps_its_name_where_the_format_is_the_same(tmp_path: Path) ->
 KILLED_WHILE_WRITING = """
 import itertools, os, signal
 from functools import partial
-from restore import command, infer
+from restore import cli, infer
 
 calls, sync = itertools.count(1), os.fsync
 
@@ -236,7 +236,7 @@ def die_at_the_ninth(handle):
     sync(handle)
 
 os.fsync = die_at_the_ninth
-command.run(infer.main)
+cli.run(infer.main)
 """
 
 

@@ -27,14 +27,14 @@ GRAY_PROFILE = PROFILE[:16] + b"GRAY" + PROFILE[20:]  # its tags are an RGB prof
 ORIENTATION, MAKE = 0x0112, 0x010F
 
 
-def png(values: NDArray[np.uint16], colour_type: int, **chunks: bytes) -> bytes:
+def png(values: NDArray[np.uint16], color_type: int, **chunks: bytes) -> bytes:
     """A PNG of 16 bits by the letter of its specification, big-endian rows after a filter byte."""
 
     def chunk(name: str, content: bytes) -> bytes:
         body = name.encode() + content
         return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
 
-    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, colour_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, color_type, 0, 0, 0)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     others = b"".join(chunk(name, content) for name, content in chunks.items())
     signature = b"\x89PNG\r\n\x1a\n"
@@ -61,7 +61,7 @@ def test_eight_bits_are_read_as_pillow_wrote_them(
     assert_equal(read_picture(tmp_path / f"x{suffix}"), expected, alpha)
 
 
-def test_palettes_and_transparent_colours_are_resolved(tmp_path: Path) -> None:
+def test_palettes_and_transparent_colors_are_resolved(tmp_path: Path) -> None:
     blocks = np.repeat(RGB[:1, :2], 3, axis=0)
     indexed = Pillow.fromarray(blocks).quantize(2)
     indexed.save(tmp_path / "x.png", transparency=0)
@@ -75,13 +75,13 @@ def test_palettes_and_transparent_colours_are_resolved(tmp_path: Path) -> None:
 
 def test_sixteen_bits_are_read_as_they_were_written(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
-    for colour_type, values, pixels, alpha in (
+    for color_type, values, pixels, alpha in (
         (0, RGB16[:, :, :1], RGB16[:, :, :1], None),
         (2, RGB16, RGB16, None),
         (4, np.dstack([RGB16[:, :, :1], ALPHA16]), RGB16[:, :, :1], ALPHA16),
         (6, np.dstack([RGB16, ALPHA16]), RGB16, ALPHA16),
     ):
-        path.write_bytes(png(values, colour_type))
+        path.write_bytes(png(values, color_type))
         assert_equal(read_picture(path), pixels, alpha)
     for values, photometric in ((RGB16, "rgb"), (RGB16[:, :, 0], "minisblack")):
         tifffile.imwrite(tmp_path / "x.tif", values, photometric=photometric)
@@ -89,7 +89,7 @@ def test_sixteen_bits_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_transparent_colour_of_sixteen_bits_becomes_alpha(tmp_path: Path, channels: int) -> None:
+def test_a_transparent_color_of_sixteen_bits_becomes_alpha(tmp_path: Path, channels: int) -> None:
     values = RGB16[:, :, :channels]
     content = png(values, 0 if channels == 1 else 2, tRNS=values[2, 3].astype(">u2").tobytes())
     (tmp_path / "x.png").write_bytes(content)
@@ -240,7 +240,7 @@ def test_a_large_image_is_refused_by_its_header(tmp_path: Path) -> None:
         header_alone[:12] + body + struct.pack(">I", zlib.crc32(body)) + struct.pack(">I4s", 1, b"IDAT") + bytes(5)
     )
     (tmp_path / "x.png").write_bytes(content)
-    with pytest.raises(UserError, match=r"60000 x 20000 \(1200 megapixels\) are more than the limit of 500"):
+    with pytest.raises(UserError, match=r"60000 x 20000 \(1200 megapixels\) exceed the limit of 500"):
         picture_size(tmp_path / "x.png", 500)
     assert picture_size(tmp_path / "x.png", 1200) == (20000, 60000)
 
@@ -273,9 +273,9 @@ def test_quality_is_for_jpeg_and_webp_and_webp_is_lossless_without(tmp_path: Pat
 
 def test_a_target_that_cannot_hold_the_image_is_refused_before(tmp_path: Path) -> None:
     check_target(tmp_path / "x.png", 2, 100_000)
-    with pytest.raises(UserError, match=r"x\.jpg: 70000 x 2, jpg files have at most 65500 pixels a side"):
+    with pytest.raises(UserError, match=r"x\.jpg: 70000 x 2, jpg files are limited to 65500 pixels per side"):
         check_target(tmp_path / "x.jpg", 2, 70_000)
     with pytest.raises(UserError, match=r"x\.webp: 2 x 16384"):
         check_target(tmp_path / "x.webp", 16384, 2)
-    with pytest.raises(UserError, match=r"x\.gif: \.gif is no format to write; choose one by --format"):
+    with pytest.raises(UserError, match=r"x\.gif: \.gif cannot be written as an image; choose a format with --format"):
         check_target(tmp_path / "x.gif", 2, 2)

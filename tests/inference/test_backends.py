@@ -14,7 +14,7 @@ from restore.data.degradation import Degradation, DnCNN3Mixture, GaussianNoise, 
 from restore.errors import UserError
 from restore.images.io import write_image
 from restore.inference import Calibration, accelerate, backends, int8, restore_tensor
-from restore.inference.fidelity import Change, psnr_change
+from restore.inference.psnr_change import Change, psnr_change
 from restore.models import EDSR, WDSRB, DnCNN, RestorationNetwork, SRResNet
 
 needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="the extra is not installed")
@@ -144,7 +144,7 @@ def test_a_missing_openvino_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_int8_in_torch_is_refused() -> None:
-    with pytest.raises(UserError, match="int8 runs on OpenVINO"):
+    with pytest.raises(UserError, match="int8 needs OpenVINO"):
         accelerate(denoiser(), backend="torch", precision="int8")
 
 
@@ -158,33 +158,33 @@ def test_nothing_is_reported_to_the_makers_of_openvino() -> None:
 
 
 @pytest.fixture
-def quantisations(monkeypatch: pytest.MonkeyPatch) -> list[RestorationNetwork]:
-    """Grows with every network that is quantised, on few patches."""
+def quantizations(monkeypatch: pytest.MonkeyPatch) -> list[RestorationNetwork]:
+    """Grows with every network that is quantized, on few patches."""
     made: list[RestorationNetwork] = []
-    quantise = int8._quantise
+    quantize = int8._quantize
     monkeypatch.setattr(int8, "PATCHES", 6)
     monkeypatch.setattr(int8, "PATCH_SIZE", 32)
     monkeypatch.setattr(int8, "MEASURED_SIZE", 48)
 
     def counted(*arguments: object) -> object:
         made.append(arguments[0])
-        return quantise(*arguments)
+        return quantize(*arguments)
 
-    monkeypatch.setattr(int8, "_quantise", counted)
+    monkeypatch.setattr(int8, "_quantize", counted)
     return made
 
 
 @needs_openvino
-def test_a_quantised_network_is_near_and_is_kept_and_made_anew_where_it_is_damaged_or_another(
-    tmp_path: Path, quantisations: list[object], caplog: pytest.LogCaptureFixture
+def test_a_quantized_network_is_near_and_is_kept_and_made_anew_where_it_is_damaged_or_another(
+    tmp_path: Path, quantizations: list[object], caplog: pytest.LogCaptureFixture
 ) -> None:
     network = denoiser()
     calibration = Calibration(beside=tmp_path / "w.safetensors")
 
-    def quantised(network: RestorationNetwork = network) -> backends.Engine:
+    def quantized(network: RestorationNetwork = network) -> backends.Engine:
         return accelerate(network, precision="int8", calibration=calibration)
 
-    first = quantised()
+    first = quantized()
     degraded = torch.rand(1, 1, 33, 47)
     expected = first(degraded)
     exact = restore_tensor(network, degraded)
@@ -194,22 +194,22 @@ def test_a_quantised_network_is_near_and_is_kept_and_made_anew_where_it_is_damag
     xml, constants = next(xml), next(constants)
     assert sorted(tmp_path.iterdir()) == sorted([xml, constants])
 
-    again = quantised()
-    assert len(quantisations) == 1
+    again = quantized()
+    assert len(quantizations) == 1
     assert again.description == first.description
     torch.testing.assert_close(again(degraded), expected, rtol=0, atol=0)
 
     for path, damage in ((constants, _flip), (constants, _truncate), (xml, _truncate)):
         damage(path)
         caplog.clear()
-        torch.testing.assert_close(quantised()(degraded), expected, rtol=0, atol=1e-3)
-        assert f"{xml}: damaged, made anew" in caplog.text
+        torch.testing.assert_close(quantized()(degraded), expected, rtol=0, atol=1e-3)
+        assert f"{xml}: damaged; rebuilt" in caplog.text
     constants.unlink()
-    quantised()
-    assert len(quantisations) == 5
+    quantized()
+    assert len(quantizations) == 5
 
-    quantised(denoiser())
-    assert len(quantisations) == 6
+    quantized(denoiser())
+    assert len(quantizations) == 6
     assert len(list(tmp_path.glob("*.xml"))) == 2
 
 
@@ -225,7 +225,7 @@ def _truncate(path: Path) -> None:
 
 @needs_openvino
 def test_the_commands_take_and_tell_backend_and_precision(
-    tmp_path: Path, image_folder: Path, quantisations: list[object], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, image_folder: Path, quantizations: list[object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = tmp_path / "w.safetensors"
     save_weights(weights, Weights(denoiser(), GaussianNoise(15.0).description, {"train": {"set": "photos"}}))
@@ -245,4 +245,4 @@ def test_the_commands_take_and_tell_backend_and_precision(
     write_image(tmp_path / "set/a.png", np.random.default_rng(0).integers(0, 256, (40, 40, 1), np.uint8))
     assert evaluate.main(["--weights", str(weights), "--data", str(tmp_path / "set"), "--precision", "int8"]) == 0
     assert "w.safetensors run by OpenVINO, int8 with" in capsys.readouterr().out
-    assert len(quantisations) == 1
+    assert len(quantizations) == 1

@@ -42,7 +42,7 @@ def test_every_level_of_a_tall_image_survives_the_way_to_tensors_and_back(dtype:
     np.testing.assert_array_equal(to_pixels(tensor, levels.dtype), levels)
 
 
-def test_a_gray_network_restores_the_luma_of_a_colour_image() -> None:
+def test_a_gray_network_restores_the_luma_of_a_color_image() -> None:
     brighter = DnCNN(depth=2, features=4, bias=True).eval()
     torch.nn.init.zeros_(brighter.body[-1].weight)
     torch.nn.init.constant_(brighter.body[-1].bias, -20 / 255)
@@ -75,11 +75,11 @@ def weights(tmp_path: Path) -> Path:
 def test_a_folder_is_restored_under_the_same_names_and_gray_stays_gray(weights: Path, tmp_path: Path) -> None:
     gray = RANDOM.integers(0, 256, (8, 8, 1), np.uint8)
     write_image(tmp_path / "in/gray.png", gray)
-    write_image(tmp_path / "in/deep/colour.bmp", RANDOM.integers(0, 256, (8, 8, 3), np.uint8))
+    write_image(tmp_path / "in/deep/color.bmp", RANDOM.integers(0, 256, (8, 8, 3), np.uint8))
     code = infer.main(["--weights", str(weights), "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")])
     assert code == 0
     np.testing.assert_array_equal(read_image(tmp_path / "out/gray.png"), gray)
-    assert read_image(tmp_path / "out/deep/colour.bmp").shape == (8, 8, 3)
+    assert read_image(tmp_path / "out/deep/color.bmp").shape == (8, 8, 3)
 
 
 def restored_with(weights: Path, tmp_path: Path, name: str, *options: str) -> Pixels:

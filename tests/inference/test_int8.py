@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from restore.data.degradation import GaussianNoise
 from restore.errors import UserError
 from restore.inference import Calibration, accelerate, int8
-from restore.inference.fidelity import Change
+from restore.inference.psnr_change import Change
 from restore.models import DnCNN, Norm
 from restore.models.fold import fold
 
@@ -45,12 +45,12 @@ def in_8_bits(network: DnCNN, patches: list[Tensor], degraded: Tensor) -> Tensor
     return degraded - rounded
 
 
-def test_a_quantised_network_computes_with_8_bits_and_loses_nothing_else() -> None:
+def test_a_quantized_network_computes_with_8_bits_and_loses_nothing_else() -> None:
     from restore.inference.openvino_runner import OpenVinoRunner, convert
 
     network = denoiser()
     patches = [torch.rand(1, 1, 24, 24) for _ in range(8)]
-    model = int8._quantise(convert(network), [patch.numpy() for patch in patches])
+    model = int8._quantize(convert(network), [patch.numpy() for patch in patches])
     degraded = torch.rand(1, 1, 40, 30)
     restored = OpenVinoRunner(model, 1, 1, "fp32", "")(degraded)
     expected = in_8_bits(network, patches, degraded)
@@ -60,12 +60,12 @@ def test_a_quantised_network_computes_with_8_bits_and_loses_nothing_else() -> No
 
 
 @pytest.mark.parametrize("norm", ["group", "instance", "layer"])
-def test_a_network_whose_norm_stays_is_quantised_around_it(norm: Norm, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_whose_norm_stays_is_quantized_around_it(norm: Norm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(int8, "PATCHES", 4)
     network = DnCNN(depth=6, features=16, norm=norm, init="he").eval()
     degraded = torch.rand(1, 1, 40, 30)
     exact = network(degraded).detach()
-    restored = int8.quantised(fold(network), GaussianNoise(), Calibration(), bf16=False)(degraded)
+    restored = int8.quantized(fold(network), GaussianNoise(), Calibration(), bf16=False)(degraded)
     changed = (exact - degraded).square().mean()
     assert 0 < (restored - exact).square().mean() < changed / 100
 
@@ -79,7 +79,7 @@ def test_norms_that_multiply_by_a_deviation_are_refused(norm: Norm) -> None:
 @pytest.mark.parametrize(
     ("fp32", "bf16", "taken"), [(-0.02, -0.021, "bf16"), (-0.02, -0.2, "fp32"), (-0.2, -0.02, "bf16")]
 )
-def test_what_is_not_quantised_runs_in_bf16_only_where_that_costs_next_to_nothing(
+def test_what_is_not_quantized_runs_in_bf16_only_where_that_costs_next_to_nothing(
     fp32: float, bf16: float, taken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured = iter([fp32, bf16])
@@ -88,7 +88,7 @@ def test_what_is_not_quantised_runs_in_bf16_only_where_that_costs_next_to_nothin
     calibration = Calibration(beside=tmp_path / "w.safetensors")
 
     def description(may_use_bf16: bool) -> str:
-        return int8.quantised(denoiser_of_seed(), GaussianNoise(), calibration, bf16=may_use_bf16).description
+        return int8.quantized(denoiser_of_seed(), GaussianNoise(), calibration, bf16=may_use_bf16).description
 
     db = {"fp32": fp32, "bf16": bf16}
     change = f"{db[taken]:+.3f} dB on 4 photographs against fp32, at sigma 25"

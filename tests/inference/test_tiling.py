@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from restore.errors import UserError
-from restore.images.tensors import quantise
+from restore.images.tensors import quantize
 from restore.inference import restore_tensor, tiled, tiling
 from restore.models import EDSR, WDSRA, WDSRB, DnCNN, FDnCNN, FFDNet, RestorationNetwork, SRResNet
 
@@ -48,7 +48,7 @@ def test_tiles_come_out_as_parts_of_the_whole_image_do(network: str, tile: int) 
     assert whole.shape == parts.shape
     assert (whole - parts).abs().max() <= 1e-5
     ties = ((whole * 255) % 1 - 0.5).abs() < 1e-3
-    assert torch.equal(quantise(whole)[~ties], quantise(parts)[~ties])
+    assert torch.equal(quantize(whole)[~ties], quantize(parts)[~ties])
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (200, 3)])
@@ -96,7 +96,7 @@ def watched(network: RestorationNetwork, pixels: int = 10**9, error: Callable[[]
 
 @pytest.fixture
 def denoiser() -> RestorationNetwork:
-    """Needs 768 bytes a pixel: input, output and normalised output of a layer with 64 features."""
+    """Needs 768 bytes a pixel: input, output and normalized output of a layer with 64 features."""
     return randomised(DnCNN(depth=4, features=64))
 
 
@@ -147,7 +147,7 @@ def test_running_out_of_memory_halves_the_tiles_and_goes_on(
     tiles = tiled(denoiser, runner=runner)
     restored = restore_tensor(tiles, IMAGE)
     assert (restored - restore_tensor(denoiser, IMAGE)).abs().max() <= 1e-5
-    assert caplog.messages == [f"out of memory: going on with tiles of {size} pixels" for size in (60, 30)]
+    assert caplog.messages == [f"out of memory: continuing with tiles of {size} pixels" for size in (60, 30)]
     failures = len([size for size in runner.sizes if size[0] * size[1] > 45 * 45])
     assert (failures, len(runner.sizes)) == (2, 2 + 16)
 
@@ -190,7 +190,7 @@ def test_a_process_without_memory_for_the_whole_image_restores_it() -> None:
     done = subprocess.run([sys.executable, "-c", UNDER_A_LIMIT], capture_output=True, text=True, check=False)
     assert "can't allocate memory" in done.stdout, done.stderr
     assert done.stdout.endswith("True\n"), done.stderr
-    assert "going on with tiles of 450 pixels" in done.stderr
+    assert "continuing with tiles of 450 pixels" in done.stderr
 
 
 @pytest.mark.parametrize(("norm", "obstacle"), [

@@ -23,7 +23,7 @@ from restore.models import (
     SRResNet,
     build,
 )
-from restore.models.norm import normalises_output
+from restore.models.norm import normalizes_output
 
 
 def parameters(network: RestorationNetwork) -> int:
@@ -123,7 +123,7 @@ def test_edsr_scales_its_residuals() -> None:
 @pytest.mark.parametrize(
     "network", [EDSR(blocks=1, features=4), WDSRA(blocks=1, features=4), WDSRB(blocks=1, features=4)]
 )
-def test_the_mean_colour_is_taken_out_and_added_again(network: RestorationNetwork) -> None:
+def test_the_mean_color_is_taken_out_and_added_again(network: RestorationNetwork) -> None:
     mean = torch.tensor([0.4488, 0.4371, 0.4040]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
     torch.testing.assert_close(network(mean), mean.repeat(1, 1, 2, 2))
 
@@ -161,7 +161,7 @@ def test_weight_norm_is_on_all_convolutions_of_wdsr_and_other_norms_behind_those
     assert len(convolutions) == 2 * 3 + 3
     assert [is_parametrized(module) for module in convolutions] == [norm == "weight"] * 9
     normed = [module for block in network.body for module in block.body if len(list(module.children())) == 2]
-    assert len(normed) == (6 if normalises_output(norm) else 0)
+    assert len(normed) == (6 if normalizes_output(norm) else 0)
 
 
 def load_in_order(network: RestorationNetwork, state: dict[str, torch.Tensor]) -> RestorationNetwork:

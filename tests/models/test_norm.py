@@ -1,4 +1,4 @@
-"""Normalisation against the equations of the papers, in float64."""
+"""Normalization against the equations of the papers, in float64."""
 
 from functools import partial
 
@@ -50,15 +50,15 @@ def test_batch_norm_gradients_are_those_of_ioffe_and_szegedy() -> None:
     dims, m = (0, 2, 3), 4 * 5 * 7
     mean = values.mean(dims, keepdim=True)
     variance = ((values - mean) ** 2).mean(dims, keepdim=True)
-    normalised = (values - mean) / torch.sqrt(variance + EPS)
-    d_normalised = upstream * layer.weight.detach().view(1, -1, 1, 1)
-    d_variance = (d_normalised * (values - mean)).sum(dims, keepdim=True) * -0.5 * (variance + EPS) ** -1.5
-    d_mean = -d_normalised.sum(dims, keepdim=True) / torch.sqrt(variance + EPS)
+    normalized = (values - mean) / torch.sqrt(variance + EPS)
+    d_normalized = upstream * layer.weight.detach().view(1, -1, 1, 1)
+    d_variance = (d_normalized * (values - mean)).sum(dims, keepdim=True) * -0.5 * (variance + EPS) ** -1.5
+    d_mean = -d_normalized.sum(dims, keepdim=True) / torch.sqrt(variance + EPS)
     d_mean = d_mean + d_variance * (-2 * (values - mean)).sum(dims, keepdim=True) / m
-    d_x = d_normalised / torch.sqrt(variance + EPS) + d_variance * 2 * (values - mean) / m + d_mean / m
+    d_x = d_normalized / torch.sqrt(variance + EPS) + d_variance * 2 * (values - mean) / m + d_mean / m
 
     torch.testing.assert_close(x.grad, d_x)
-    torch.testing.assert_close(layer.weight.grad, (upstream * normalised).sum(dims))
+    torch.testing.assert_close(layer.weight.grad, (upstream * normalized).sum(dims))
     torch.testing.assert_close(layer.bias.grad, upstream.sum(dims))
 
 

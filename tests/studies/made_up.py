@@ -107,7 +107,7 @@ def _record(task: Task, psnr: float | None, world: World, seed: int | None) -> R
         spikes=0,
         failed_at=7 if psnr is None else None,
         step_s=world.step_s(run),
-        probed={} if seed is None else {name: _looks(name, run, seed, world) for name in run.probes},
+        probed={name: [] if seed is None or psnr is None else _looks(name, run, seed, world) for name in run.probes},
         provenance={"date": DATE, "device": "none", "commit": "abc", "packages": {"torch": "0"}},
     )
 

@@ -59,6 +59,14 @@ def usual(run: Experiment) -> bool:
     return run.network.arguments["init"] == "he" and run.optim.lr == 1e-3
 
 
+def wider(run: Experiment) -> bool:
+    return run.network.arguments["features"] > SMALL.sr_features
+
+
+def with_batch(size: int) -> Runs:
+    return lambda run: run.batch_size == size
+
+
 def last(run: Experiment) -> bool:
     return run.length == SMALL.lengths[-1]
 
@@ -158,26 +166,38 @@ class HighestRate(Case):
 WDSR = "WDSRB"
 CASES = [
     StepsTo28("faster_and_better_denoising", "faster", higher=has("none")),
-    Case("faster_and_better_denoising", "better", higher=both(has("batch"), last)),
+    Case(
+        "faster_and_better_denoising", "better", higher=both(has("batch"), last),
+        arms=(both(has("batch"), last), both(has("none"), last)),
+    ),
     Case("faster_and_better_denoising", "together", higher=both(has("batch"), learns(True), optimizer("adam"))),
-    Case("faster_and_better_denoising", "together", lower=both(has("batch"), learns(False), optimizer("adam"))),
+    Case(
+        "faster_and_better_denoising", "together", lower=both(has("batch"), learns(False), optimizer("adam")),
+        arms=(both(has("batch"), learns(False)), both(has("none"), learns(False))),
+    ),
     Case("faster_and_better_denoising", "together", higher=both(has("none"), learns(False), optimizer("adam"))),
     Case("one_decibel", "gain", higher=has("batch")),
     Case("one_decibel", "gain", lower=has("none")),
     Case("better_without", "equal steps", higher=both(has("none", "EDSR"), last)),
-    Case("better_without", "equal steps", lower=both(has("batch", "EDSR"), last)),
+    Case(
+        "better_without", "equal steps", lower=both(has("batch", "EDSR"), last),
+        arms=(both(has("batch"), last), both(has("none"), last)),
+    ),
     Case("better_without", "equal time", lower=both(has("batch", "EDSR"), lambda run: run.length == SMALL.lengths[0])),
     Case(
         "better_without", "equal memory",
-        higher=both(has("none", "EDSR"), lambda run: run.network.arguments["features"] > SMALL.sr_features),
+        higher=both(has("none", "EDSR"), wider), arms=(has("batch"), both(has("none"), wider)),
     ),
     AtHalfContrast("scale_is_lost", "DnCNN", lower=has("batch", "DnCNN"), higher=has("batch", "EDSR")),
     AtHalfContrast("scale_is_lost", "EDSR", lower=has("batch", "EDSR"), higher=has("batch", "DnCNN")),
     HighestRate("higher_learning_rates", "SGD", higher=has("batch")),
     HighestRate("higher_learning_rates", "SGD", lower=has("none")),
     Case("insensitive_to_initialization", "gains", lower=both(has("none"), lambda run: run.gain[0] != 1)),
-    Case("fails_for_small_batches", "batch 4", lower=both(has("batch"), lambda run: run.batch_size == 4)),
-    Case("fails_for_small_batches", "batch 4", higher=both(has("batch"), lambda run: run.batch_size == 16)),
+    Case("fails_for_small_batches", "batch 4", lower=both(has("batch"), with_batch(4))),
+    Case(
+        "fails_for_small_batches", "batch 4", higher=both(has("batch"), with_batch(16)),
+        arms=(both(has("batch"), with_batch(16)), both(has("none"), with_batch(16))),
+    ),
     WonBack(
         "population_statistics", "momentum 0.95", higher=argument("bn_momentum", 0.95), arms=(has("batch"),)
     ),
@@ -202,7 +222,10 @@ CASES = [
     ),
     Case("regularizes", "generalization", lower=both(has("none"), lambda run: run.images == 4)),
     Case("regularizes", "generalization", higher=both(has("batch"), lambda run: run.images == 4)),
-    Case("regularizes", "generalization", higher=both(has("none"), lambda run: run.images is None)),
+    Case(
+        "regularizes", "generalization", higher=both(has("none"), lambda run: run.images is None),
+        arms=tuple(both(has(norm), lambda run: run.images is None) for norm in ("batch", "none")),
+    ),
     AtSigma25("blind_gains_more", "gain", higher=both(has("batch"), blind)),
     AtSigma25("blind_gains_more", "gain", lower=both(has("batch"), lambda run: not blind(run))),
     Case(

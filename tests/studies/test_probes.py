@@ -86,7 +86,7 @@ def test_no_shift_without_an_update_and_the_network_stays_as_it_was(kind: type[R
     still = covariate_shift(network, images(), clean, mean_squared, 0.0)
     assert still.relative == pytest.approx(0, abs=1e-12)
     assert still.cosine == pytest.approx(1)
-    assert covariate_shift(network, images(), clean, mean_squared, 0.1).relative > 1e-4
+    assert covariate_shift(network, images(), clean, mean_squared, 0.1).relative > 1e-6
     landscape(network, images(), clean, mean_squared, [0.01])
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())

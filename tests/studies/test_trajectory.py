@@ -18,7 +18,7 @@ from torch import Tensor
 from restore.checkpoint import load_weights
 from restore.data.degradation import Bicubic
 from restore.errors import UserError
-from restore.images.tensors import quantise
+from restore.images.tensors import quantize
 from restore.metrics import psnr
 from restore.studies import runner
 from restore.studies import trajectory as trajectories
@@ -210,14 +210,16 @@ def test_the_recorded_psnr_is_that_of_the_kept_weights(folders: Folders) -> None
     network = load_weights(folder / "runs" / f"{experiment.key(DATA, 0)}.safetensors").network
     (pair,) = DATA.test_pairs(Bicubic(2), 3)["photos"]
     with torch.no_grad():
-        restored = quantise(network(pair.degraded))
+        restored = quantize(network(pair.degraded))
     luma = torch.tensor([65.481, 128.553, 24.966]).view(3, 1, 1) / 255
     found, clean = (((image * luma).sum(1, keepdim=True))[..., 2:-2, 2:-2] for image in (restored, pair.clean))
     assert record["psnr"]["photos"] == [pytest.approx(psnr(found, clean).item(), abs=0.02)]
 
 
 def test_probing_a_run_does_not_change_it(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trajectories, "PROBE_EVERY", 2)
+    monkeypatch.setattr(
+        trajectories, "PROBES", {name: replace(schedule, every=2) for name, schedule in trajectories.PROBES.items()}
+    )
     plain = denoising(length=5)
     probing = plain.probing("percentiles", "effective_lr", "landscape", "shift")
     unwatched, watched = outcome(plain, folders("plain")), outcome(probing, folders("probing"))

@@ -117,7 +117,7 @@ def test_a_resumed_run_skips_and_rolls_back_as_an_undisturbed_one(photographs: P
 
 
 def test_the_number_of_bad_steps_is_bounded(photographs: Path) -> None:
-    with pytest.raises(UserError, match=r"at step 6 .*, after 2 bad steps before \(faults.most\)"):
+    with pytest.raises(UserError, match=r"at step 6 .*, giving up after 2 bad steps \(faults.most\)"):
         run(photographs, "run", Faults("skip", most=2), [Poison(dict.fromkeys((1, 4, 6), torch.nan))])
 
 

@@ -297,7 +297,7 @@ def test_a_run_whose_folder_is_deleted_ends_with_the_name_of_what_is_missing(pho
 def test_a_folder_that_holds_a_run_is_not_trained_into_again(photographs: Path) -> None:
     go = partial(fit, TINY(), data(photographs), Optimization(), photographs / "run", trainer={**QUIET, "max_steps": 5})
     go()
-    with pytest.raises(UserError, match="holds a run already; --resume auto continues it"):
+    with pytest.raises(UserError, match="already contains a run; --resume auto continues it"):
         go()
     assert go(resume="auto")["steps"] == 5
     with pytest.raises(UserError, match=r"gone\.ckpt: no such checkpoint"):
@@ -334,7 +334,7 @@ def test_bad_data_are_an_error_before_training(photographs: Path) -> None:
     assert not (photographs / "run").exists()
 
 
-def test_flags_reach_network_data_optimiser_and_trainer(photographs: Path) -> None:
+def test_flags_reach_network_data_optimizer_and_trainer(photographs: Path) -> None:
     args = (
         f"--model.norm group --model.depth 3 --model.features 4 --data.train {photographs}/train --data.patch_size 8 "
         f"--data.val {photographs}/val --data.degradation Jpeg --data.degradation.quality [10,40] "

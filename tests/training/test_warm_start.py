@@ -13,7 +13,7 @@ from torch import nn
 
 from restore import train
 from restore.checkpoint import Weights, save_weights
-from restore.command import CONFIGS
+from restore.cli import CONFIGS
 from restore.errors import UserError
 from restore.images.io import write_image
 from restore.models import EDSR, WDSRA, DnCNN, RestorationNetwork
@@ -76,7 +76,7 @@ def test_only_upsampler_and_tail_may_be_new(tmp_path: Path) -> None:
     save_weights(tmp_path / "w.safetensors", Weights(Deeper()))
     network = Deeper()
     network.extra = nn.Conv2d(1, 1, 3)
-    with pytest.raises(UserError, match=r"does not fit the model in extra\.weight"):
+    with pytest.raises(UserError, match=r"does not match the model in extra\.weight"):
         start_from(network, tmp_path / "w.safetensors")
 
 

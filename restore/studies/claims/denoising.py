@@ -59,12 +59,20 @@ def faster_and_better_denoising(budget: Budget) -> Study:
     added = {norm: gain(runs["adam", norm, True], runs["adam", norm, False]) for norm in TWINS}
     together = difference(added["batch"], added["none"])
     trained = void(batch=batch, none=none)
+    at_last = void(**{norm: by_length[norm][lengths[-1]] for norm in TWINS})
+    all_four = void(
+        **{
+            f"{norm}, {'residual' if residual else 'image'}": runs["adam", norm, residual]
+            for norm in TWINS
+            for residual in (True, False)
+        }
+    )
     too_few = f"in {censored} of {len(batch)} seeds a network does not pass {target:g} dB" if censored > 0 else ""
     return Finding(
         [
             part(faster_and_better_denoising, "faster", steps, trained or too_few),
-            part(faster_and_better_denoising, "better", better, trained),
-            part(faster_and_better_denoising, "together", together, trained),
+            part(faster_and_better_denoising, "better", better, at_last),
+            part(faster_and_better_denoising, "together", together, all_four),
         ],
         f"To {target:g} dB no norm takes {steps} the steps of batch norm; a step with batch norm takes "
         f"{step_times} the "
@@ -124,7 +132,7 @@ def regularizes(budget: Budget) -> Study:
     runs = yield {(norm, name): replace(best[norm], images=count) for norm in TWINS for name, count in counts.items()}
     lost = {norm: gain(runs[norm, "all"], runs[norm, "4"]) for norm in TWINS}
     effect = difference(lost["none"], lost["batch"])
-    arms = {f"{norm}, 4 images": runs[norm, "4"] for norm in TWINS}
+    arms = {f"{norm}, {name} images": runs[norm, name] for norm in TWINS for name in ("4", "all")}
     return Finding(
         [part(regularizes, "generalization", effect, void(**arms))],
         f"Trained on 4 images instead of all, no norm loses {lost['none']} and batch norm {lost['batch']}.",

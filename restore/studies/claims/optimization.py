@@ -1,5 +1,6 @@
 """Claims about how batch norm changes optimization: learning rate, initial weights, batch size, landscape."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +11,7 @@ from restore.studies.budget import Budget
 from restore.studies.claim import Study, claim, part
 from restore.studies.criteria import VOID_DB
 from restore.studies.curves import failures, gain, input_psnr, lenient_psnr, psnr, void
-from restore.studies.effects import Effect, difference, ratio
+from restore.studies.effects import Effect, difference, mean_of, ratio
 from restore.studies.experiment import Experiment, Record
 from restore.studies.figures import Bars, Curves, HeatMap
 from restore.studies.judgement import Finding
@@ -37,7 +38,7 @@ def higher_learning_rates(budget: Budget) -> Study:
     runs = yield {(norm, rate): best[norm].with_optim(lr=rate) for norm in TWINS for rate in FINE_RATES}
     highest = {norm: _highest_that_works({rate: runs[norm, rate] for rate in FINE_RATES}) for norm in TWINS}
     both = [(a, b) for a, b in zip(highest["batch"], highest["none"], strict=True) if a and b]
-    effect = ratio([a for a, _ in both] or [1.0], [FINE_STEP * b for _, b in both] or [1.0])
+    effect = _ratio([a for a, _ in both], [FINE_STEP * b for _, b in both])
     reason = ""
     if len(both) < len(highest["batch"]):
         reason = "in some seeds no learning rate works"
@@ -120,9 +121,10 @@ def fails_for_small_batches(budget: Budget) -> Study:
     runs = yield {(norm, batch): _with_batch(best[norm], batch) for norm in SMALL_BATCH_NORMS for batch in BATCHES}
     lost = {norm: gain(runs[norm, 16], runs[norm, 4]) for norm in SMALL_BATCH_NORMS}
     effect = difference(lost["batch"], lost["none"])
+    arms = {f"{norm}, batch {batch}": runs[norm, batch] for norm in TWINS for batch in (4, 16)}
     values = {batch: batch * budget.patch**2 for batch in BATCHES}
     return Finding(
-        [part(fails_for_small_batches, "batch 4", effect, void(**{norm: runs[norm, 4] for norm in TWINS}))],
+        [part(fails_for_small_batches, "batch 4", effect, void(**arms))],
         f"From batch 16 to 4 at equal patches (N H W {values[16]} to {values[4]}), batch norm loses "
         f"{lost['batch']}, no "
         f"norm {lost['none']}, group norm {lost['group']}. At batch 1 (N H W {values[1]}) batch norm ends "
@@ -180,9 +182,10 @@ def internal_covariate_shift(budget: Budget) -> Study:
     """
     best = yield from tuned(budget, {norm: budget.denoising(norm=norm).with_optim(optimizer="sgd") for norm in TWINS})
     runs = yield {norm: best[norm].probing("percentiles", "shift") for norm in TWINS}
-    shift = {norm: [_late(run, "shift", "relative") for run in runs[norm]] for norm in TWINS}
-    effect = ratio(shift["batch"], shift["none"])
-    cosine = {norm: statistics.fmean(_late(run, "shift", "cosine") for run in runs[norm]) for norm in TWINS}
+    both = _without_failures(runs["batch"], runs["none"])
+    shift = {norm: [_late(run, "shift", "relative") for run in both[norm]] for norm in TWINS}
+    effect = _ratio(shift["batch"], shift["none"])
+    cosine = {norm: mean_of([_late(run, "shift", "cosine") for run in both[norm]]) for norm in TWINS}
     return Finding(
         [part(internal_covariate_shift, "shift", effect, void(**{norm: runs[norm] for norm in TWINS}))],
         f"With batch norm the gradient of the middle layer shifts {effect} as much as without, each at its own "
@@ -214,11 +217,9 @@ def smoother_landscape(budget: Budget) -> Study:
     best = yield from tuned(budget, {(name, norm): make(norm=norm) for name, make in tasks.items() for norm in TWINS})
     runs = yield {key: experiment.probing("landscape") for key, experiment in best.items()}
     measures = {"loss": "loss_range", "gradient": "gradient_change", "beta": "smoothness"}
+    both = {name: _without_failures(runs[name, "batch"], runs[name, "none"]) for name in tasks}
     effects = {
-        (name, what): ratio(
-            [_median(run, "landscape", key) for run in runs[name, "batch"]],
-            [_median(run, "landscape", key) for run in runs[name, "none"]],
-        )
+        (name, what): _ratio(*([_median(run, "landscape", key) for run in both[name][norm]] for norm in TWINS))
         for name in tasks
         for what, key in measures.items()
     }
@@ -270,6 +271,16 @@ def _highest_that_works(runs: Mapping[float, Sequence[Record]]) -> list[float | 
         working = [rate for rate, values in ends.items() if values[seed] >= max(best - WORKS_DB, floor)]
         highest.append(max(working, default=None))
     return highest
+
+
+def _without_failures(batch: Sequence[Record], none: Sequence[Record]) -> dict[str, list[Record]]:
+    """The runs of the seeds in which neither failed."""
+    kept = [(a, b) for a, b in zip(batch, none, strict=True) if a.psnr and b.psnr]
+    return {"batch": [a for a, _ in kept], "none": [b for _, b in kept]}
+
+
+def _ratio(of: Sequence[float], to: Sequence[float]) -> Effect:
+    return ratio(of or [math.nan], to or [math.nan])
 
 
 def _course(runs: Sequence[Record], probe: str, value: str) -> list[tuple[float, list[float]]]:

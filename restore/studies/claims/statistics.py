@@ -182,7 +182,7 @@ def _in_mid_training(title: str, what: str, runs: dict[str, Sequence[Record]]) -
 def _won_back(runs: Sequence[Record], what: str) -> Effect:
     """What exact statistics win over running ones, mean over the second half of the stable part; one value a seed."""
     won = []
-    for run in runs:
+    for run in (it for it in runs if it.psnr):
         looks: list[dict[str, Any]] = run.probed["population"]
         late = looks[len(looks) // 2 :]
         if late:

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -13,7 +14,7 @@ from restore.studies.budget import Budget
 from restore.studies.claim import Study, claim, part
 from restore.studies.curves import below, ends, failures, gain, lenient_psnr, psnr, void
 from restore.studies.effects import Effect, difference, ratio
-from restore.studies.experiment import Experiment
+from restore.studies.experiment import Experiment, Record
 from restore.studies.figures import Bars, HeatMap
 from restore.studies.judgement import Finding
 from restore.studies.measurements import before_and_after
@@ -70,9 +71,13 @@ def better_without(budget: Budget) -> Study:
         ),
         "WDSR-B, no norm less batch norm": gain(runs["WDSR-B", "none"], runs["WDSR-B", "batch"]),
     }
-    reason = void(**{norm: runs[norm] for norm in TWINS})
+    compared: dict[str, dict[str, Sequence[Record]]] = {
+        "equal steps": {norm: runs["last", norm] for norm in TWINS},
+        "equal time": {"none": runs["none"], "batch": runs["batch"], "batch, shorter": runs["shorter"]},
+        "equal memory": {"none, larger": runs["larger"], "batch": runs["batch"]},
+    }
     return Finding(
-        [part(better_without, name, effect, reason) for name, effect in effects.items()],
+        [part(better_without, name, effect, void(**compared[name])) for name, effect in effects.items()],
         f"Without batch norm EDSR ends {steps} relative to batch norm at the first length and "
         f"{effects['equal steps']} at "
         f"the last; {effects['equal time']} at equal time (a step takes {time} the time); {effects['equal memory']} at "

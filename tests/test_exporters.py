@@ -11,10 +11,10 @@ from torch import nn
 
 from restore import export
 from restore.checkpoint import Weights, save_weights
-from restore.compat import load_any, save_layout
 from restore.errors import UserError
+from restore.exporters import FORMS, write_program
+from restore.foreign_checkpoints import load_any, save_layout
 from restore.models import EDSR, MDSR, WDSRA, WDSRB, DnCNN, RestorationNetwork, SRResNet
-from restore.portable import FORMS, write_program
 
 
 def stirred(network: RestorationNetwork) -> RestorationNetwork:
@@ -143,8 +143,8 @@ def test_an_mdsr_trained_here_opens_in_the_official_code(tmp_path: Path) -> None
 @pytest.mark.parametrize(("network", "layout", "name", "complaint"), [
     (SRResNet(features=4, blocks=1), "basicsr", "w.pth", "the layout basicsr holds EDSR, not SRResNet"),
     (EDSR(features=4, blocks=1, norm="layer"), "basicsr", "w.pth", "has no norm 'layer'"),
-    (EDSR(features=4, blocks=1, channels=1), "edsr-pytorch", "w.pth", "colour only"),
-    (DnCNN(features=4, depth=3, residual=False), "kair", "w.pth", "this one gives the clean image"),
+    (EDSR(features=4, blocks=1, channels=1), "edsr-pytorch", "w.pth", "color only"),
+    (DnCNN(features=4, depth=3, residual=False), "kair", "w.pth", "this network outputs the clean image"),
     (DnCNN(features=4, depth=3), "kair", "w.onnx", r"needs the suffix \.pt, \.pth or \.safetensors"),
 ])  # fmt: skip
 def test_what_another_project_cannot_hold_is_refused(

@@ -68,8 +68,9 @@ def account(run: Path, weights: Weights, model: BundledModel, recipe: str) -> di
 
 def _command(arguments: Sequence[str], recipe: str) -> str:
     """The training's command line: the data's root is called DATA, other paths keep their last two parts."""
-    words, places = ["python", "-m", "restore.train"], {"--data.root": "DATA", "--output": f"runs/{recipe}"}
-    split = [word for argument in arguments[1:] for word in _split(argument)]
+    words, places = ["restore", "train"], {"--data.root": "DATA", "--output": f"runs/{recipe}"}
+    given = arguments[2:] if arguments[1:2] == ["train"] else arguments[1:]  # of `restore train`, of `restore.train`
+    split = [word for argument in given for word in _split(argument)]
     for before, word in zip(["", *split], split, strict=False):
         words.append(places.get(before, _short(word)))
     return shlex.join(words)

@@ -1,24 +1,78 @@
 """Commands as a user meets them: help, mistakes, exit codes."""
 
+import logging
+import os
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-from restore import command, convert, evaluate, export, infer, memory, train
+import restore
+from restore import cli, convert, evaluate, export, infer, memory, progress, train
+from restore.__main__ import COMMANDS as NAMES
+from restore.__main__ import dispatch
+from restore.errors import UserError
 
 COMMANDS = {module.__name__: module for module in (train, infer, evaluate, convert, export, memory)}
+HELP_LINES = 2 * 40  # two screens
 
 
-@pytest.mark.parametrize("module", COMMANDS.values(), ids=list(COMMANDS))
-def test_help_shows_examples(module: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", [*NAMES, "memory fit", "study run"])
+def test_help_shows_examples_before_options_on_two_screens_of_80_columns(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as end:
-        module.main(["--help"])
+        dispatch([*name.split(), "--help"])
     assert not end.value.code
-    assert f"python -m {module.__name__}" in capsys.readouterr().out.partition("examples:")[2]
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) <= HELP_LINES
+    if name != "study run":
+        before_options = "\n".join(lines[: next(n for n, line in enumerate(lines) if line.startswith("options"))])
+        assert f"\n  restore {name}" in before_options.partition("examples:")[2]
+
+
+def test_the_command_lists_its_subcommands_and_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert dispatch([]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"\n  {name} " in listed for name in NAMES)
+    assert dispatch(["--version"]) == 0
+    assert capsys.readouterr().out == f"restore {restore.__version__}\n"
+    with pytest.raises(UserError, match="abacus: unknown command; known: infer, train"):
+        dispatch(["abacus"])
+
+
+def test_a_shipped_recipe_is_named_without_its_path() -> None:
+    path = str(cli.CONFIGS / "edsr_x2.yaml")
+    assert train._with_recipes(["--config", "edsr_x2", "--output", "dncnn3"]) == [
+        "--config",
+        path,
+        "--output",
+        "dncnn3",
+    ]
+    assert train._with_recipes(["--config=configs/edsr_x2.yaml"]) == [f"--config={path}"]
+    assert train._with_recipes(["--config", "gone"]) == ["--config", "gone"]
+
+
+def test_output_that_nobody_reads_ends_the_command_without_a_traceback() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    args = [sys.executable, "-m", "restore", "--help"]
+    done = subprocess.run(args, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (cli.CLOSED_PIPE, "")
+
+
+def test_quiet_shows_no_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "shown", True)
+    parser = cli.ArgumentParser("infer", "Restore images.", "examples:")
+    parser.parse_args(["--quiet"])
+    assert not progress.shown
+    assert not cli.LOG.isEnabledFor(logging.INFO)
+    assert cli.LOG.isEnabledFor(logging.WARNING)
+    cli.LOG.setLevel(logging.NOTSET)
 
 
 @pytest.mark.parametrize(("name", "args", "complaint"), [
@@ -27,14 +81,15 @@ def test_help_shows_examples(module: ModuleType, capsys: pytest.CaptureFixture[s
     ("train", "--model.depth 1", "depth must be at least 2, not 1"),
     ("train", "--config gone.yaml", "gone.yaml"),
     ("train", "--data.train Set99", "Set99: neither a folder nor a known data set"),
-    ("train", "--data.degradation.sigma -3", "sigma must be at least 0 and a range ascending, not -3"),
+    ("train", "--data.degradation.sigma -3", "sigma must be at least 0, and a range must be ascending, not -3"),
     ("train", "--data.degradation Blur", "Blur"),
     ("train", "--optim.lr tiny", "tiny"),
     ("train", "--trainer.max_stepz 4", "--trainer.max_stepz"),
     ("train", "--trainer.accelerator abacus", "abacus"),
+    ("train", "--lr 3", "unrecognized argument: --lr (see restore train --help)"),
     ("infer", "--weights gone.safetensors --input . --output out", "gone.safetensors: no such weights file"),
     ("infer", "--input .", "the following arguments are required: --output"),
-    ("infer", "--weights w --input . --output out --device abacus", "argument --device: abacus is not to be had here"),
+    ("infer", "--weights w --input . --output out --device abacus", "'abacus' is not available on this"),
     ("infer", "--weights w --input . --output out --quality 0", "argument --quality: expected 1 to 100, found 0"),
     ("infer", "--weights w --input . --output out --workers 0", "argument --workers: expected 1 or more, found 0"),
     ("infer", "--weights w --input . --output out --max-megapixels no", "expected a number above 0, found no"),
@@ -51,7 +106,7 @@ def test_a_mistake_is_one_line_that_names_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as end:
-        command.run(partial(COMMANDS[f"restore.{name}"].main, args.split()))
+        cli.run(partial(COMMANDS[f"restore.{name}"].main, args.split()))
     assert isinstance(end.value.code, str)
     assert end.value.code.startswith("error: ")
     assert complaint in end.value.code

@@ -1,4 +1,4 @@
-"""Other projects' checkpoints: recognised by their keys, rebuilt as networks of ours, and written again.
+"""Other projects' checkpoints: recognized by their keys, rebuilt as networks of ours, and written again.
 
 A layout says how a project names the tensors of a network and what names and shapes tell about it: depth, width,
 scale, norm, biases and value range follow from the file; epsilon and momentum of batch norm, and whether the noise or
@@ -43,7 +43,7 @@ def load_any(path: Path, *, res_scale: float | None = None, scale: int | None = 
         res_scale: of another project's EDSR, whose files do not tell it. Default: 0.1 for the paper's network of 32
             blocks with 256 features, else 1.
         scale: which of its scales an MDSR is to work at. Default: that of our file; of another project's 4, or the
-            last where it has no 4.
+            last if it has no 4.
 
     Raises:
         UserError: the file is missing or damaged, holds pickled code, is of no known layout, has keys which its layout
@@ -58,10 +58,10 @@ def load_any(path: Path, *, res_scale: float | None = None, scale: int | None = 
     else:
         tensors = _unpickle(path)
     tensors = _unwrapped(path, tensors)
-    layout = _recognise(path, tensors)
+    layout = _recognize(path, tensors)
     given = {name: value for name, value in (("res_scale", res_scale), ("scale", scale)) if value is not None}
     for name in given.keys() - layout.unsaid:
-        raise UserError(f"{path}: {name} cannot be chosen for {layout.name}: the file says it, or there is none")
+        raise UserError(f"{path}: {layout.name} does not take {name}, or the file already defines it")
     try:
         spec = layout.infer(tensors)
         network = build(NetworkSpec(spec.name, spec.arguments | given))
@@ -115,7 +115,7 @@ class Layout(ABC):
     """How one project stores one kind of network.
 
     Attributes:
-        name: the project, and the network where it has several.
+        name: the project, and the network if it has several.
         network: our class for it.
         opens: what rebuilds the network in its project, with arguments of ours in braces.
         returns: what the project's network gives: the clean image, or the noise, which ours subtracts.
@@ -223,7 +223,9 @@ class DnCNNLayout(Layout):
 
     def write(self, network: RestorationNetwork) -> tuple[dict[str, Tensor], str]:
         if not network.spec.arguments.get("residual", True):
-            raise UserError(f"{self.name} subtracts what its network gives; this one gives the clean image")
+            raise UserError(
+                f"{self.name} subtracts the network's output from the input, but this network outputs the clean image"
+            )
         biased = build(NetworkSpec(network.spec.name, network.spec.arguments | {"bias": True}))
         zeros = {name: torch.zeros_like(tensor) for name, tensor in biased.state_dict().items()}
         biased.load_state_dict(zeros | network.state_dict())
@@ -251,7 +253,7 @@ class EDSRLayout(Layout):
 
     Attributes:
         renames: (our name of a module as a regular expression, theirs); the first that fits whole counts.
-        rgb_range: what the project's network multiplies [0, 1] with; None: the file says it, with the mean colour.
+        rgb_range: what the project's network multiplies [0, 1] with; None: the file says it, with the mean color.
     """
 
     name: str
@@ -290,7 +292,7 @@ class EDSRLayout(Layout):
 
     def write(self, network: EDSR | MDSR) -> tuple[dict[str, Tensor], str]:
         if network.channels != 3:
-            raise UserError(f"{self.name} has networks for colour only; this one is gray")
+            raise UserError(f"{self.name} takes color networks only, and this one is gray")
         return super().write(network)
 
     def _size(self, tensors: Tensors) -> dict[str, Any]:
@@ -395,7 +397,7 @@ def _is_safetensors(path: Path) -> bool:
 def _load_own(path: Path, res_scale: float | None, scale: int | None) -> Weights:
     weights = load_weights(path)
     if res_scale is not None:
-        raise UserError(f"{path}: res_scale cannot be chosen: the file says it, or there is none")
+        raise UserError(f"{path}: the network does not take res_scale, or the file already defines it")
     if scale is None:
         return weights
     try:
@@ -415,7 +417,7 @@ def _unpickle(path: Path) -> Any:
             raise UserError(
                 f"{path}: holds pickled code ({found[1]}), which is never executed; only a state_dict of it can be read"
             ) from error
-        raise UserError(f"{path}: neither safetensors nor tensors saved by PyTorch, or damaged") from error
+        raise UserError(f"{path}: neither a safetensors file nor tensors saved by PyTorch, or damaged") from error
 
 
 def _unwrapped(path: Path, content: Any) -> dict[str, Tensor]:
@@ -426,7 +428,7 @@ def _unwrapped(path: Path, content: Any) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path}: expected tensors by name, found {type(content).__name__}")
     if others := [str(key) for key, value in content.items() if not isinstance(value, Tensor)]:
-        raise UserError(f"{path}: expected tensors by name, found other things too: {_listed(others)}")
+        raise UserError(f"{path}: expected tensors by name, but also found {_listed(others)}")
     tensors = {str(key): tensor for key, tensor in content.items() if key != "step_counter"}  # mmagic's
     for prefix in ("module.", "generator."):
         if all(key.startswith(prefix) for key in tensors):
@@ -434,7 +436,7 @@ def _unwrapped(path: Path, content: Any) -> dict[str, Tensor]:
     return tensors
 
 
-def _recognise(path: Path, tensors: Tensors) -> Layout:
+def _recognize(path: Path, tensors: Tensors) -> Layout:
     for layout in LAYOUTS:
         if layout.matches(tensors):
             return layout
@@ -442,7 +444,7 @@ def _recognise(path: Path, tensors: Tensors) -> Layout:
         if mark in tensors:
             raise UserError(f"{path}: {stranger}")
     known = ", ".join(layout.name for layout in LAYOUTS)
-    raise UserError(f"{path}: of no known layout ({known}); its keys are {_listed(tensors)}")
+    raise UserError(f"{path}: has no known layout ({known}); its keys are {_listed(tensors)}")
 
 
 def _fill(network: RestorationNetwork, layout: Layout, tensors: Tensors, path: Path) -> None:
@@ -465,7 +467,9 @@ def _fill(network: RestorationNetwork, layout: Layout, tensors: Tensors, path: P
                     f"{name} is {tensors[name].flatten().tolist()}, expected {constant.flatten().tolist()}"
                 )
     if complaints:
-        raise UserError(f"{path}: not quite {layout.name} ({_outline(network)}): {'; '.join(complaints)}")
+        raise UserError(
+            f"{path}: looks like {layout.name} but does not match ({_outline(network)}): {'; '.join(complaints)}"
+        )
     zeros = {own: torch.zeros_like(tensor) for own, tensor in ours.items()}
     network.load_state_dict(zeros | {own: tensors[name] for own, name in names.items() if name in tensors})
 

@@ -1,6 +1,6 @@
-"""Channels of like range: the same network, easier on numbers of 8 bits.
+"""Cross-layer equalization (Nagel et al. 2019): the same network with channels of similar range, for int8.
 
-Activations are quantised with one step for all channels, so a few channels of a wide range leave few levels to the
+Activations are quantized with one step for all channels, so a few channels of a wide range leave few levels to the
 others. What a channel is multiplied by before its ReLU can be divided out of the weights behind it (Nagel et al. 2019,
 arXiv:1906.04721); how far to go divides the trouble between activations and weights (Xiao et al. 2022,
 arXiv:2211.10438).
@@ -19,7 +19,7 @@ SHARE = 0.5  # of the ranges' difference that weights take over
 
 
 @torch.no_grad()
-def equalise(network: RestorationNetwork, images: Iterable[Tensor]) -> None:
+def equalize(network: RestorationNetwork, images: Iterable[Tensor]) -> None:
     """Rescale the channels between convolutions; the network computes the same as before.
 
     Args:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from restore.command import CONFIGS
+from restore.cli import CONFIGS
 
 sys.path.append(str(Path(__file__).parents[1] / "scripts"))
 import scaling

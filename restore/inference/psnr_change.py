@@ -13,7 +13,7 @@ from restore.data.degradation import Degradation
 from restore.data.random import seeded
 from restore.images.color import with_channels
 from restore.images.io import read_image, to_uint8
-from restore.images.tensors import as_tensor, quantise
+from restore.images.tensors import as_tensor, quantize
 from restore.inference.image import restore_tensor
 from restore.inference.runner import Runner
 from restore.metrics import psnr
@@ -28,7 +28,7 @@ class Change(NamedTuple):
         db: as measured.
         images: how many photographs.
         expected: -10 log10(1 + D / MSE), where D is the mean square of what differs and MSE the reference's error: the
-            change where the two are independent. On a few photographs they may cancel, on the next they do not.
+            change if the two are independent. On a few photographs they may cancel, on the next they do not.
     """
 
     db: float
@@ -50,7 +50,7 @@ def psnr_change(candidate: Runner, reference: Runner, degradation: Degradation, 
     changes, expected = [], []
     for degraded, clean in _cut_photographs(reference, degradation, size):
         before, after = (restore_tensor(runner, degraded.to(runner.device)).cpu() for runner in (reference, candidate))
-        reference_psnr, candidate_psnr = (psnr(quantise(restored), clean).item() for restored in (before, after))
+        reference_psnr, candidate_psnr = (psnr(quantize(restored), clean).item() for restored in (before, after))
         changes.append(candidate_psnr - reference_psnr)
         differing = (after - before).square().mean().item()
         expected.append(-10 * math.log10(1 + differing / 10 ** (-reference_psnr / 10)))
@@ -58,7 +58,7 @@ def psnr_change(candidate: Runner, reference: Runner, degradation: Degradation, 
 
 
 def _cut_photographs(runner: Runner, degradation: Degradation, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Degraded (1, inputs, h, w) in [0, 1] and clean (1, C, scale*h, scale*w) uint8, of the photographs' centres."""
+    """Degraded (1, inputs, h, w) in [0, 1] and clean (1, C, scale*h, scale*w) uint8, of the photographs' centers."""
     for path in find_images("photos", "test", Path()).clean:
         image = with_channels(to_uint8(read_image(path)), runner.channels)
         height, width = (min(extent // degradation.scale, size) * degradation.scale for extent in image.shape[:2])

@@ -1,9 +1,9 @@
-"""Equalising channels changes what is easy to quantise, not what is computed."""
+"""Equalizing channels changes what is easy to quantize, not what is computed."""
 
 import pytest
 import torch
 
-from restore.inference.equalise import equalise
+from restore.inference.cross_layer_equalization import equalize
 from restore.models import EDSR, WDSRA, DnCNN, RestorationNetwork, SRResNet
 from restore.models.fold import fold
 
@@ -25,7 +25,7 @@ def test_the_network_computes_the_same_with_channels_of_like_range(name: str) ->
         inner.weight *= torch.logspace(-2, 2, 8, dtype=torch.float64)[:, None, None, None]
     degraded = torch.rand(1, network.channels, 12, 9, dtype=torch.float64)
     expected, before = network(degraded), spread(network, inner, degraded)
-    equalise(network, [degraded])
+    equalize(network, [degraded])
     torch.testing.assert_close(network(degraded), expected, rtol=1e-9, atol=1e-9)
     assert spread(network, inner, degraded) < 2 * before**0.5  # half of the difference, on a logarithmic scale
 

@@ -125,7 +125,7 @@ def _need(package: str) -> Any:
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise UserError(f"this format needs a package that is not here: pip install {package}") from error
+        raise UserError(f"this format needs a package that is not installed: pip install {package}") from error
 
 
 class Form(NamedTuple):

@@ -1,0 +1,343 @@
+"""The tables of `restore memory`: where a training step's memory goes, by network and norm."""
+
+import argparse
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from restore.choices import Norm, Quantity
+from restore.cli import CONFIGS
+from restore.errors import UserError
+from restore.hardware import available_device, keep_pages
+from restore.images.io import write_atomically
+from restore.memory import RECIPES
+from restore.models import NetworkSpec, build
+from restore.models.norm import normalizes_output
+from restore.profiling import (
+    Memory,
+    Profile,
+    Step,
+    forecast,
+    largest,
+    measure,
+    measure_times,
+    reduced,
+    time_ratio,
+)
+from restore.progress import progress
+from restore.provenance import provenance
+from restore.report import plot_lines, plot_stacks, write_csv
+from restore.tables import print_table
+
+CLAIM = 0.40  # Lim et al. 2017, section 3.1: "about 40 %", of SRResNet's memory
+TOLERANCE = 0.05
+TIMED_FLOPS = 50e9  # of a step that is timed beside a forecast: a fraction of a second on two cores
+
+MIB = 2**20
+UNITS = {"KiB": 2**10, "MiB": MIB, "GiB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+CATEGORIES = {
+    "parameters": "parameters",
+    "gradients": "gradients",
+    "optimizer": "optimizer state",
+    "activations": "activations for backward",
+    "temporaries": "temporaries",
+    "workspace": "convolution workspace",
+}
+STEPS_OF_QUANTITY: dict[Quantity, int] = {"batch": 1, "patch": 4, "features": 8, "depth": 1}
+SWEEPS: dict[Quantity, tuple[int, ...]] = {
+    "batch": (1, 2, 4, 8, 16, 32, 64),
+    "patch": (12, 24, 48, 96, 192),
+    "features": (8, 16, 32, 64, 128, 256),
+    "depth": (3, 6, 12, 24, 48),
+}
+SWEPT: tuple[Norm, Norm] = ("batch", "none")
+
+
+class Row(NamedTuple):
+    """A profile and where it stands in the table."""
+
+    network: str
+    variant: str
+    profile: Profile
+
+    @property
+    def peak(self) -> int | None:
+        return self.profile.memory.peak if self.profile.memory else None
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Print the table of networks and norms that the options of `restore memory` ask for, and write its files."""
+    keep_pages()  # as training does: it is part of what a step takes
+    if args.device:
+        args.device = str(available_device(args.device))
+    if args.sweep:
+        rows = _sweep(args)
+    else:
+        rows = _rows(args)
+        _print_rows(args, rows)
+        for line in _verdicts(rows):
+            print(line)
+    if args.layers:
+        for row in rows:
+            _print_layers(row)
+    if args.json:
+        document = {
+            "rows": [_plain(row) | {"layers": [layer._asdict() for layer in row.profile.layers]} for row in rows],
+            "provenance": provenance(torch.device(args.device or "cpu")),
+        }
+        write_atomically(args.json, json.dumps(document, indent=1) + "\n")
+    if args.csv:
+        write_csv(args.csv, [_plain(row) for row in rows])
+    if args.plot and not args.sweep:
+        bars: dict[str, dict[str, dict[str, float]]] = {}
+        for row in rows:
+            if memory := row.profile.memory:
+                parts = {label: getattr(memory, name) / MIB for name, label in CATEGORIES.items()}
+                bars.setdefault(row.network, {})[row.variant] = parts
+        plot_stacks(args.plot, bars, f"MiB at the peak of a training step ({rows[0].profile.source})")
+    for written in filter(None, (args.json, args.csv, args.plot)):
+        print(f"written: {written}")
+
+
+def _recipe(name: str, args: argparse.Namespace) -> Step:
+    """The step of a named network or a YAML file, changed by the command line."""
+    path = CONFIGS / f"{RECIPES[name]}.yaml" if name in RECIPES else Path(name)
+    try:
+        recipe = yaml.safe_load(path.read_text())
+        arguments = dict(recipe["model"].get("init_args", {}))
+        network = NetworkSpec(str(recipe["model"]["class_path"]), arguments)
+        data, optim = recipe["data"], recipe.get("optim", {})
+        batch, patch = args.batch or data["batch_size"], args.patch or data["patch_size"]
+    except OSError as error:
+        raise UserError(f"{path}: no such recipe; known networks: {', '.join(RECIPES)}") from error
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not a recipe of a network, data.batch_size and data.patch_size ({error})") from error
+    if args.scale and "scale" in arguments:
+        arguments["scale"] = args.scale
+    return Step(
+        network=_complete(network),
+        batch=batch,
+        patch=patch,
+        loss=optim.get("loss", Step.loss),
+        optimizer=args.optimizer or optim.get("optimizer", Step.optimizer),
+        precision=args.precision,
+        channels_last=args.channels_last,
+        compile=getattr(args, "compile", None),
+    )
+
+
+def _complete(spec: NetworkSpec) -> NetworkSpec:
+    """With all arguments of the network, defaults too."""
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            return build(spec).spec
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _with(step: Step, **arguments: object) -> Step:
+    return replace(step, network=NetworkSpec(step.network.name, step.network.arguments | arguments))
+
+
+def _title(name: str, step: Step) -> str:
+    scale = step.network.arguments.get("scale", 1)
+    return f"{name}{f' x{scale}' if scale > 1 else ''}, {step.batch} x {step.patch}x{step.patch}"
+
+
+def _rows(args: argparse.Namespace) -> list[Row]:
+    planned: list[tuple[str, str, Step]] = []
+    for name in args.networks:
+        step = _recipe(name, args)
+        for norm in args.norms:
+            for recompute in args.recompute if normalizes_output(norm) else ["none"]:
+                variant = norm if recompute == "none" else f"{norm}, recomputed"
+                planned.append((_title(name, step), variant, _with(step, norm=norm, recompute=recompute)))
+    if args.networks == list(RECIPES) and args.norms == ["batch", "none"]:
+        theirs = _recipe("SRResNet", args)
+        ours = replace(_recipe("EDSR-baseline", args), batch=theirs.batch, patch=theirs.patch)
+        title = "SRResNet vs EDSR-baseline: " + _title("", theirs).strip(", ")
+        planned.append((title, "SRResNet", theirs))
+        planned.append((title, "EDSR-baseline", _with(ours, scale=theirs.network.arguments["scale"])))
+    profiles: dict[str, Profile] = {}
+    for _, _, step in progress(planned, "Measuring" if args.device else "Forecasting"):
+        if repr(step) not in profiles:
+            profiles[repr(step)] = measure(step, torch.device(args.device)) if args.device else forecast(step)
+    return [Row(network, variant, profiles[repr(step)]) for network, variant, step in planned]
+
+
+def _print_rows(args: argparse.Namespace, rows: list[Row]) -> None:
+    source = rows[0].profile.source
+    for network in dict.fromkeys(row.network for row in rows):
+        group = [row for row in rows if row.network == network]
+        reference = group[0]
+        timed, times = _times(group, args.device)
+        table = []
+        for row in group:
+            cells = {"MiB": row.variant}
+            for name in CATEGORIES:
+                cells[name] = f"{getattr(row.profile.memory, name) / MIB:,.1f}" if row.profile.memory else "-"
+            cells["peak"] = f"{row.peak / MIB:,.1f}" if row.peak else "out of memory"
+            saving = reference.peak - row.peak if reference.peak and row.peak and row is not reference else None
+            cells["saved"] = f"{saving / MIB:,.1f}" if saving is not None else ""
+            cells["saved %"] = f"{saving / reference.peak:.1%}" if saving is not None and reference.peak else ""
+            cells["time"] = f"{times[row.variant]:.2f}x" if row.variant in times else ""
+            if row.profile.device:
+                cells |= {f"cuda {name}": f"{size / MIB:,.1f}" for name, size in row.profile.device._asdict().items()}
+            table.append(cells)
+        settings = [source, args.precision, *(["channels-last"] if args.channels_last else [])]
+        if group[0].profile.step.compile is not None:
+            settings.append(f"compiled, budget {group[0].profile.step.compile:g}")
+        print_table(f"{network} ({', '.join(settings)}; {timed})", table)
+
+
+def _times(group: Sequence[Row], device: str | None) -> tuple[str, dict[str, float]]:
+    """What was timed, and each variant's time as a ratio to the first; small real steps if none were measured."""
+    fitting = [row for row in group if row.profile.memory]
+    steps = [row.profile.step for row in fitting]
+    rounds = 5
+    if device is None:
+        rounds = 3
+        size = reduced(steps[0], TIMED_FLOPS)
+        steps = [replace(step, batch=size.batch, patch=size.patch) for step in steps]
+    found = measure_times(steps, torch.device(device or "cpu"), rounds)
+    example = f"time: real steps of {steps[0].batch} x {steps[0].patch}x{steps[0].patch} on {device or 'cpu'}"
+    return example, {row.variant: time_ratio(own, found[0]) for row, own in zip(fitting, found, strict=True)}
+
+
+def _verdicts(rows: Sequence[Row]) -> list[str]:
+    """A sentence for each pair: from a network with norm to that without."""
+    lines = []
+    for network in dict.fromkeys(row.network for row in rows):
+        group = [row for row in rows if row.network == network]
+        without = next((row for row in group if row.profile.step.network.arguments["norm"] == "none"), None)
+        for row in group:
+            if row is without or not (without and without.peak and row.peak):
+                continue
+            if row.profile.step.network.arguments["recompute"] == "norm":
+                lines.append(f"{network}: {row.variant}: {row.peak / without.peak:.2f}x the peak of {without.variant}")
+                continue
+            saving = row.peak - without.peak
+            verdict = "supported" if saving / row.peak >= CLAIM - TOLERANCE else "not supported"
+            lines.append(
+                f"{network}: {verdict}: {saving / row.peak:.1%} less memory from {row.variant} to {without.variant} "
+                f"({saving / 1e6:,.1f} of {row.peak / 1e6:,.1f} MB; the claim: about {CLAIM:.0%})"
+            )
+    return lines
+
+
+def _print_layers(row: Row) -> None:
+    table = [
+        {
+            "layer": layer.name or "(loss)",
+            "kind": layer.kind,
+            "output": "x".join(map(str, layer.shape)),
+            "saved MiB": f"{layer.saved / MIB:,.2f}",
+            "shared MiB": f"{layer.shared / MIB:,.2f}",
+        }
+        for layer in row.profile.layers
+    ]
+    print_table(f"{row.network}, {row.variant}: kept for backward ({row.profile.source})", table)
+
+
+def _sweep(args: argparse.Namespace) -> list[Row]:
+    """The saving of each network against a quantity: printed, and plotted if asked for."""
+    quantity: Quantity = args.sweep
+    rows: list[Row] = []
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for name in args.networks:
+        recipe = _recipe(name, args)
+        table = []
+        for value in progress(SWEEPS[quantity], name):
+            step = recipe.having(quantity, value)
+            found = [forecast(_with(step, norm=norm)) for norm in SWEPT]
+            rows += [Row(_title(name, step), norm, profile) for norm, profile in zip(SWEPT, found, strict=True)]
+            batch, none = (profile.memory or Memory() for profile in found)
+            saving = 1 - none.peak / batch.peak
+            lines.setdefault(name, []).append((value, 100 * saving))
+            table.append({
+                quantity: str(value),
+                "batch, MiB": f"{batch.peak / MIB:,.1f}",
+                "none, MiB": f"{none.peak / MIB:,.1f}",
+                "saved %": f"{saving:.1%}",
+            })  # fmt: skip
+        print_table(f"{_title(name, recipe)} (forecast, {args.precision})", table)
+    if args.plot:
+        plot_lines(args.plot, lines, quantity, "memory saved without batch norm, %")
+    return rows
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    """For CSV and JSON, sizes in bytes."""
+    step, memory = row.profile.step, row.profile.memory
+    sizes: dict[str, int | None] = {part.name: getattr(memory, part.name, None) for part in fields(Memory)}
+    device = row.profile.device._asdict() if row.profile.device else {}
+    return {
+        "network": row.network,
+        "variant": row.variant,
+        "source": row.profile.source,
+        **{name: value for name, value in asdict(step).items() if name != "network"},
+        "spec": json.dumps(asdict(step.network)),
+        **sizes,
+        "peak": row.peak,
+        "tensors": row.profile.tensors,
+        **{f"cuda_{name}": device.get(name) for name in ("allocated", "reserved", "used")},
+    }
+
+
+def print_fitting(args: argparse.Namespace) -> None:
+    """Print the largest sizes that fit into `--budget`, for each network and norm.
+
+    Raises:
+        UserError: the budget is no size.
+    """
+    keep_pages()
+    if args.device:
+        args.device = str(available_device(args.device))
+    budget = _size(args.budget)
+    for name in args.networks:
+        recipe = _recipe(name, args)
+        table = []
+        for norm in args.norms:
+            step = _with(recipe, norm=norm)
+            cells = {"norm": norm}
+            for quantity, unit in progress(STEPS_OF_QUANTITY.items(), f"{name}, {norm}"):
+                value = largest(step, quantity, budget, unit)
+                cells[quantity] = str(value or "none fits")
+                if args.device and value:
+                    real = measure(step.having(quantity, value), torch.device(args.device)).memory
+                    held = f"{real.peak / MIB:,.0f} MiB" if real else "out of memory"
+                    cells[quantity] += f" ({args.device}: {held})"
+            table.append(cells)
+        print_table(f"{_title(name, recipe)}: what fits in {args.budget} (forecast, {args.precision})", table)
+        if "batch" in args.norms and "none" in args.norms:
+            print(_bought(recipe))
+
+
+def _bought(step: Step) -> str:
+    """What the network could be without batch norm, in the memory that it takes with it."""
+    memory = forecast(_with(step, norm="batch")).memory
+    assert memory is not None
+    without = _with(step, norm="none")
+    depth = largest(without, "depth", memory.peak)
+    features = largest(without, "features", memory.peak, STEPS_OF_QUANTITY["features"])
+    layers = "blocks" if "blocks" in step.network.arguments else "layers"
+    return (
+        f"With batch norm {step.value('depth')} {layers} x {step.value('features')} take {memory.peak / MIB:,.0f} MiB; "
+        f"without it, the same memory holds {depth} {layers} x {step.value('features')} "
+        f"or {step.value('depth')} x {features}."
+    )
+
+
+def _size(text: str) -> int:
+    """Bytes of `12GiB`."""
+    match = re.fullmatch(r"([0-9.]+) ?(\w+)", text)
+    if not match or match[2] not in UNITS:
+        raise UserError(f"--budget: expected a size such as 12GiB ({', '.join(UNITS)}), not {text!r}")
+    return int(float(match[1]) * UNITS[match[2]])

@@ -1,0 +1,109 @@
+"""What a program calls: arrays in, arrays out."""
+
+import doctest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import restore
+from restore import api
+from restore.checkpoint import Weights, save_weights
+from restore.data.degradation import Jpeg
+from restore.errors import UserError
+from restore.images.io import write_image
+from restore.inference import restore_image, tiled
+from restore.models import EDSR, DnCNN, FDnCNN
+
+
+def test_the_examples_of_the_documentation_are_true() -> None:
+    found = doctest.testmod(api)
+    assert (found.failed, found.attempted > 5) == (0, True)
+
+
+@pytest.fixture
+def network() -> DnCNN:
+    return DnCNN(depth=3, features=4).eval()
+
+
+def image(dtype: Any, *shape: int) -> np.ndarray:
+    levels = np.random.default_rng(0).uniform(0.2, 0.8, shape)
+    return (levels * (np.iinfo(dtype).max if np.issubdtype(dtype, np.integer) else 1)).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(9, 11), (9, 11, 1), (9, 11, 3)])
+def test_arrays_come_back_as_they_came(network: DnCNN, dtype: Any, shape: tuple[int, ...]) -> None:
+    given = image(dtype, *shape)
+    before = given.copy()
+    made = restore.denoise(given, model=network, precision="fp32")
+    assert (made.shape, made.dtype) == (given.shape, given.dtype)
+    np.testing.assert_array_equal(given, before)
+    eight_bits = image(np.uint8, *shape).reshape(9, 11, -1)
+    if dtype == np.uint8:
+        expected = restore_image(tiled(network), eight_bits).reshape(shape)
+        assert np.abs(made.astype(int) - expected.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("shape", [(9, 11), (1, 9, 11), (3, 9, 11), (2, 1, 9, 11)])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64, torch.bfloat16])
+def test_tensors_come_back_as_they_came(network: DnCNN, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    levels = torch.rand(shape) * (255 if dtype == torch.uint8 else 1)
+    made = restore.denoise(levels.to(dtype), model=network)
+    assert (made.shape, made.dtype) == (torch.Size(shape), dtype)
+    assert made.float().std() > 0
+
+
+def test_pillow_images_tensors_and_arrays_of_one_picture_give_one_result() -> None:
+    network = EDSR(features=4, blocks=1, scale=3).eval()
+    array = image(np.uint8, 8, 10, 3)
+    picture = restore.upscale(Image.fromarray(array), 3, model=network)
+    assert (picture.mode, picture.size) == ("RGB", (30, 24))
+    np.testing.assert_array_equal(np.asarray(picture), restore.upscale(array, 3, model=network))
+    tensor = restore.upscale(torch.from_numpy(array).permute(2, 0, 1), 3, model=network)
+    np.testing.assert_array_equal(tensor.permute(1, 2, 0), np.asarray(picture))
+
+
+def test_a_network_that_is_told_the_level_takes_it_from_the_call(tmp_path: Path) -> None:
+    save_weights(tmp_path / "w.safetensors", Weights(FDnCNN(depth=3, features=4)))
+    given = image(np.float32, 8, 8)
+    one, other = (restore.denoise(given, sigma, model=tmp_path / "w.safetensors") for sigma in (10, 60))
+    assert not np.array_equal(one, other)
+    with pytest.raises(UserError, match="is told the noise level"):
+        restore.denoise(given, model=tmp_path / "w.safetensors")
+
+
+def test_networks_are_loaded_by_name_or_path(tmp_path: Path, network: DnCNN) -> None:
+    assert restore.load("dncnn-gray-25").spec.arguments["depth"] == 17
+    save_weights(tmp_path / "mine.safetensors", Weights(network))
+    assert restore.load(tmp_path / "mine.safetensors").spec == network.spec
+    with pytest.raises(UserError, match="no such weights file"):
+        restore.load(tmp_path / "gone.safetensors")
+    with pytest.raises(UserError, match="unet: no such model; bundled: "):
+        restore.load("unet")
+
+
+def test_scores_are_those_of_the_degradation_that_weights_state(tmp_path: Path, image_folder: Path) -> None:
+    stated = {"class_path": "Jpeg", "init_args": {"quality": 20}}
+    save_weights(tmp_path / "w.safetensors", Weights(DnCNN(channels=3, depth=3, features=4), stated))
+    row = restore.measure(tmp_path / "w.safetensors", image_folder)
+    assert (row.degradation, row.images, row.protocol) == ("JPEG quality 20", 3, "denoise-rgb")
+    assert restore.measure(tmp_path / "w.safetensors", image_folder, Jpeg(80)).psnr > row.psnr
+    write_image(tmp_path / "half/x.png", np.zeros((12, 12, 3), np.uint8))
+    with pytest.raises(UserError, match=r"no partner for a\.png"):
+        restore.measure(tmp_path / "w.safetensors", image_folder, degraded=tmp_path / "half")
+
+
+@pytest.mark.parametrize(("given", "complaint"), [
+    (np.zeros((4, 4, 2)), r"expected an array \(H, W\) or \(H, W, 1 or 3\), not \(4, 4, 2\)"),
+    (np.zeros((4, 4), np.int32), "expected uint8, uint16 or floats, not int32"),
+    (torch.zeros(2, 4, 4), "expected a tensor"),
+    (Image.new("RGBA", (4, 4)), r"not RGBA; use image\.convert"),
+    ("photo.png", "expected a NumPy array, a Pillow image or a tensor, not str"),
+])  # fmt: skip
+def test_what_is_no_image_is_refused(network: DnCNN, given: Any, complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        restore.denoise(given, model=network)
