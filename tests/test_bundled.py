@@ -270,7 +270,10 @@ def test_a_folder_of_gray_images_loads_no_network_for_color_and_goes_on_with_oth
     assert "color-blind" not in capsys.readouterr().out
     (kinds / "color.png").write_bytes(color)
     assert infer.main(command) == 0
-    assert "1 more were finished before" in capsys.readouterr().out
+    log = json.loads((tmp_path / "out/restore-log.json").read_text())
+    assert {name: (entry["status"], entry["network"]) for name, entry in log["images"].items()} == {
+        "color.png": ("restored", "dncnn-color-blind"), "gray.png": ("kept", "dncnn-gray-blind"),
+    }  # fmt: skip
 
 
 def test_artifacts_of_jpeg_are_removed_by_dncnn3_once_it_is_there(

@@ -136,7 +136,9 @@ def test_a_logo_on_nothing_is_enlarged_without_a_dark_rim(tmp_path: Path, scale:
     cv2.imwrite(str(tmp_path / "in/logo.png"), np.concatenate([logo, alpha], axis=2))
 
     class Bicubic:
-        channels, device = 3, torch.device("cpu")
+        channels = inputs = 3
+        multiple_of = 1
+        device = torch.device("cpu")
 
         def __init__(self) -> None:
             self.scale = scale
