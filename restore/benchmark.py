@@ -1,5 +1,6 @@
 """Network x test set x protocol -> rows: the numbers that papers print."""
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,24 +15,24 @@ from torch import Tensor
 from restore.data.catalog import ImageSet
 from restore.data.degradation import Degradation, GaussianNoise, Jpeg, PoissonGaussian, RealNoise
 from restore.data.pairs import ImagePair, load_pair
-from restore.errors import UserError
+from restore.errors import UserError, about
 from restore.images.color import with_channels
 from restore.images.io import list_images, read_image, to_uint8
 from restore.images.tensors import as_tensor, quantize
-from restore.inference import Runner, at_level, baseline, restore_tensor
+from restore.inference import Runner, at_level, baseline, check_finite, restore_tensor
 from restore.metrics import PROTOCOLS, ImageScore, Protocol, Row, Score
 from restore.progress import progress
 from restore.ranks import ALONE, Ranks
 
 
-class Outcome(NamedTuple):
+class ScoredImage(NamedTuple):
     """What a model made of an image: (1, C, H, W), 0 to 255, and how that scored."""
 
     restored: Tensor
     score: Score
 
 
-Show = Callable[[ImagePair, dict[str, Outcome]], None]
+Show = Callable[[ImagePair, dict[str, ScoredImage]], None]
 
 
 def default_protocol(images: ImageSet, degradation: Degradation, channels: int) -> Protocol:
@@ -81,11 +82,9 @@ def measure(
         pair = load_pair(images, number, degradation, channels, rounded_luma=protocol.of_jpeg)
         outcomes = {}
         for place, (model, runner) in enumerate(models.items()):
-            restored = _restore(runner, pair, degradation.scale)
-            try:
-                outcomes[model] = Outcome(restored, protocol.score(restored, pair.clean, degradation.scale))
-            except UserError as error:
-                raise UserError(f"{images.clean[number]}: {error}") from error
+            with about(model), about(images.clean[number]):
+                restored = _restore(runner, pair, degradation.scale)
+                outcomes[model] = ScoredImage(restored, protocol.score(restored, pair.clean, degradation.scale))
             measured = [value for value in outcomes[model].score if value is not None]
             scores[place, number, : len(measured)] = torch.tensor(measured, dtype=torch.float64)
         if show is not None:
@@ -93,7 +92,7 @@ def measure(
     sigma = degradation.sigma if isinstance(degradation, GaussianNoise) else None
     sigma = None if isinstance(sigma, tuple) else sigma
     label, scale = degradation.label, degradation.scale
-    names = [path.stem for path in images.clean]
+    names = images.names
     rows = []
     for model, of_images in zip(models, ranks.total(scores).tolist(), strict=True):
         kept = slice(None if protocol.of_jpeg else -1)
@@ -184,13 +183,16 @@ def _difference(row: Row, other: Row) -> Difference:
 def _restore(runner: Runner | None, pair: ImagePair, scale: int) -> Tensor:
     if runner is None:
         return baseline(pair.degraded, scale)
-    return quantize(restore_tensor(at_level(runner, pair.level), pair.degraded.to(runner.device))).cpu()
+    restored = restore_tensor(at_level(runner, pair.level), pair.degraded.to(runner.device))
+    check_finite(restored)
+    return quantize(restored).cpu()
 
 
 def _row(
     model: str, images: str, protocol: Protocol, label: str, scale: int, sigma: float | None, scores: list[ImageScore]
 ) -> Row:
-    psnr = statistics.fmean(score.psnr for score in scores)
+    finite = [score.psnr for score in scores if math.isfinite(score.psnr)]  # that of equal images is infinite
+    psnr = statistics.fmean(finite) if finite else math.inf
     ssim = statistics.fmean(score.ssim for score in scores)
     of_blocks = [score.psnr_b for score in scores if score.psnr_b is not None]
     psnr_b = statistics.fmean(of_blocks) if of_blocks else None

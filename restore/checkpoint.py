@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -70,7 +71,11 @@ def load_weights(path: Path) -> Weights:
     Raises:
         UserError: no such file, not a weights file of this project, or its tensors do not fit its network.
     """
-    tensors, metadata = read_tensors(path)
+    return weights_of(path, *read_tensors(path))
+
+
+def weights_of(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> Weights:
+    """The same from what `read_tensors` has read of `path`."""
     if "restore" not in metadata:
         raise UserError(f"{path}: a safetensors file without the metadata that restore writes")
     try:
@@ -117,8 +122,13 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _check_extent(spec: NetworkSpec, tensors: dict[str, Tensor]) -> None:
-    """Raise ValueError if a network is said to be deeper or wider than the tensors can be, before it is built."""
-    most = len(tensors) + max((max(tensor.shape, default=0) for tensor in tensors.values()), default=0)
+    """Raise ValueError if a network is said to be larger than the tensors are, before memory is taken for it."""
+    sizes = [max(tensor.shape, default=0) for tensor in tensors.values() if tensor.numel()]  # an empty one claims any
+    most = len(tensors) + max(sizes, default=0)
     for name, value in spec.arguments.items():
         if isinstance(value, int) and value > most:
             raise ValueError(f"{name} is {value}, far more than its tensors hold")
+    with torch.device("meta"):  # where tensors take no memory
+        claimed = sum(tensor.numel() for tensor in build(spec).state_dict().values())
+    if claimed > (held := sum(tensor.numel() for tensor in tensors.values())):
+        raise ValueError(f"tensors do not fit: it would have {claimed} numbers, but they hold {held}")

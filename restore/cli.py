@@ -1,17 +1,23 @@
 """What all commands share: how arguments are parsed, and one line and exit code 1 for a user's mistake."""
 
 import argparse
+import io
 import logging
 import os
 import sys
-from collections.abc import Callable
+import sysconfig
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
 from restore import progress
 from restore.errors import UserError
 
-CONFIGS = Path(__file__).parent / "configs"
+# The recipes: of the checkout that this is, or of the installed package.
+CHECKOUT = Path(__file__).parents[1]
+INSTALLED = Path(sysconfig.get_path("data")) / "share/restore"
+CONFIGS = (CHECKOUT if (CHECKOUT / "configs/quickstart.yaml").exists() else INSTALLED) / "configs"
 
 LOG = logging.getLogger("restore")
 CLOSED_PIPE = 128 + 13  # exit code of a process that SIGPIPE ended
@@ -21,7 +27,24 @@ class ActionParser(argparse.ArgumentParser):
     """argparse's parser that raises `UserError` for wrong arguments."""
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see {self.prog} --help)")
+        raise UserError(f"{message}{self._suggestion(message)} (see {self.prog} --help)")
+
+    def _suggestion(self, message: str) -> str:
+        """For a misspelt option, the one that it is nearest to."""
+        _, found, words = message.partition("unrecognized argument")
+        misspelt = [word.partition("=")[0] for word in words.split() if word.startswith("--")] if found else []
+        return nearest(misspelt[0], self._option_string_actions) if misspelt else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """For the end of a message about an unknown word: which known one is probably meant."""
+    matches = get_close_matches(word, list(known), 1)
+    return f"; did you mean {matches[0]}?" if matches else ""
+
+
+def path(text: str) -> Path:
+    """The type of an option that is a path; `~` is the home folder."""
+    return Path(text).expanduser()
 
 
 class ArgumentParser(ActionParser):
@@ -69,6 +92,9 @@ def run(main: Callable[[], int]) -> None:
 
     If nobody reads the output any more (`| head`), the process ends without a word.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files need not be UTF-8
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(format="%(message)s")
     LOG.setLevel(logging.INFO)
     try:
@@ -83,15 +109,10 @@ def run(main: Callable[[], int]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
         sys.exit(CLOSED_PIPE)
     except (MemoryError, RuntimeError) as error:
-        if not _is_lack_of_memory(error):
+        from restore.hardware import is_out_of_memory  # with torch, which whoever raised it has imported already
+
+        if not is_out_of_memory(error):
             raise
         sys.exit("error: not enough memory; try a smaller batch, patch, image or network")
     except KeyboardInterrupt:
         sys.exit("interrupted")
-
-
-def _is_lack_of_memory(error: Exception) -> bool:
-    """Whether an allocation failed, on the GPU or on the CPU (for which torch has no error type)."""
-    import torch  # whoever raised a RuntimeError for it has imported torch already
-
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

@@ -1,5 +1,8 @@
 """The one error that means: the input is wrong, not the program."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(ValueError):
     """Names the file, option or key at fault, what was expected and what was found.
@@ -9,3 +12,14 @@ class UserError(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(line.strip() for line in message.splitlines()))
+
+
+@contextmanager
+def about(name: object) -> Iterator[None]:
+    """Puts a name before the message of a `UserError` that does not say which file it is about."""
+    try:
+        yield
+    except UserError as error:
+        if str(name) in str(error):
+            raise
+        raise UserError(f"{name}: {error}") from error

@@ -38,8 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     _check(parser, args, settings)
     from restore.evaluation import evaluate
 
-    evaluate(args, settings)
-    return 0
+    return evaluate(args, settings)
 
 
 def _parser() -> cli.ArgumentParser:
@@ -47,19 +46,23 @@ def _parser() -> cli.ArgumentParser:
     what = parser.add_argument_group("what is measured")
     what.add_argument("--weights", nargs="+", default=[], metavar="FILE", help="weights files, `noisy` or `bicubic`")
     what.add_argument("--model", nargs="+", default=[], metavar="NAME", help="bundled models")
-    what.add_argument("--restored", type=Path, metavar="DIR", help="score existing images, against --reference")
-    what.add_argument("--reference", type=Path, metavar="DIR", help="the true images for --restored, of the same names")
+    what.add_argument("--restored", type=cli.path, metavar="DIR", help="score existing images, against --reference")
+    what.add_argument(
+        "--reference", type=cli.path, metavar="DIR", help="the true images for --restored, of the same names"
+    )
     what.add_argument(
         "--all-bundled",
         nargs="?",
-        type=Path,
+        type=cli.path,
         const=STDOUT,
         metavar="FILE.md",
         help="measure all bundled models on their test sets and print the table, or write it between FILE's markers",
     )
     on = parser.add_argument_group("on which images")
     on.add_argument("--data", nargs="+", default=[], metavar="SET", help="test sets: known names or folders")
-    on.add_argument("--root", type=Path, default=default_root(), help="folder of the known sets (default: %(default)s)")
+    on.add_argument(
+        "--root", type=cli.path, default=default_root(), help="folder of the known sets (default: %(default)s)"
+    )
     on.add_argument("--sigma", type=float, nargs="+", default=[], help="noise levels, 0-255 (default: as trained)")
     on.add_argument("--quality", type=int, nargs="+", default=[], help="JPEG qualities")
     on.add_argument("--scale", type=int, nargs="+", default=[], help="scales, for `bicubic`, MDSR and DnCNN-3")
@@ -71,17 +74,17 @@ def _parser() -> cli.ArgumentParser:
     on.add_argument(
         "--degraded",
         nargs="+",
-        type=Path,
+        type=cli.path,
         default=[],
         metavar="DIR",
         help="folders of degraded images, one for each of --data, of the same names",
     )
     on.add_argument("--protocol", choices=PROTOCOL_NAMES, help="default: the papers' for each test set")
     written = parser.add_argument_group("files to write")
-    written.add_argument("--json", type=Path, metavar="FILE", help="the rows with every image's scores")
-    written.add_argument("--csv", type=Path, metavar="FILE", help="the rows")
-    written.add_argument("--sheet", type=Path, metavar="FILE.png", help="a sheet: degraded, restored, truth")
-    written.add_argument("--report", type=Path, metavar="FILE.html", help="a page with sliders, crops and scores")
+    written.add_argument("--json", type=cli.path, metavar="FILE", help="the rows with every image's scores")
+    written.add_argument("--csv", type=cli.path, metavar="FILE", help="the rows")
+    written.add_argument("--sheet", type=cli.path, metavar="FILE.png", help="a sheet: degraded, restored, truth")
+    written.add_argument("--report", type=cli.path, metavar="FILE.html", help="a page with sliders, crops and scores")
     runner_options.add_arguments(parser, precision="fp32")
     return parser
 

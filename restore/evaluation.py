@@ -3,12 +3,13 @@
 import argparse
 import json
 import math
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from restore import bundled, extensions, runner_options
-from restore.benchmark import Outcome, Show, baseline_name, default_protocol, measure, paired_differences, score_folder
+from restore import bundled, cli, extensions, runner_options
+from restore.benchmark import ScoredImage, Show, baseline_name, default_protocol, measure, paired_differences, score_folder
 from restore.bundled.card import results_table, trained_on, write_between_markers
 from restore.checkpoint import Weights
 from restore.data.catalog import find_images
@@ -26,7 +27,7 @@ from restore.errors import UserError
 from restore.evaluate import STDOUT
 from restore.foreign_checkpoints import load_any
 from restore.hardware import available_device, keep_pages
-from restore.images.io import read_image, write_atomically
+from restore.images.io import IMAGE_SUFFIXES, check_writable, read_image, write_atomically
 from restore.images.tensors import to_image
 from restore.inference import Runner
 from restore.metrics import PROTOCOLS, Row
@@ -36,15 +37,20 @@ from restore.ranks import Ranks, ranks_of_torchrun
 from restore.report import Panel, comparison, contact_sheet, print_rows, write_csv
 
 BASELINES = ("noisy", "bicubic")
-ANY_CHANNELS = 0  # of a baseline alone: JPEG and gray sets in gray, others in color
+ANY_CHANNELS = 0  # if only a baseline is measured: JPEG and gray sets in gray, others in color
 
 
-def evaluate(args: argparse.Namespace, settings: list[str]) -> None:
+def evaluate(args: argparse.Namespace, settings: list[str]) -> int:
     """Measure what the options of `restore evaluate` ask for, print the table and write the files.
+
+    Scores are printed and written first; what else fails is reported after them.
 
     Args:
         args: of the command line.
         settings: those of `--degradation`, as words.
+
+    Returns:
+        1 if something could not be measured or written, else 0.
 
     Raises:
         UserError: weights or images are missing or do not fit.
@@ -54,24 +60,41 @@ def evaluate(args: argparse.Namespace, settings: list[str]) -> None:
         keep_pages()
     if args.all_bundled:
         _measure_bundled(args)
-        return
+        return 0
     ranks = ranks_of_torchrun()
+    _check_targets(args, ranks)
+    failures: list[UserError] = []
     panels: list[list[Panel]] = []
     page = ComparisonPage()
     if args.restored or args.reference:
         rows = [score_folder(args.restored, args.reference, PROTOCOLS[args.protocol], (args.scale or [1])[0])]
     else:
 
-        def show(pair: ImagePair, outcomes: dict[str, Outcome]) -> None:
+        def show(pair: ImagePair, outcomes: dict[str, ScoredImage]) -> None:
             if args.sheet:
                 panels.append(comparison(pair, outcomes))
             if args.report:
                 _add_to(page, pair, outcomes)
 
-        rows = _measure_all(args, show, ranks)
-    written = _write_pictures(args, panels, page, rows, ranks)
-    if ranks.rank > 0:
-        return
+        rows = _measure_all(args, show, ranks, failures)
+    if ranks.rank == 0 and rows:
+        _write_scores(args, rows)
+    _write_pictures(args, panels, page, rows, ranks, failures)
+    for failure in failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _check_targets(args: argparse.Namespace, ranks: Ranks) -> None:
+    """Raises UserError if something that is asked for cannot be written."""
+    if args.sheet and args.sheet.suffix.lower() not in IMAGE_SUFFIXES:
+        raise UserError(f"{args.sheet}: cannot write {args.sheet.suffix or 'a file without suffix'}; name a .png")
+    for path in filter(None, (args.json, args.csv, args.sheet, args.report)):
+        check_writable(ranks.own(path))
+
+
+def _write_scores(args: argparse.Namespace, rows: list[Row]) -> None:
+    """Print the table, and write what else is asked for of numbers."""
     print_rows([row.summary for row in rows])
     differences = paired_differences([row for row in rows if row.model not in (*BASELINES, "input")])
     for difference in differences:
@@ -87,31 +110,40 @@ def evaluate(args: argparse.Namespace, settings: list[str]) -> None:
         write_atomically(args.json, json.dumps(_finite(document), indent=1, allow_nan=False) + "\n")
     if args.csv:
         write_csv(args.csv, [row.summary for row in rows])
-    for path in filter(None, (args.json, args.csv, *written)):
+    for path in filter(None, (args.json, args.csv)):
         print(f"written: {path}")
 
 
 def _write_pictures(
-    args: argparse.Namespace, panels: list[list[Panel]], page: ComparisonPage, rows: list[Row], ranks: Ranks
-) -> list[Path]:
+    args: argparse.Namespace,
+    panels: list[list[Panel]],
+    page: ComparisonPage,
+    rows: list[Row],
+    ranks: Ranks,
+    failures: list[UserError],
+) -> None:
     """Sheet and page, if they are asked for, of the images that this process has measured."""
-    written = []
-    if args.sheet and panels:
-        written.append(ranks.own(args.sheet))
-        contact_sheet(written[-1], panels)
-    if args.report:
+
+    def write_page(path: Path) -> None:
         protocols = ", ".join(dict.fromkeys(row.protocol for row in rows))
         names = ", ".join([*args.model, *args.weights])
         settings = {"weights": names, "protocol": protocols, **provenance(available_device(args.device))}
-        written.append(ranks.own(args.report))
-        page.write(written[-1], f"Restored: {', '.join(args.data)}", settings)
-    return written
+        page.write(path, f"Restored: {', '.join(args.data)}", settings)
+
+    for asked, write in ((panels and args.sheet, lambda path: contact_sheet(path, panels)), (args.report, write_page)):
+        if asked:
+            try:
+                write(ranks.own(asked))
+                print(f"written: {ranks.own(asked)}")
+            except UserError as error:
+                failures.append(error)
 
 
-def _measure_all(args: argparse.Namespace, show: Show, ranks: Ranks) -> list[Row]:
+def _measure_all(args: argparse.Namespace, show: Show, ranks: Ranks, failures: list[UserError]) -> list[Row]:
+    """The rows of all that can be measured; a single process adds what cannot be to `failures` and goes on."""
     tasks: dict[tuple[Degradation, int], dict[str, Runner | None]] = {}
     files = {model.name: model.weights for model in map(bundled.find, args.model)}
-    files |= {name: Path(name) for name in args.weights if name not in BASELINES}
+    files |= {name: cli.path(name) for name in args.weights if name not in BASELINES}
     for name, path in files.items():
         weights = load_any(path)
         runners: dict[int, Runner] = {}
@@ -139,7 +171,14 @@ def _measure_all(args: argparse.Namespace, show: Show, ranks: Ranks) -> list[Row
             channels = of_network or (1 if isinstance(degradation, Jpeg) else read_image(images.clean[0]).shape[2])
             protocol = PROTOCOLS[args.protocol] if args.protocol else default_protocol(images, degradation, channels)
             look = show if args.sheet or args.report else None
-            rows += measure(models, images, degradation, protocol, channels, look, ranks)
+            try:
+                rows += measure(models, images, degradation, protocol, channels, look, ranks)
+            except UserError as error:
+                if ranks.count > 1:  # the others wait for this one's scores
+                    raise
+                failures.append(error)
+    if failures and not rows:
+        raise failures[0]
     return rows
 
 
@@ -161,7 +200,7 @@ def _measure_bundled(args: argparse.Namespace) -> None:
         print(f"written: {args.all_bundled}")
 
 
-def _add_to(page: ComparisonPage, pair: ImagePair, outcomes: dict[str, Outcome]) -> None:
+def _add_to(page: ComparisonPage, pair: ImagePair, outcomes: dict[str, ScoredImage]) -> None:
     """Each network's result against the baseline's."""
     (_, baseline), *networks = outcomes.items()
     truth = to_image(pair.clean)
@@ -195,7 +234,7 @@ def make_degradation(name: str | None, settings: list[str]) -> Degradation:
 
 
 def _degradations(name: str, weights: Weights, args: argparse.Namespace) -> list[Degradation]:
-    """Under what to measure a network: what is asked for, else what its weights state, at all of its scales.
+    """Degradations at which to measure a network: what is asked for, else what its weights state, at all of its scales.
 
     Raises:
         UserError: what is asked for does not apply to the network, or nothing is asked for or stated.
@@ -237,7 +276,7 @@ def _degradations(name: str, weights: Weights, args: argparse.Namespace) -> list
 
 
 def _baseline_degradations(name: str, args: argparse.Namespace) -> list[Degradation]:
-    """Under what to measure a baseline that stands alone."""
+    """Degradations at which to measure a baseline without a network."""
     if name == "bicubic" and not args.scale:
         raise UserError("--weights bicubic needs --scale")
     if args.paired:

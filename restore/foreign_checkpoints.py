@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from restore.checkpoint import Weights, load_weights, read_tensors
+from restore.checkpoint import Weights, read_tensors, weights_of
 from restore.errors import UserError
 from restore.images.io import write_atomically
 from restore.models import EDSR, MDSR, DnCNN, FDnCNN, FFDNet, NetworkSpec, Norm, RestorationNetwork, build
@@ -54,7 +54,7 @@ def load_any(path: Path, *, res_scale: float | None = None, scale: int | None = 
     if _is_safetensors(path):
         tensors, metadata = read_tensors(path)
         if "restore" in metadata:
-            return _load_own(path, res_scale, scale)
+            return _of_own(path, weights_of(path, tensors, metadata), res_scale, scale)
     else:
         tensors = _unpickle(path)
     tensors = _unwrapped(path, tensors)
@@ -307,7 +307,7 @@ class EDSRLayout(Layout):
         return arguments
 
     def _scale(self, tensors: Tensors, upsampler: str) -> int:
-        keys = [self._key(f"{upsampler}.{place}") for place in (0, 2, 4)]  # a pixel shuffle behind each
+        keys = [self._key(f"{upsampler}.{place}") for place in (0, 2, 4)]  # a pixel shuffle after each
         return math.prod(math.isqrt(tensors[key].shape[0] // tensors[key].shape[1]) for key in keys if key in tensors)
 
     def _key(self, module: str) -> str:
@@ -394,8 +394,7 @@ def _is_safetensors(path: Path) -> bool:
         return file.read(9)[8:] == b"{"
 
 
-def _load_own(path: Path, res_scale: float | None, scale: int | None) -> Weights:
-    weights = load_weights(path)
+def _of_own(path: Path, weights: Weights, res_scale: float | None, scale: int | None) -> Weights:
     if res_scale is not None:
         raise UserError(f"{path}: the network does not take res_scale, or the file already defines it")
     if scale is None:
@@ -421,7 +420,7 @@ def _unpickle(path: Path) -> Any:
 
 
 def _unwrapped(path: Path, content: Any) -> dict[str, Tensor]:
-    """The tensors inside the dictionaries and behind the prefixes that training programs put around them."""
+    """The tensors inside the dictionaries and under the prefixes that training programs put around them."""
     for wrapper in ("params_ema", "params", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]

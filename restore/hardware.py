@@ -28,7 +28,7 @@ class Hardware:
         threads: of the CPU; default: the cores this process may use.
         compile: `torch.compile` the network; off unless asked for: it gains a few per cent on a CPU at most.
         store_on_device: keep all training patches in GPU memory; default: if they take at most half of what is free.
-        keep_pages: let glibc's allocator keep freed memory; otherwise each large tensor is mapped and faulted in anew.
+        keep_pages: let glibc's allocator keep freed memory; otherwise each large tensor is mapped and faulted in again.
     """
 
     channels_last: bool | None = None
@@ -61,6 +61,12 @@ class Hardware:
             *(["allocator keeps pages"] if self.keep_pages else []),
         ]
         return ", ".join(parts)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this is CUDA's error, Python's, or that of PyTorch's allocator on CPUs, which has no type of its own."""
+    words = "DefaultCPUAllocator", "can't allocate memory"
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
 def available_device(name: str | None = None) -> torch.device:
@@ -121,8 +127,13 @@ def free_memory(device: torch.device, root: Path = Path("/")) -> int | None:
     return max(0, min([available, *_free_in_groups(root)]))
 
 
-def peak_memory() -> int | None:
-    """The most memory that this process has had resident, in bytes, or None if the system does not tell (Windows)."""
+def peak_memory(device: torch.device) -> int | None:
+    """The most memory, in bytes, that PyTorch has had allocated on a GPU, or this process resident on a CPU.
+
+    None if the system does not tell (Windows).
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     try:
         import resource
     except ImportError:
@@ -134,7 +145,7 @@ def peak_memory() -> int | None:
 def _free_in_groups(root: Path) -> Iterator[int]:
     """Bytes below each limit, of both versions of control groups; memory for files can be had back and is not counted.
 
-    A container sees its own group at the top, under whatever name the host has for it.
+    A container sees its own group at the top, under any name that the host has for it.
     """
     groups = root / "proc/self/cgroup"
     for line in groups.read_text().splitlines() if groups.exists() else ():
@@ -167,7 +178,7 @@ def keeps_pages() -> bool:
 def keep_pages() -> None:
     """Tell glibc to keep freed memory rather than give it back, for the life of the process.
 
-    By default every tensor above 32 MiB is mapped anew and each of its pages faults on first use: millions of
+    By default every tensor above 32 MiB is mapped again and each of its pages faults on first use: millions of
     faults per training step.
     """
     if keeps_pages():

@@ -47,7 +47,9 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     from restore.folder import Writing, passed_over, plan, restore_folder
     from restore.hardware import available_device, keep_pages
+    from restore.images.io import check_writable
     from restore.provenance import provenance
+    from restore.ranks import ranks_of_torchrun
 
     device = available_device(args.device)
     if device.type == "cpu":
@@ -57,6 +59,10 @@ def main(argv: list[str] | None = None) -> int:
     def jobs() -> "list[Job]":
         return plan(args.input, args.output, args.format, sheets)
 
+    if args.report:
+        check_writable(ranks_of_torchrun().own(args.report))
+    if args.compare:
+        check_writable(args.compare / "sheet.png")
     sigma = None if args.denoise in (None, ANY_SIGMA) else args.denoise
     networks, engines, settings = _networks(args, sigma, jobs)
     page = _page() if args.report else None
@@ -67,11 +73,10 @@ def main(argv: list[str] | None = None) -> int:
     _print(summary, args.output)
     _print_networks(summary, engines, sigma)
     if others := passed_over(args.input, [args.output, *sheets]):
-        kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common())
-        print(f"note: skipped (not image files): {kinds}")
+        print(f"note: passed over: {others}")
     if page:
         print(f"report: {_write_report(page, args.report, summary, {'weights': ', '.join(engines), **origin})}")
-    return 1 if summary.having("failed") else 0
+    return 1 if summary.having("failed") or summary.unlogged else 0
 
 
 def _parser() -> cli.ArgumentParser:
@@ -90,14 +95,14 @@ def _parser() -> cli.ArgumentParser:
     network.add_argument(
         "--model", metavar="NAME", help=f"a bundled model, by name or beginning: {', '.join(BUNDLED_NAMES)}"
     )
-    network.add_argument("--weights", type=Path, metavar="FILE", help="a weights file, ours or another project's")
+    network.add_argument("--weights", type=cli.path, metavar="FILE", help="a weights file, ours or another project's")
     parser.add_argument(
         "--sigma", type=_sigma, help="noise level (0-255) of the images, for networks that take it: FDnCNN, FFDNet"
     )
     parser.add_argument("--scale", type=int, help="the scale at which to run an MDSR (default: the file's)")
     files = parser.add_argument_group("files")
-    files.add_argument("--input", type=Path, nargs="+", required=True, help="images and folders of images")
-    files.add_argument("--output", type=Path, required=True, help="folder for the restored images, same names")
+    files.add_argument("--input", type=cli.path, nargs="+", required=True, help="images and folders of images")
+    files.add_argument("--output", type=cli.path, required=True, help="folder for the restored images, same names")
     files.add_argument("--format", choices=FORMATS, help="of the restored images (default: that of each input)")
     files.add_argument(
         "--quality",
@@ -105,8 +110,10 @@ def _parser() -> cli.ArgumentParser:
         metavar="1-100",
         help=f"of JPEG and WebP (default: JPEG {JPEG_QUALITY}, WebP lossless)",
     )
-    files.add_argument("--compare", type=Path, metavar="DIR", help="write a sheet of each image: input and result")
-    files.add_argument("--report", type=Path, metavar="FILE.html", help="write a page with sliders: input and result")
+    files.add_argument("--compare", type=cli.path, metavar="DIR", help="write a sheet of each image: input and result")
+    files.add_argument(
+        "--report", type=cli.path, metavar="FILE.html", help="write a page with sliders: input and result"
+    )
     again = files.add_mutually_exclusive_group()
     again.add_argument(
         "--resume", dest="overwrite", action="store_false", default=False, help="keep finished images (the default)"
@@ -214,7 +221,10 @@ def _print(summary: "Summary", output: Path) -> None:
         print(f"note: {count} written without {left_out} (see the log)")
     for outcome in failed:
         print(f"failed: {outcome.reason}", file=sys.stderr)
-    print(f"log: {summary.log}")
+    if summary.unlogged:
+        print(f"failed: {summary.unlogged}", file=sys.stderr)
+    else:
+        print(f"log: {summary.log}")
 
 
 def _print_networks(summary: "Summary", engines: Mapping[str, str], sigma: float | None) -> None:

@@ -6,11 +6,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import yaml
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from restore.choices import Norm, Quantity
 from restore.cli import CONFIGS
@@ -18,6 +17,7 @@ from restore.errors import UserError
 from restore.hardware import available_device, keep_pages
 from restore.images.io import write_atomically
 from restore.memory import RECIPES
+from restore.memory_verdict import PAPER, ProfileRow, gpu_table, verdicts
 from restore.models import NetworkSpec, build
 from restore.models.norm import normalizes_output
 from restore.profiling import (
@@ -35,9 +35,8 @@ from restore.progress import progress
 from restore.provenance import provenance
 from restore.report import plot_lines, plot_stacks, write_csv
 from restore.tables import print_table
+from restore.torch_internals import without_data
 
-CLAIM = 0.40  # Lim et al. 2017, section 3.1: "about 40 %", of SRResNet's memory
-TOLERANCE = 0.05
 TIMED_FLOPS = 50e9  # of a step that is timed beside a forecast: a fraction of a second on two cores
 
 MIB = 2**20
@@ -60,18 +59,6 @@ SWEEPS: dict[Quantity, tuple[int, ...]] = {
 SWEPT: tuple[Norm, Norm] = ("batch", "none")
 
 
-class Row(NamedTuple):
-    """A profile and where it stands in the table."""
-
-    network: str
-    variant: str
-    profile: Profile
-
-    @property
-    def peak(self) -> int | None:
-        return self.profile.memory.peak if self.profile.memory else None
-
-
 def compare(args: argparse.Namespace) -> None:
     """Print the table of networks and norms that the options of `restore memory` ask for, and write its files."""
     keep_pages()  # as training does: it is part of what a step takes
@@ -82,7 +69,9 @@ def compare(args: argparse.Namespace) -> None:
     else:
         rows = _rows(args)
         _print_rows(args, rows)
-        for line in _verdicts(rows):
+        if args.device != "cpu":
+            print_table(*gpu_table(rows))
+        for line in verdicts(rows):
             print(line)
     if args.layers:
         for row in rows:
@@ -136,7 +125,7 @@ def _recipe(name: str, args: argparse.Namespace) -> Step:
 def _complete(spec: NetworkSpec) -> NetworkSpec:
     """With all arguments of the network, defaults too."""
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True):
+        with without_data():
             return build(spec).spec
     except ValueError as error:
         raise UserError(str(error)) from error
@@ -151,7 +140,7 @@ def _title(name: str, step: Step) -> str:
     return f"{name}{f' x{scale}' if scale > 1 else ''}, {step.batch} x {step.patch}x{step.patch}"
 
 
-def _rows(args: argparse.Namespace) -> list[Row]:
+def _rows(args: argparse.Namespace) -> list[ProfileRow]:
     planned: list[tuple[str, str, Step]] = []
     for name in args.networks:
         step = _recipe(name, args)
@@ -159,20 +148,20 @@ def _rows(args: argparse.Namespace) -> list[Row]:
             for recompute in args.recompute if normalizes_output(norm) else ["none"]:
                 variant = norm if recompute == "none" else f"{norm}, recomputed"
                 planned.append((_title(name, step), variant, _with(step, norm=norm, recompute=recompute)))
-    if args.networks == list(RECIPES) and args.norms == ["batch", "none"]:
+    if {"SRResNet", "EDSR-baseline"} <= set(args.networks) and args.norms == ["batch", "none"]:
         theirs = _recipe("SRResNet", args)
         ours = replace(_recipe("EDSR-baseline", args), batch=theirs.batch, patch=theirs.patch)
-        title = "SRResNet vs EDSR-baseline: " + _title("", theirs).strip(", ")
+        title = f"{PAPER}: " + _title("", theirs).strip(", ")
         planned.append((title, "SRResNet", theirs))
         planned.append((title, "EDSR-baseline", _with(ours, scale=theirs.network.arguments["scale"])))
     profiles: dict[str, Profile] = {}
     for _, _, step in progress(planned, "Measuring" if args.device else "Forecasting"):
         if repr(step) not in profiles:
             profiles[repr(step)] = measure(step, torch.device(args.device)) if args.device else forecast(step)
-    return [Row(network, variant, profiles[repr(step)]) for network, variant, step in planned]
+    return [ProfileRow(network, variant, profiles[repr(step)]) for network, variant, step in planned]
 
 
-def _print_rows(args: argparse.Namespace, rows: list[Row]) -> None:
+def _print_rows(args: argparse.Namespace, rows: list[ProfileRow]) -> None:
     source = rows[0].profile.source
     for network in dict.fromkeys(row.network for row in rows):
         group = [row for row in rows if row.network == network]
@@ -188,8 +177,6 @@ def _print_rows(args: argparse.Namespace, rows: list[Row]) -> None:
             cells["saved"] = f"{saving / MIB:,.1f}" if saving is not None else ""
             cells["saved %"] = f"{saving / reference.peak:.1%}" if saving is not None and reference.peak else ""
             cells["time"] = f"{times[row.variant]:.2f}x" if row.variant in times else ""
-            if row.profile.device:
-                cells |= {f"cuda {name}": f"{size / MIB:,.1f}" for name, size in row.profile.device._asdict().items()}
             table.append(cells)
         settings = [source, args.precision, *(["channels-last"] if args.channels_last else [])]
         if group[0].profile.step.compile is not None:
@@ -197,7 +184,7 @@ def _print_rows(args: argparse.Namespace, rows: list[Row]) -> None:
         print_table(f"{network} ({', '.join(settings)}; {timed})", table)
 
 
-def _times(group: Sequence[Row], device: str | None) -> tuple[str, dict[str, float]]:
+def _times(group: Sequence[ProfileRow], device: str | None) -> tuple[str, dict[str, float]]:
     """What was timed, and each variant's time as a ratio to the first; small real steps if none were measured."""
     fitting = [row for row in group if row.profile.memory]
     steps = [row.profile.step for row in fitting]
@@ -211,28 +198,7 @@ def _times(group: Sequence[Row], device: str | None) -> tuple[str, dict[str, flo
     return example, {row.variant: time_ratio(own, found[0]) for row, own in zip(fitting, found, strict=True)}
 
 
-def _verdicts(rows: Sequence[Row]) -> list[str]:
-    """A sentence for each pair: from a network with norm to that without."""
-    lines = []
-    for network in dict.fromkeys(row.network for row in rows):
-        group = [row for row in rows if row.network == network]
-        without = next((row for row in group if row.profile.step.network.arguments["norm"] == "none"), None)
-        for row in group:
-            if row is without or not (without and without.peak and row.peak):
-                continue
-            if row.profile.step.network.arguments["recompute"] == "norm":
-                lines.append(f"{network}: {row.variant}: {row.peak / without.peak:.2f}x the peak of {without.variant}")
-                continue
-            saving = row.peak - without.peak
-            verdict = "supported" if saving / row.peak >= CLAIM - TOLERANCE else "not supported"
-            lines.append(
-                f"{network}: {verdict}: {saving / row.peak:.1%} less memory from {row.variant} to {without.variant} "
-                f"({saving / 1e6:,.1f} of {row.peak / 1e6:,.1f} MB; the claim: about {CLAIM:.0%})"
-            )
-    return lines
-
-
-def _print_layers(row: Row) -> None:
+def _print_layers(row: ProfileRow) -> None:
     table = [
         {
             "layer": layer.name or "(loss)",
@@ -246,10 +212,10 @@ def _print_layers(row: Row) -> None:
     print_table(f"{row.network}, {row.variant}: kept for backward ({row.profile.source})", table)
 
 
-def _sweep(args: argparse.Namespace) -> list[Row]:
+def _sweep(args: argparse.Namespace) -> list[ProfileRow]:
     """The saving of each network against a quantity: printed, and plotted if asked for."""
     quantity: Quantity = args.sweep
-    rows: list[Row] = []
+    rows: list[ProfileRow] = []
     lines: dict[str, list[tuple[float, float]]] = {}
     for name in args.networks:
         recipe = _recipe(name, args)
@@ -257,7 +223,7 @@ def _sweep(args: argparse.Namespace) -> list[Row]:
         for value in progress(SWEEPS[quantity], name):
             step = recipe.having(quantity, value)
             found = [forecast(_with(step, norm=norm)) for norm in SWEPT]
-            rows += [Row(_title(name, step), norm, profile) for norm, profile in zip(SWEPT, found, strict=True)]
+            rows += [ProfileRow(_title(name, step), norm, profile) for norm, profile in zip(SWEPT, found, strict=True)]
             batch, none = (profile.memory or Memory() for profile in found)
             saving = 1 - none.peak / batch.peak
             lines.setdefault(name, []).append((value, 100 * saving))
@@ -273,7 +239,7 @@ def _sweep(args: argparse.Namespace) -> list[Row]:
     return rows
 
 
-def _plain(row: Row) -> dict[str, Any]:
+def _plain(row: ProfileRow) -> dict[str, Any]:
     """For CSV and JSON, sizes in bytes."""
     step, memory = row.profile.step, row.profile.memory
     sizes: dict[str, int | None] = {part.name: getattr(memory, part.name, None) for part in fields(Memory)}

@@ -11,12 +11,14 @@ and there are no gradients at its start. The batch itself is not counted.
 
 The forecast's workspace is an estimate: a copy of what goes in and of what comes out, as oneDNN makes them if
 tensors are not channels-last.
+
+What a GPU would show is forecast too: PyTorch's reserved memory, by the rules of its caching allocator, and what
+nvidia-smi shows, with the estimate `CONTEXT` for CUDA's own. cuDNN's workspace is taken to be as large as oneDNN's.
 """
 
 import math
 import statistics
 import time
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -25,21 +27,31 @@ from typing import Any, Literal, NamedTuple, assert_never
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from restore.caching_allocator import Block, CachingAllocator
 from restore.choices import Quantity, StepPrecision
 from restore.losses import find_loss
 from restore.models import NetworkSpec, RestorationNetwork, build
 from restore.optim import Optimization, state_tensors
+from restore.torch_internals import (
+    Ledger,
+    activation_budget,
+    profiled_events,
+    record_allocations,
+    recorded_allocations,
+    storage_key,
+    without_data,
+)
 
 Source = Literal["forecast", "cpu", "cuda"]
 
 AUTOCAST: dict[StepPrecision, torch.dtype] = {"bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16}
+CONTEXT = 400 * 2**20  # driver and kernels, estimated: 300 to 400 MB since CUDA 11.7 (pytorch/pytorch#107667, #109888)
+REPLAYED_STEPS = 3  # after which a step reserves no more than the one before
 CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
 
 
@@ -123,8 +135,8 @@ class LayerMemory(NamedTuple):
 
 
 class DeviceMemory(NamedTuple):
-    """What CUDA says of the step, in bytes: peaks of allocated and reserved memory, and memory in use on the whole
-    device, as nvidia-smi shows it."""
+    """What CUDA says of the step, or would say by the forecast, in bytes: peaks of allocated and reserved memory, and
+    memory in use on the whole device, as nvidia-smi shows it."""
 
     allocated: int
     reserved: int
@@ -139,9 +151,9 @@ class Profile:
         step: what was measured.
         source: where the figures come from.
         memory: None if the device has too little.
-        tensors: bytes at the peak of tensors alone, without the workspace, which depends on the library.
+        tensors: bytes at the peak of tensors only, without the workspace, which depends on the library.
         layers: by layer, of a forecast.
-        device: of a CUDA step.
+        device: of a CUDA step or a forecast.
     """
 
     step: Step
@@ -154,7 +166,7 @@ class Profile:
 
 def forecast(step: Step) -> Profile:
     """The memory of a step without running it. `compile` is not considered."""
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with without_data():
         trial = _Trial(replace(step, compile=None), torch.device("cpu"))
         ledger = _Ledger()
         with ledger, ledger.following(trial.network):
@@ -164,7 +176,8 @@ def forecast(step: Step) -> Profile:
         with ledger:
             trial.backward(loss)
         ledger.forget(trial.state)  # made in the first step, which this is, but held in all others
-        return Profile(step, "forecast", *_peaks(ledger.allocations, forward_end, trial), layers)
+        device = _on_gpu(trial, ledger.allocations)
+        return Profile(step, "forecast", *_peaks(ledger.allocations, forward_end, trial), layers, device)
 
 
 def measure(step: Step, device: torch.device) -> Profile:
@@ -190,7 +203,7 @@ def measure_times(steps: Sequence[Step], device: torch.device, rounds: int = 5) 
 
 def flops(step: Step) -> int:
     """Floating-point operations of a step, with backward at twice the forward pass. Needs no hardware."""
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with without_data():
         trial = _Trial(replace(step, compile=None), torch.device("cpu"))
         with FlopCounterMode(display=False) as counter:
             trial.forward()
@@ -269,7 +282,7 @@ class _Trial:
         dtype = AUTOCAST.get(self.step.precision)
         budget = 1.0 if self.step.compile is None else self.step.compile
         with (
-            torch._functorch.config.patch(activation_memory_budget=budget),
+            activation_budget(budget),
             torch.autocast(self.device.type, dtype, enabled=dtype is not None),
         ):
             restored = self._run(self.degraded)
@@ -310,7 +323,7 @@ class _Allocation:
 
 
 def _peaks(allocations: Sequence[_Allocation], forward_end: int, trial: _Trial) -> tuple[Memory, int]:
-    """What is held at the peak, and the bytes at the peak of tensors alone."""
+    """What is held at the peak, and the bytes at the peak of tensors only."""
     tensors = [allocation for allocation in allocations if not allocation.workspace]
     return _at_peak(allocations, forward_end, trial), _at_peak(tensors, forward_end, trial).peak
 
@@ -330,29 +343,51 @@ def _at_peak(allocations: Sequence[_Allocation], forward_end: int, trial: _Trial
     return replace(trial.held, **sizes)
 
 
-class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Follows every storage that is born within, and what each layer keeps of them."""
+def _on_gpu(trial: _Trial, allocations: Sequence[_Allocation]) -> DeviceMemory:
+    """What a GPU would show of steps with these allocations; the optimizer's state is born at the end of the first."""
+    gpu = CachingAllocator()
+    for tensor in (*trial.network.parameters(), *trial.network.buffers(), trial.degraded, trial.clean):
+        gpu.allocate(tensor.nbytes)
+    born = [(allocation.born, number) for number, allocation in enumerate(allocations)]
+    died = [(allocation.died, number) for number, allocation in enumerate(allocations) if allocation.died is not None]
+    for step in range(REPLAYED_STEPS):
+        live: dict[int, Block] = {}
+        for _, number in sorted(born + died):
+            if number in live:
+                gpu.release(live.pop(number))
+            elif allocations[number].size:
+                live[number] = gpu.allocate(allocations[number].size)
+        for tensor in trial.state if step == 0 else ():
+            gpu.allocate(tensor.nbytes)
+        for gradient in live.values():
+            gpu.release(gradient)
+    return DeviceMemory(gpu.peak_allocated, gpu.reserved, gpu.reserved + CONTEXT)
+
+
+class _Ledger(Ledger):  # type: ignore[no-untyped-call]
+    """Lifetimes of all storages that are born within, and what each layer keeps of them."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.now = 0
         self.allocations: list[_Allocation] = []
-        self._live: dict[int, tuple[_Allocation, weakref.ref[torch.UntypedStorage]]] = {}
+        self._live: dict[int, _Allocation] = {}
         self._inside = [""]
         self._kinds: dict[str, tuple[str, tuple[int, ...]]] = {}
         self._keepers: dict[int, list[str]] = {}
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, Tensor):
-                self._enter(tensor)
-        if func in CONVOLUTIONS:
+    def born(self, key: int, size: int) -> None:
+        self._live[key] = _Allocation(size, self._tick(), layer=self._inside[-1])
+        self.allocations.append(self._live[key])
+
+    def died(self, key: int) -> None:
+        self._live.pop(key).died = self._tick()
+        self._keepers.pop(key, None)
+
+    def called(self, operation: Any, inputs: tuple[Any, ...]) -> None:
+        if operation in CONVOLUTIONS:
             born = self._tick()
-            self.allocations.append(_Allocation(_layout_copies(args[:2]), born, self._tick(), workspace=True))
-        return result
+            self.allocations.append(_Allocation(_layout_copies(inputs[:2]), born, self._tick(), workspace=True))
 
     @contextmanager
     def following(self, network: nn.Module) -> Iterator[None]:
@@ -370,14 +405,14 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def forget(self, tensors: Iterable[Tensor]) -> None:
         """Leave out what holds these tensors."""
-        left_out = {id(self._live[tensor.untyped_storage()._cdata][0]) for tensor in tensors}
+        left_out = {id(self._live[storage_key(tensor)]) for tensor in tensors}
         self.allocations = [allocation for allocation in self.allocations if id(allocation) not in left_out]
 
     def layers(self) -> tuple[LayerMemory, ...]:
         """What each layer keeps at this moment, in the order of the forward pass."""
         saved: dict[str, int] = {}
         shared: dict[str, int] = {}
-        for key, (allocation, _) in self._live.items():
+        for key, allocation in self._live.items():
             owner, *others = self._keepers.get(key, [allocation.layer])
             saved[owner] = saved.get(owner, 0) + allocation.size
             for other in others:
@@ -399,25 +434,10 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._kinds[name] = (type(module).__name__, tuple(output.shape))
 
     def _kept(self, tensor: Tensor) -> Tensor:
-        key, layer = tensor.untyped_storage()._cdata, self._inside[-1]
+        key, layer = storage_key(tensor), self._inside[-1]
         if key in self._live and layer not in self._keepers.setdefault(key, []):
             self._keepers[key].append(layer)
         return tensor
-
-    def _enter(self, tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
-        key = storage._cdata
-        if key in self._live:
-            return
-        allocation = _Allocation(storage.nbytes(), self._tick(), layer=self._inside[-1])
-
-        def die(_: Any) -> None:
-            allocation.died = self._tick()
-            del self._live[key]
-            self._keepers.pop(key, None)
-
-        self.allocations.append(allocation)
-        self._live[key] = allocation, weakref.ref(storage, die)
 
     def _tick(self) -> int:
         self.now += 1
@@ -435,8 +455,7 @@ def _measure_cpu(step: Step) -> Profile:
         with record_function("forward"):
             loss = trial.forward()
         trial.backward(loss)
-    assert profiler.profiler is not None
-    roots = profiler.profiler.kineto_results.experimental_event_tree()
+    roots = profiled_events(profiler)
     forward_end = next(root.end_time_ns for root in roots if root.name == "forward")
     return Profile(step, "cpu", *_peaks(_allocations(roots), forward_end, trial))
 
@@ -472,17 +491,17 @@ def _measure_cuda(step: Step, device: torch.device) -> Profile:
         for _ in range(2):
             trial.warm_up()
         torch.cuda.reset_peak_memory_stats(device)
-        torch.cuda.memory._record_memory_history(context=None)
+        record_allocations(True)
         with _Convolutions() as convolutions:
             loss = trial.forward()
             forward_end = _now_us()
             trial.backward(loss)
         torch.cuda.synchronize(device)
-        trace = torch.cuda.memory._snapshot(device)["device_traces"][torch.cuda._utils._get_device_index(device, True)]
+        trace = recorded_allocations(device)
     except torch.OutOfMemoryError:
         return Profile(step, "cuda", None)
     finally:
-        torch.cuda.memory._record_memory_history(enabled=None)
+        record_allocations(False)
     free, total = torch.cuda.mem_get_info(device)
     allocated, reserved = torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
     peaks = _peaks(_traced_allocations(trace, convolutions.spans), forward_end, trial)

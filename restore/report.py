@@ -13,7 +13,7 @@ from torch import Tensor
 
 from restore.data.pairs import ImagePair
 from restore.images.color import with_channels
-from restore.images.io import Image, write_atomically, write_image
+from restore.images.io import Image, printable, write_atomically, write_image
 from restore.images.tensors import to_image
 from restore.metrics import Score
 from restore.tables import print_table
@@ -43,8 +43,8 @@ def comparison(pair: ImagePair, outcomes: Mapping[str, tuple[Tensor, Score]]) ->
     return [*panels, Panel(to_image(pair.clean), f"{pair.name} (truth)")]
 
 
-def contact_sheet(path: Path, rows: Sequence[Sequence[Panel]], size: int = 320) -> None:
-    """Write rows of captioned pictures as one, in the format that the suffix says.
+def contact_sheet(path: Path, rows: Sequence[Sequence[Panel]], size: int = 320) -> Image:
+    """Write rows of captioned pictures as one, in the format that the suffix says, and return it: (H, W, 3).
 
     The center of each picture is shown, at most `size` pixels high and wide, one screen pixel per image pixel.
     """
@@ -52,6 +52,7 @@ def contact_sheet(path: Path, rows: Sequence[Sequence[Panel]], size: int = 320) 
     width = max(strip.shape[1] for strip in strips)
     sheet = np.concatenate([np.pad(s, ((0, 0), (0, width - s.shape[1]), (0, 0)), constant_values=255) for s in strips])
     write_image(path, sheet)
+    return sheet
 
 
 def _row(panels: Sequence[Panel], size: int) -> Image:
@@ -61,7 +62,7 @@ def _row(panels: Sequence[Panel], size: int) -> Image:
         shown = with_channels(image[top : top + size, left : left + size], 3)
         canvas = Pillow.new("RGB", (shown.shape[1] + GAP, shown.shape[0] + CAPTION_HEIGHT + GAP), "white")
         canvas.paste(Pillow.fromarray(np.ascontiguousarray(shown)), (0, 0))
-        ImageDraw.Draw(canvas).text((2, shown.shape[0] + 3), caption, "black", ImageFont.load_default(13))
+        ImageDraw.Draw(canvas).text((2, shown.shape[0] + 3), printable(caption), "black", ImageFont.load_default(13))
         cells.append(np.asarray(canvas))
     height = max(cell.shape[0] for cell in cells)
     padded = [np.pad(cell, ((0, height - cell.shape[0]), (0, 0), (0, 0)), constant_values=255) for cell in cells]
@@ -73,8 +74,8 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     for protocol in dict.fromkeys(row["protocol"] for row in rows):
         table = [
             {
-                "model": row["model"],
-                "set": row["set"],
+                "model": printable(row["model"]),
+                "set": printable(row["set"]),
                 "degradation": row["degradation"],
                 "PSNR (dB)": f"{row['psnr']:.2f}",
                 "SSIM": f"{row['ssim']:.4f}",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import sys
 import warnings
 from enum import Enum
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,14 +39,15 @@ settings, by group (--help.all lists them, --print_config shows their values):
 
 # All that a configuration may name besides the user's packages (see `extensions.py`): networks and degradations;
 # transforms; callbacks, loggers, strategies.
-KNOWN = ["restore", "albumentations", "pytorch_lightning"]
+IMPORTABLE = ["restore", "albumentations", "pytorch_lightning"]
 
 DESCRIPTION = "Train a restoration network; without arguments, the quickstart."
 GROUPS = ("model", "data", "optim", "hardware", "faults", "trainer")
 
-LARGEST = 2**31 - 1
-MOST_ENTRIES = 10_000  # of a configuration
-LARGEST_OF_NETWORK = 10_000  # layers or features
+ENDS = ("max_steps", "max_epochs", "max_time", "min_steps", "min_epochs")  # of a run
+MAX_INTEGER = 2**31 - 1
+MAX_ENTRIES = 10_000  # of a configuration
+MAX_LAYERS_OR_FEATURES = 10_000  # layers or features
 
 
 def build_parser() -> ArgumentParser:
@@ -56,8 +59,8 @@ def build_parser() -> ArgumentParser:
     from restore.models import RestorationNetwork
     from restore.training import Faults, Optimization, PatchData
 
-    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*KNOWN, *extensions.packages()])
-    parser = ArgumentParser(prog="restore train", description=DESCRIPTION, exit_on_error=False)
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*IMPORTABLE, *extensions.packages()])
+    parser = ArgumentParser(prog="restore train", description=DESCRIPTION, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="a recipe by name or a YAML file; flags override it")
     _add_run_arguments(parser)
     parser.add_subclass_arguments(RestorationNetwork, "model", help="the network", required=True)
@@ -144,15 +147,17 @@ def _train(args: list[str]) -> int:
         made = parser.instantiate(settings)
         text = _dump(parser, settings)
     except (ArgumentError, ValueError) as error:
-        raise UserError(_essence(str(error))) from error
-    output = settings.output or Path("runs") / Path(str(settings.config[-1])).stem
+        raise UserError(_essence(str(error)) + _meant(str(error), parser)) from error
+    output = (
+        settings.output.expanduser() if settings.output else _default_output(Path(str(settings.config[-1])).stem, text)
+    )
     summary = fit(
         made.model,
         made.data,
         made.optim,
         output,
         trainer=vars(made.trainer),
-        weights=settings.weights,
+        weights=settings.weights and settings.weights.expanduser(),
         hardware=made.hardware,
         faults=made.faults,
         resume=settings.resume,
@@ -178,8 +183,8 @@ def _check_extent(args: list[str]) -> None:
             raise UserError(f"{name}: nested too deeply") from error
         except (OSError, ValueError, yaml.YAMLError):
             continue  # the parser says what is wrong
-        if entries > MOST_ENTRIES:
-            raise UserError(f"{name}: its aliases expand to {entries:.0e} entries, more than {MOST_ENTRIES}")
+        if entries > MAX_ENTRIES:
+            raise UserError(f"{name}: its aliases expand to {entries:.0e} entries, more than {MAX_ENTRIES}")
 
 
 def _entries(node: yaml.Node, known: dict[int, int]) -> int:
@@ -203,7 +208,7 @@ def _check(settings: Namespace, defaults: Namespace) -> None:
     for key, value in settings.items():
         if value is None and defaults.get(key) is not None:
             raise UserError(f"{key}: expected a value like {defaults[key]}, found null")
-        most = LARGEST_OF_NETWORK if key.startswith("model.") else LARGEST
+        most = MAX_LAYERS_OR_FEATURES if key.startswith("model.") else MAX_INTEGER
         if isinstance(value, int) and value > most:
             raise UserError(f"{key}: expected at most {most}, found {value}")
 
@@ -223,7 +228,46 @@ def _essence(message: str) -> str:
     noise = ("Does not validate", "Subtypes:", "Errors:", "- Expected a <class 'NoneType'>", "Given value")
     lines = [line.strip() for line in message.splitlines()]
     essence = " ".join(line.removeprefix("- ") for line in lines if not line.startswith(noise))
+    essence = essence.replace("Expected a typing.Literal[", "Expected one of [")
     return essence.replace("import_path_allowlist in set_parsing_settings", f"the environment's {extensions.VARIABLE}")
+
+
+def _meant(message: str, parser: ArgumentParser) -> str:
+    """For the end of jsonargparse's message about an unknown word: which known ones there are."""
+    from restore.models import NETWORKS
+
+    if found := re.search(r"[Uu]nrecognized arguments: (--[^\s=]+)", message):
+        return cli.nearest(found[1], parser._option_string_actions)
+    if found := re.search(r"class_path '[\w.]*\.(\w+)': Option '(\w+)' is not accepted", message):
+        network = NETWORKS.get(found[1])
+        return cli.nearest(found[2], network().spec.arguments) if network else ""
+    if 'key "model"' in message and "accepted" not in message:
+        return f"; known networks: {', '.join(NETWORKS)}"
+    return ""
+
+
+def _default_output(name: str, text: str) -> Path:
+    """`runs/name`, or `runs/name-2` and so on if runs of other settings are there."""
+    wanted = _identity(text)
+    for number in count(1):
+        folder = Path("runs") / (name if number == 1 else f"{name}-{number}")
+        config = folder / "config.yaml"
+        if not config.exists() or _identity(config.read_text()) == wanted:
+            return folder
+    raise AssertionError
+
+
+def _identity(text: str) -> Any:
+    """Of a `config.yaml`, the settings that make one run another: not where it is, nor how long it is to go on."""
+    import yaml
+
+    try:
+        settings = yaml.safe_load(text)
+        others = {key: value for key, value in settings.items() if key not in ("config", "output", "resume")}
+        trainer = {key: value for key, value in settings["trainer"].items() if key not in ENDS}
+        return {**others, "trainer": trainer}
+    except (yaml.YAMLError, AttributeError, KeyError):
+        return None
 
 
 def _print_summary(summary: dict[str, Any], output: Path) -> None:

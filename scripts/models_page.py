@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from restore import bundled, cli
-from restore.benchmark import Outcome, default_protocol, measure
+from restore.benchmark import ScoredImage, default_protocol, measure
 from restore.bundled import BundledModel
 from restore.bundled.bundle import account
 from restore.bundled.card import MARKERS, results_table, trained_on
@@ -145,7 +145,7 @@ def _sheet(model: BundledModel, weights: Weights, path: Path) -> None:
     """Input, result and truth of a few photographs, at full resolution."""
     rows: list[Sequence[Panel]] = []
 
-    def show(pair: ImagePair, outcomes: dict[str, Outcome]) -> None:
+    def show(pair: ImagePair, outcomes: dict[str, ScoredImage]) -> None:
         if pair.name in SHOWN:
             rows.append(comparison(pair, outcomes))
 

@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 bash scripts/setup.sh requirements.txt
 python=.venv/bin/python
 restore=.venv/bin/restore
-runs=runs/quickstart
+runs=runs/quickstart-demo # not runs/quickstart, where `restore train` keeps a run of the user
 rm -rf "$runs"
 
 echo "== Training a small DnCNN with batch normalisation on photographs, noise of sigma 25"

@@ -82,7 +82,7 @@ def test_networks_are_loaded_by_name_or_path(tmp_path: Path, network: DnCNN) -> 
     assert restore.load(tmp_path / "mine.safetensors").spec == network.spec
     with pytest.raises(UserError, match="no such weights file"):
         restore.load(tmp_path / "gone.safetensors")
-    with pytest.raises(UserError, match="unet: no such model; bundled: "):
+    with pytest.raises(UserError, match="unet: unknown model; bundled: "):
         restore.load("unet")
 
 

@@ -8,10 +8,11 @@ import pytest
 ROOT = Path(__file__).parents[1] / "restore"
 
 # Each room and the rooms it may use, besides itself and those for everybody.
-FOR_EVERYBODY = {"choices", "errors", "extensions", "progress", "tables"}
+FOR_EVERYBODY = {"choices", "errors", "extensions", "progress", "tables", "torch_internals"}
 FOUNDATION = {"images", "data", "models", "losses", "metrics", "optim"}
 MAY_USE: dict[str, set[str]] = {
     "errors": set(),
+    "torch_internals": set(),
     "extensions": set(),
     "progress": set(),
     "choices": set(),
@@ -33,7 +34,9 @@ MAY_USE: dict[str, set[str]] = {
     "bundled": FOUNDATION | {"checkpoint", "inference", "benchmark"},
     "report": FOUNDATION,
     "page": {"images"},
-    "profiling": FOUNDATION,
+    "caching_allocator": set(),
+    "profiling": FOUNDATION | {"caching_allocator"},
+    "memory_verdict": {"profiling"},
     "folder": FOUNDATION | {"inference", "report", "ranks"},
     "training": FOUNDATION
     | {"checkpoint", "foreign_checkpoints", "inference", "benchmark", "report", "provenance", "profiling", "hardware"},

@@ -37,7 +37,7 @@ def test_a_bundled_file_is_small_and_its_card_says_what_it_says(model: bundled.B
     weights = load_weights(model.weights)
     assert model.weights.stat().st_size < 4e6
     assert model.card.read_text() == card.card(model, weights)
-    assert (ROOT / "restore/configs" / f"{model.recipe}.yaml").is_file()
+    assert (ROOT / "configs" / f"{model.recipe}.yaml").is_file()
     measured = {(row["set"], row["degradation"]) for row in weights.results if row["model"] == model.name}
     assert measured == {(test.set, test.degradation.label) for test in model.tests}
     assert not re.search(r'[" =]/', json.dumps([weights.training, weights.results])), "a path of one machine"
@@ -68,7 +68,7 @@ def test_a_bundled_model_scores_as_recorded_on_small_reference_sets(
 
 
 def test_every_recipe_that_a_model_names_is_shipped() -> None:
-    recipes = {path.stem for path in (ROOT / "restore/configs").glob("*.yaml")}
+    recipes = {path.stem for path in (ROOT / "configs").glob("*.yaml")}
     assert {name for model in bundled.MODELS.values() for name in (model.recipe, model.paper_recipe)} <= recipes
 
 

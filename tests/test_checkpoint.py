@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
+from torch import Tensor
 
 import restore
 from restore.checkpoint import Weights, load_weights, save_weights
@@ -83,3 +84,15 @@ def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "foreign.safetensors")
     with pytest.raises(UserError, match=r"foreign\.safetensors: a safetensors file without the metadata"):
         load_weights(tmp_path / "foreign.safetensors")
+
+
+@pytest.mark.parametrize("claim", [{"empty": torch.zeros(0, 10**12)}, {"long": torch.zeros(30_000)}])
+def test_what_is_claimed_is_compared_with_the_numbers_that_are_there(tmp_path: Path, claim: dict[str, Tensor]) -> None:
+    tensors = {**DnCNN(depth=3, features=4).state_dict(), **claim}
+    description = {"name": "DnCNN", "arguments": {"depth": 3, "features": 20_000}}
+    header = {"format": 1, "network": description, "degradation": {}, "training": {}, "results": []}
+    (tmp_path / "w.safetensors").write_bytes(save(tensors, metadata={"restore": json.dumps(header)}))
+    with pytest.raises(
+        UserError, match=r"metadata does not describe a network \((features is 20000|tensors do not fit)"
+    ):
+        load_weights(tmp_path / "w.safetensors")

@@ -77,7 +77,7 @@ def test_quiet_shows_no_notes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("name", "args", "complaint"), [
     ("train", "--model.nrom none", "Option 'nrom' is not accepted"),
-    ("train", "--model.norm bach", "'weight']. Got value: bach"),
+    ("train", "--model.norm bach", "Expected one of ['batch', 'none'"),
     ("train", "--model.depth 1", "depth must be at least 2, not 1"),
     ("train", "--config gone.yaml", "gone.yaml"),
     ("train", "--data.train Set99", "Set99: neither a folder nor a known data set"),

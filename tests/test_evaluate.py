@@ -256,7 +256,7 @@ def test_equal_images_have_no_finite_psnr_and_the_json_stays_valid(tmp_path: Pat
 @pytest.mark.parametrize(("args", "complaint"), [
     ("--weights bicubic --data photos", "--weights bicubic needs --scale"),
     ("--weights noisy", "--weights or --model, and --data are needed"),
-    ("--restored x --reference y", "go together"),
+    ("--restored x --reference y", "are needed together"),
     ("--weights gone.safetensors --data photos", "gone.safetensors: no such weights file"),
     ("--weights noisy --data Set99", "Set99: neither a folder nor a known data set"),
     ("--weights noisy --data photos --sigmas 15", "unrecognized arguments: --sigmas"),
@@ -270,3 +270,85 @@ def test_equal_images_have_no_finite_psnr_and_the_json_stays_valid(tmp_path: Pat
 def test_mistakes_are_named(args: str, complaint: str) -> None:
     with pytest.raises(UserError, match=complaint):
         evaluate.main(args.split())
+
+
+def test_what_cannot_be_written_is_named_before_anything_is_measured(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    for option, name in (("--json", "file/a.json"), ("--csv", "file/a.csv"), ("--report", "file/a.html")):
+        with pytest.raises(UserError, match=r"file/a\.\w+: cannot be written"):
+            evaluate.main(["--weights", str(weights), "--data", "photos", option, str(tmp_path / name)])
+    with pytest.raises(UserError, match=r"a\.xyz: cannot write \.xyz"):
+        evaluate.main(["--weights", str(weights), "--data", "photos", "--sheet", str(tmp_path / "a.xyz")])
+    assert capsys.readouterr().out == ""
+
+
+def test_a_sheet_that_fails_costs_no_score(
+    weights: Path, tmp_path: Path, image_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise UserError("sheet.png: cannot be written (No space left on device)")
+
+    monkeypatch.setattr("restore.evaluation.contact_sheet", full)
+    scores, sheet = tmp_path / "scores.json", tmp_path / "sheet.png"
+    args = ["--weights", str(weights), "--data", str(image_folder), "--json", str(scores), "--sheet", str(sheet)]
+    assert evaluate.main(args) == 1
+    assert len(json.loads(scores.read_text())["rows"]) == 2
+
+
+def test_a_network_that_yields_nan_is_named_and_the_scores_of_other_sets_are_kept(
+    weights: Path, tmp_path: Path, image_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = DnCNN(depth=2, features=4)
+    torch.nn.init.constant_(network.body[-1].weight, torch.nan)
+    save_weights(tmp_path / "nan.safetensors", Weights(network))
+    asked = "--weights", str(tmp_path / "nan.safetensors"), "--data", str(image_folder), "--sigma", "25"
+    with pytest.raises(UserError, match=r"nan\.safetensors: .*a\.png: the network yields numbers that are not finite"):
+        evaluate.main([*asked])
+
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/x.png").write_text("no image")
+    asked = "--weights", str(weights), "--data", str(image_folder), str(tmp_path / "broken")
+    assert evaluate.main([*asked, "--json", str(tmp_path / "scores.json")]) == 1
+    assert len(json.loads((tmp_path / "scores.json").read_text())["rows"]) == 2
+    assert "failed: " in capsys.readouterr().err
+
+
+def test_a_mean_of_infinite_psnr_does_not_hide_the_other_images(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for name in ("a", "b"):
+        image = random.integers(0, 200, (20, 20, 3), np.uint8)
+        write_image(tmp_path / f"true/{name}.png", image)
+        write_image(tmp_path / f"made/{name}.png", image + np.uint8(10 * (name == "b")))
+    args = "--restored", str(tmp_path / "made"), "--reference", str(tmp_path / "true"), "--protocol", "denoise-rgb"
+    (row,) = rows(tmp_path, *args)
+    assert [image["psnr"] for image in row["per_image"]] == [None, pytest.approx(20 * np.log10(255 / 10))]
+    assert row["psnr"] == pytest.approx(20 * np.log10(255 / 10))
+
+
+def test_an_image_smaller_than_the_scale_is_named(tmp_path: Path) -> None:
+    write_image(tmp_path / "set/x.png", np.zeros((1, 1, 3), np.uint8))
+    with pytest.raises(UserError, match=r"x\.png: an image of 1x1 is too small for scale 2"):
+        evaluate.main(["--weights", "bicubic", "--scale", "2", "--data", str(tmp_path / "set")])
+    with pytest.raises(UserError, match=r"x\.png: denoise-rgb .*\(1, 1\)"):
+        evaluate.main(["--weights", "noisy", "--data", str(tmp_path / "set")])
+
+
+def test_the_noise_of_a_test_image_follows_from_its_path(tmp_path: Path) -> None:
+    image = np.full((40, 40, 1), 128, np.uint8)
+    for name in ("000/frame", "001/frame", "flat"):
+        write_image(tmp_path / "set" / f"{name}.png", image)
+    (row,) = rows(tmp_path, "--weights", "noisy", "--data", str(tmp_path / "set"), "--sigma", "25")
+    assert [score["name"] for score in row["per_image"]] == ["000/frame", "001/frame", "flat"]
+    assert len({score["psnr"] for score in row["per_image"]}) == 3
+    write_image(tmp_path / "alone/flat.png", image)
+    (alone,) = rows(tmp_path, "--weights", "noisy", "--data", str(tmp_path / "alone"), "--sigma", "25")
+    assert alone["per_image"][0]["psnr"] == row["per_image"][2]["psnr"]
+
+
+def test_a_folder_in_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_image(tmp_path / "set/x.png", np.zeros((20, 20, 3), np.uint8))
+    (row,) = rows(tmp_path, "--weights", "noisy", "--data", "~/set", "--root", "~/data")
+    assert row["set"] == "set"

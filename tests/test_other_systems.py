@@ -61,12 +61,12 @@ def test_peak_memory_is_in_bytes_on_every_system(system: str, unit: int, monkeyp
     resource = pytest.importorskip("resource")
     monkeypatch.setattr(sys, "platform", system)
     counted = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert hardware.peak_memory() == pytest.approx(counted * unit, rel=0.1)
+    assert hardware.peak_memory(torch.device("cpu")) == pytest.approx(counted * unit, rel=0.1)
 
 
 def test_peak_memory_is_unknown_if_the_system_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "resource", None)
-    assert hardware.peak_memory() is None
+    assert hardware.peak_memory(torch.device("cpu")) is None
 
 
 @pytest.mark.parametrize(("cuda", "mps", "expected"), [

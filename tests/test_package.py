@@ -43,7 +43,8 @@ def test_the_wheel_holds_models_recipes_license_and_command(wheel: Path) -> None
     assert wheel.name == f"restore_bn-{restore.__version__}-py3-none-any.whl"
     names = zipfile.ZipFile(wheel).namelist()
     expected = [f"restore/bundled/{model.weights.name}" for model in available()]
-    expected += [f"restore/configs/{path.name}" for path in CONFIGS.glob("*.yaml")]
+    shared = f"restore_bn-{restore.__version__}.data/data/share/restore/configs"
+    expected += [f"{shared}/{path.name}" for path in CONFIGS.glob("*.yaml")]
     expected += ["restore/py.typed", "restore/page/page.html"]
     assert not set(expected) - set(names)
     metadata = zipfile.ZipFile(wheel).read(f"restore_bn-{restore.__version__}.dist-info/METADATA").decode()
@@ -68,6 +69,7 @@ def test_the_installed_wheel_restores_a_photograph(wheel: Path, tmp_path: Path) 
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    assert "norm: batch" in command("train", "--config", "dncnn_gray_25", "--print_config")
     assert command("--version") == f"restore {restore.__version__}\n"
     command("infer", "--denoise", "--input", "photo.png", "--output", "out", "--precision", "fp32")
     assert cv2.imread(str(tmp_path / "out/photo.png")).shape == (64, 80, 3)

@@ -1,14 +1,30 @@
 """The forecast against real steps, PyTorch's own tracker, arithmetic and the figures of other machines."""
 
+import weakref
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from restore.losses import l1
-from restore.models import EDSR, NORMS, NetworkSpec, Norm
+from restore.losses import find_loss, l1
+from restore.models import EDSR, NORMS, NetworkSpec, Norm, build
 from restore.models.norm import normalizes_output
-from restore.profiling import Memory, Step, _traced_allocations, forecast, largest, measure, measure_times, time_ratio
+from restore.profiling import (
+    CONTEXT,
+    Memory,
+    Step,
+    _traced_allocations,
+    forecast,
+    largest,
+    measure,
+    measure_times,
+    time_ratio,
+)
 
 CPU = torch.device("cpu")
 MB = 10**6
@@ -147,3 +163,80 @@ def test_in_the_history_of_cuda_workspace_is_what_lives_within_one_convolution()
     ]
     found = [(a.size, a.born, a.died, a.workspace) for a in _traced_allocations(trace, [(9, 20), (50, 60)])]
     assert found == [(512, 10, 40, False), (1024, 11, 12, True), (2048, 30, None, False)]
+
+
+class OnFakeCuda(TorchDispatchMode):
+    """Which operators run, and the bytes of the storages that they leave behind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operators: list[str] = []
+        self._seen = weakref.WeakKeyDictionary[torch.UntypedStorage, int]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.operators.append(str(func))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                assert tensor.device.type == "cuda", func
+                self._seen[tensor.untyped_storage()] = tensor.untyped_storage().nbytes()
+        return result
+
+    @property
+    def alive(self) -> int:
+        return sum(self._seen.values())
+
+
+@pytest.mark.skipif(torch.version.cuda is None, reason="this PyTorch is built without CUDA and has no operators for it")
+@pytest.mark.skipif(torch.__version__ < (2, 15), reason="traces on fake CUDA tensors from PyTorch 2.15 on")
+@pytest.mark.parametrize(
+    ("spec", "batch", "patch", "loss", "mib"),
+    [
+        (NetworkSpec("EDSR", {"scale": 2}), 16, 48, "l1", {"batch": 632.1, "none": 344.1}),
+        (NetworkSpec("DnCNN", {"depth": 17}), 128, 40, "half_squared_error", {"batch": 1550.8, "none": 800.8}),
+        (NetworkSpec("SRResNet", {"scale": 4}), 16, 24, "l1", {"batch": 280.7, "none": 206.4}),
+    ],
+    ids=["EDSR", "DnCNN", "SRResNet"],
+)
+def test_forward_on_cuda_without_data_keeps_what_the_forecast_says(
+    spec: NetworkSpec, batch: int, patch: int, loss: str, mib: dict[Norm, float]
+) -> None:
+    """With CUDA's own choice of operators. Backward cannot be traced so: its engine asks for a GPU."""
+    for norm, expected in mib.items():
+        step = Step(NetworkSpec(spec.name, spec.arguments | {"norm": norm}), batch, patch, loss)
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            with torch.device("cuda"):
+                network = build(step.network)
+                for module in network.modules():  # constants are made on the CPU, and `to` moves no fake tensors
+                    for name, buffer in list(module.named_buffers(recurse=False)):
+                        setattr(module, name, torch.empty_like(buffer, device="cuda"))
+                degraded = torch.empty(batch, network.channels, patch, patch)
+                clean = torch.empty(batch, network.channels, patch * network.scale, patch * network.scale)
+            with OnFakeCuda() as traced:
+                value = find_loss(loss)(network(degraded), clean).mean()
+        assert value.device.type == "cuda"
+        norms = sum("cudnn_batch_norm" in operator for operator in traced.operators)
+        assert norms == sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+        assert (norms > 0) == (norm == "batch")
+        assert traced.alive == sum(layer.saved for layer in forecast(step).layers)
+        assert traced.alive / 2**20 == pytest.approx(expected, abs=0.05)
+
+
+def test_a_gpu_reserves_more_than_tensors_take_so_nvidia_smi_shows_a_smaller_share_saved() -> None:
+    batch, none = (forecast(Step(edsr(norm), 16, 48, "l1")) for norm in ("batch", "none"))
+    for found in (batch, none):
+        assert found.memory is not None
+        assert found.device is not None
+        assert found.memory.peak <= found.device.allocated <= 1.01 * found.memory.peak  # with the batch and rounding
+        assert found.device.allocated < found.device.reserved == found.device.used - CONTEXT
+        assert found.device.reserved % (2 * 2**20) == 0
+    assert batch.device is not None
+    assert none.device is not None
+    assert 0.15 < 1 - none.device.used / batch.device.used < 0.30
+
+
+def test_after_the_replayed_steps_no_more_is_reserved(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Step(edsr("batch", blocks=4), 16, 48, "l1")
+    reserved = forecast(step).device
+    monkeypatch.setattr("restore.profiling.REPLAYED_STEPS", 6)
+    assert forecast(step).device == reserved

@@ -61,7 +61,7 @@ def card(model: BundledModel, weights: Weights) -> str:
         "task": model.task,
         "network": f"{model.network}, {network}, norm {weights.network.norm}, {training['parameters']:,} parameters",
         "data": f"{data}, {training['train']['images']} images",
-        "recipe": f"`restore/configs/{model.recipe}.yaml`",
+        "recipe": f"`configs/{model.recipe}.yaml`",
         "command": f"`{origin['command']}`",
         **({"started from": f"`{start}`"} if start else {}),
         "optimization": f"{optim['loss']}, {optim['optimizer']}, {optim['schedule']}, lr {optim['lr']:g}, "

@@ -5,10 +5,11 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from restore.data.pairing import NAMED, by_name, pair
+from restore.data.pairing import MAX_IMAGES_NAMED, by_name, pair
 from restore.errors import UserError
 from restore.images.io import list_images
 
@@ -29,6 +30,12 @@ class ImageSet:
     name: str
     clean: tuple[Path, ...]
     degraded: dict[int, tuple[Path, ...]]
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Of each image: its path below the folder that holds them all, without suffix."""
+        top = os.path.commonpath([path.parent for path in self.clean])
+        return tuple(path.relative_to(top).with_suffix("").as_posix() for path in self.clean)
 
     def files(self, scale: int) -> list[Path]:
         """All that is read at that scale: the images and their degraded versions, if there are any."""
@@ -133,7 +140,7 @@ def has_real_noise(name: str) -> bool:
 
 def default_root() -> Path:
     """Where data sets are looked for: the environment variable RESTORE_DATA, else `data`."""
-    return Path(os.environ.get("RESTORE_DATA", "data"))
+    return Path(os.environ.get("RESTORE_DATA", "data")).expanduser()
 
 
 def find_images(name: str, split: Split, root: Path, degraded: Path | None = None, scale: int = 1) -> ImageSet:
@@ -157,7 +164,7 @@ def find_images(name: str, split: Split, root: Path, degraded: Path | None = Non
     if missing := sorted(layout.scenes - {path.stem for paths in clean.values() for path in paths}):
         raise UserError(f"{base / layout.clean[0]}: {missing[0]} is missing, which belongs to {name}")
     images = tuple(path for paths in clean.values() for path in paths)
-    label = name if name in NAMES else Path(name).resolve().name
+    label = name if name in NAMES else base.resolve().name
     if degraded is None and layout.noisy is not None:
         degraded, scale = base / layout.noisy, 1
     if degraded is None and layout.lr is None:
@@ -177,10 +184,12 @@ def _layout(name: str, split: Split, root: Path) -> tuple[Path, _Layout]:
         assert spec.origin is not None
         return Path(spec.origin).parent, _Layout(("data",), files=PHOTOS[split])
     if name not in _SETS:
-        if not Path(name).is_dir():
+        folder = Path(name).expanduser()
+        if not folder.is_dir():
             raise UserError(f"{name}: neither a folder nor a known data set ({', '.join(NAMES)})")
-        benchmark = all((Path(name) / folder).is_dir() for folder in ("HR", "LR_bicubic"))
-        return Path(name), _Layout(("HR",), "LR_bicubic") if benchmark else _Layout((".",))
+        benchmark = all((folder / part).is_dir() for part in ("HR", "LR_bicubic"))
+        return folder, _Layout(("HR",), "LR_bicubic") if benchmark else _Layout((".",))
+    root = root.expanduser()
     layouts: tuple[_Layout, ...] = getattr(_SETS[name], split)
     if not layouts:
         known = [other for other in ("train", "test") if getattr(_SETS[name], other)]
@@ -189,7 +198,10 @@ def _layout(name: str, split: Split, root: Path) -> tuple[Path, _Layout]:
         if all((root / folder).is_dir() for folder in layout.clean):
             return root, layout
     expected = " or ".join(" + ".join(str(root / folder) for folder in layout.clean) for layout in layouts)
-    raise UserError(f"{name} ({split}) not found: expected {expected}")
+    from restore.data.sources import SOURCES  # which imports this module
+
+    how = f"`restore data {name} --root {root}` gets it or says how" if name in SOURCES else "put its images there"
+    raise UserError(f"{name} ({split}) not found: looked for {expected}; {how}")
 
 
 def _images_of(folder: Path, layout: _Layout) -> list[Path]:
@@ -213,7 +225,7 @@ def _of_one_role(folder: Path) -> list[Path]:
     if ("degraded" in roles and len(roles) > 1) or {"training", "test"} <= roles.keys():
         found = sorted(set().union(*roles.values()), key=lambda parent: (parent in roles.get("degraded", ()), parent))
         raise UserError(
-            f"{folder}: contains images of different kinds (in {', '.join(found[:NAMED])}); name one folder, such as "
+            f"{folder}: holds images of different kinds (in {', '.join(found[:MAX_IMAGES_NAMED])}); name one, such as "
             f"{folder / found[0]}"
         )
     return images

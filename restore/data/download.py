@@ -122,7 +122,7 @@ def _receive(mirror: Mirror, partial: Path, timeout_s: float, pause_s: float) ->
 
 
 def _request(mirror: Mirror, partial: Path, timeout_s: float) -> None:
-    """One request for what is missing, written behind what is there."""
+    """One request for what is missing, appended to what is there."""
     start = partial.stat().st_size if partial.is_file() else 0
     if start == mirror.size:
         return

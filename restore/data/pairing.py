@@ -9,7 +9,7 @@ from pathlib import Path
 
 from restore.errors import UserError
 
-NAMED = 5  # images in a message
+MAX_IMAGES_NAMED = 5  # images in a message
 
 
 def by_name(folder: Path, images: Iterable[Path]) -> dict[str, Path]:
@@ -70,4 +70,6 @@ def check_sizes(clean: tuple[int, ...], degraded: tuple[int, ...], scale: int, i
 
 def _listed(names: Iterable[str]) -> str:
     found = list(names)
-    return ", ".join(found[:NAMED]) + (f" and {len(found) - NAMED} more" if len(found) > NAMED else "")
+    return ", ".join(found[:MAX_IMAGES_NAMED]) + (
+        f" and {len(found) - MAX_IMAGES_NAMED} more" if len(found) > MAX_IMAGES_NAMED else ""
+    )

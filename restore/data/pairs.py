@@ -1,5 +1,6 @@
 """Pairs of degraded and clean images: patches for training, whole images for measuring."""
 
+import os
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,13 +13,13 @@ from restore.data.catalog import ImageSet
 from restore.data.degradation import Bicubic, Degradation
 from restore.data.random import Draws, seeded
 from restore.data.store import PatchStore, crop_to_low_resolution
-from restore.errors import UserError
+from restore.errors import UserError, about
 from restore.images.color import luma, with_channels
 from restore.images.crop import crop_to_multiple
 from restore.images.io import Image, read_image, to_uint8
 from restore.images.tensors import as_tensor, quantize, to_image, to_tensor
 
-# What a step's draws are for besides the choice of its patches, which follows from (seed, step) alone.
+# What a step's draws are for besides the choice of its patches, which follows from (seed, step) only.
 PAIRS = (0, 1)
 SCALES = (0, 2)
 
@@ -168,7 +169,7 @@ class ImagePair(NamedTuple):
     """One whole image under a degradation.
 
     Attributes:
-        name: of the image file, without suffix.
+        name: of the image, as in `ImageSet.names`.
         degraded: (1, C, h, w) float32 in [0, 1], noise not clipped.
         clean: (1, C, scale*h, scale*w) uint8.
         level: of the noise, in the range of [0, 1]; None if the degradation has none.
@@ -186,7 +187,7 @@ NOISE_SEED = 0
 def load_pair(
     images: ImageSet, index: int, degradation: Degradation, channels: int, rounded_luma: bool = False
 ) -> ImagePair:
-    """Read and degrade one image of a test set; the noise of each follows from NOISE_SEED and its name alone.
+    """Read and degrade one image of a test set; the noise of each follows from NOISE_SEED and its name only.
 
     Args:
         images: the test set.
@@ -207,14 +208,15 @@ def load_pair(
             return to_image(luma(as_tensor(image).double()))
         return with_channels(image, channels) if channels == 1 or scale == 1 else image
 
-    path = images.clean[index]
-    clean = crop_to_multiple(read(path), scale)
+    path, name = images.clean[index], images.names[index]
+    with about(path):
+        clean = crop_to_multiple(read(path), scale)
     if degradation.precomputable and scale in images.degraded:
         low = read(images.degraded[scale][index])
         clean = crop_to_low_resolution(read(path), low, scale, path)
-        return ImagePair(path.stem, to_tensor(low), as_tensor(clean))
-    image, noise = to_tensor(clean), seeded(NOISE_SEED, zlib.crc32(path.stem.encode()))
+        return ImagePair(name, to_tensor(low), as_tensor(clean))
+    image, noise = to_tensor(clean), seeded(NOISE_SEED, zlib.crc32(os.fsencode(name)))
     if not degradation.has_level:
-        return ImagePair(path.stem, degradation(image, noise), as_tensor(clean))
+        return ImagePair(name, degradation(image, noise), as_tensor(clean))
     told = degradation.with_level(image, noise)
-    return ImagePair(path.stem, told[:, :-1], as_tensor(clean), told[0, -1, 0, 0].item())
+    return ImagePair(name, told[:, :-1], as_tensor(clean), told[0, -1, 0, 0].item())

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from restore.data.catalog import ImageSet
 from restore.data.pairing import check_sizes
-from restore.errors import UserError
+from restore.errors import UserError, about
 from restore.images.color import with_channels
 from restore.images.crop import crop_to_multiple
 from restore.images.io import Image, read_image, to_uint8, write_atomically
@@ -270,7 +270,8 @@ def _decode(clean_path: Path, lr_path: Path | None, spec: StoreSpec) -> list[tup
             entries.append((clean_path.name, sized, None))
             continue
         if lr_path is None or size != 1:
-            sized = crop_to_multiple(sized, spec.scale)
+            with about(clean_path):
+                sized = crop_to_multiple(sized, spec.scale)
             degraded = imresize(sized, 1 / spec.scale)
         else:
             degraded = with_channels(to_uint8(read_image(lr_path)), spec.channels)

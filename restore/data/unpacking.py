@@ -23,7 +23,7 @@ from restore.progress import progress
 
 LARGEST_IMAGE = 2**28  # bytes
 LARGEST_RATIO = 20  # of what an archive unpacks to, to its own size; images hardly shrink
-SMALL = 2**26  # bytes that may be unpacked whatever the ratio
+MAX_BYTES_OF_ANY_RATIO = 2**26  # bytes that may be unpacked at any ratio
 MOST_ENTRIES = 200_000
 CHUNK = 2**18
 
@@ -95,7 +95,7 @@ class _ArchiveListing(_Listing):
         self._archive = archive
         self._entries = 0
         self._total = 0
-        self._limit = max(SMALL, LARGEST_RATIO * archive.stat().st_size)
+        self._limit = max(MAX_BYTES_OF_ANY_RATIO, LARGEST_RATIO * archive.stat().st_size)
 
     def _add(self, name: str, size: int, regular: bool) -> None:
         path = PurePosixPath(name)

@@ -19,8 +19,8 @@ from restore.images.io import read_image, to_uint8
 from restore.images.resize import imresize
 from restore.progress import progress
 
-SAMPLE = 3  # low-resolution images per scale that are recomputed
-SHOWN = 3  # images named in a complaint
+IMAGES_RECOMPUTED = 3  # low-resolution images per scale that are recomputed
+MAX_IMAGES_NAMED = 3  # images named in a complaint
 
 
 @dataclass
@@ -96,14 +96,14 @@ def _check_originals(finding: Finding, part: Part, paths: Sequence[Path]) -> lis
     if len(paths) != part.images:
         finding.wrong.append(f"{len(paths)} images, expected {part.images}")
     decoded = _decode_all(paths, f"Verifying {finding.name} {finding.split}")
-    finding.wrong += [image.complaint for image in decoded if image.complaint][:SHOWN]
+    finding.wrong += [image.complaint for image in decoded if image.complaint][:MAX_IMAGES_NAMED]
     odd = [
         f"{path.name} is {image.size[0]}x{image.size[1]}"
         for path, image in zip(paths, decoded, strict=True)
         if not image.complaint and ((part.sizes and image.size not in part.sizes) or max(image.size) < part.long_side)
     ]
     if odd:
-        finding.wrong.append(f"{len(odd)} images have a size that does not occur: {', '.join(odd[:SHOWN])}")
+        finding.wrong.append(f"{len(odd)} images have a size that does not occur: {', '.join(odd[:MAX_IMAGES_NAMED])}")
     if part.pixels and not finding.wrong and _joined(decoded) != part.pixels:
         finding.remarks.append("other pixels than the reference copy: scores may differ from published ones")
     return decoded
@@ -121,10 +121,10 @@ def _check_degraded(finding: Finding, images: ImageSet, originals: list[_Decoded
             check_sizes(original.size[::-1], reduced.size[::-1], scale, path)
         except UserError as error:
             wrong.append(str(error))
-    finding.wrong += wrong[:SHOWN]
+    finding.wrong += wrong[:MAX_IMAGES_NAMED]
     if finding.wrong or scale == 1:
         return
-    sample = sorted({round(part * (len(low) - 1) / (SAMPLE - 1)) for part in range(SAMPLE)})
+    sample = sorted({round(part * (len(low) - 1) / (IMAGES_RECOMPUTED - 1)) for part in range(IMAGES_RECOMPUTED)})
     share, path = min((_share_as_matlab(images.clean[n], low[n], scale), low[n]) for n in sample)
     if share < 1:
         finding.remarks.append(

@@ -1,4 +1,4 @@
-"""A folder of pictures through one runner: files -> files, whatever lies in the folder and whatever happens."""
+"""A folder of pictures through one runner: files -> files, for any files in the folder."""
 
 from restore.folder.log import LOG_NAME
 from restore.folder.networks import Networks

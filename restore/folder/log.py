@@ -24,7 +24,8 @@ class Log:
     """What one process says of the images that it makes.
 
     An image is finished when its file is there, was made with these settings (no earlier than `since`, the time
-    when the folder was begun with them) and is no older than its input.
+    when the folder was begun with them) and its input is still the one that it was made of: by size and time if the
+    log knows them, else no younger than the file.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], rank: int, provenance: Mapping[str, Any]) -> None:
@@ -41,7 +42,7 @@ class Log:
 
         Args:
             jobs: what this process is going to do.
-            overwrite: make everything anew, with whatever settings the folder was made before.
+            overwrite: restore everything again, with any settings the folder was made before.
             alone: no other process works on this folder: logs of other ranks are from earlier runs.
 
         Raises:
@@ -87,8 +88,12 @@ class Log:
     def finished(self, job: Job) -> bool:
         """Whether there is nothing left to do."""
         try:
-            made = job.target.stat().st_mtime
-            return made >= self.since and made >= job.source.stat().st_mtime
+            made, source = job.target.stat().st_mtime, job.source.stat()
+            known = self.images.get(self._key(job), {})
+            if known.get("status") != "failed" and "input_bytes" in known:
+                same = (known["input_bytes"], known.get("input_mtime_ns")) == (source.st_size, source.st_mtime_ns)
+                return made >= self.since and same
+            return made >= self.since and made >= source.st_mtime
         except OSError:
             return False
 

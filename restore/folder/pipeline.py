@@ -1,5 +1,6 @@
 """Reading, restoring and writing at the same time, with a bounded number of pixels in memory."""
 
+import os
 import threading
 import time
 from collections import deque
@@ -7,7 +8,7 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -15,7 +16,8 @@ from restore.errors import UserError
 from restore.folder.networks import Networks
 from restore.folder.plan import Job
 from restore.images.decode import Picture, picture_size, read_picture
-from restore.images.picture import check_target, losses, write_picture
+from restore.images.io import printable
+from restore.images.picture import check_target, lost_metadata, write_picture
 from restore.images.pixels import Image, fill_transparent, to_uint8
 from restore.images.resize import imresize
 from restore.inference import restore_image
@@ -23,6 +25,7 @@ from restore.report import Panel, contact_sheet
 
 PIXELS_IN_WORK = 600e6  # inputs and results together; 1.8 GB in 8-bit RGB
 SHEET_SIZE = 320
+LONGEST_NAME = 255  # bytes, on all common file systems
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Outcome:
         status: `kept` if it was finished before.
         reason: why it failed.
         notes: what the format of the result could not hold.
+        input_bytes, input_mtime_ns: size and time of the input when it was read.
         height, width: of the input, pixels; 0 if they are not known.
         seconds: that the network took.
         network: the name of the one that restored it.
@@ -62,10 +66,20 @@ class Outcome:
     status: Literal["restored", "kept", "failed"]
     reason: str = ""
     notes: tuple[str, ...] = ()
+    input_bytes: int = 0
+    input_mtime_ns: int = 0
     height: int = 0
     width: int = 0
     seconds: float = 0.0
     network: str = ""
+
+
+class Read(NamedTuple):
+    """An input in memory: its picture, the pixels that it takes until its result is written, and its file's state."""
+
+    picture: Picture
+    pixels: int
+    state: os.stat_result
 
 
 class Closed(Exception):  # noqa: N818  (no error: the run is being stopped)
@@ -112,7 +126,7 @@ class Space:
 
 class Pipeline:
     """Restores images in the calling thread, each with the network that is chosen for it, while other threads read
-    ahead and write behind.
+    and write.
 
     Attributes:
         waited_s: for how long no network had anything to do.
@@ -129,7 +143,7 @@ class Pipeline:
         """Restore the images of `jobs` below `output`; each yields one outcome when its file is there, or failed."""
         workers = self._writing.workers
         coming = enumerate(jobs)
-        reading: deque[tuple[Job, Future[tuple[Picture, int]]]] = deque()
+        reading: deque[tuple[Job, Future[Read]]] = deque()
         finishing: deque[Future[Outcome]] = deque()
         readers = ThreadPoolExecutor(workers, "read")
         writers = ThreadPoolExecutor(workers, "write")
@@ -146,7 +160,7 @@ class Pipeline:
                 if error:
                     yield _failed(job, error)
                 else:
-                    finishing.append(self._restore(job, *future.result(), output, writers))
+                    finishing.append(self._restore(job, future.result(), output, writers))
                 while finishing and (finishing[0].done() or len(finishing) > 2 * workers):
                     started = time.perf_counter()
                     outcome = finishing.popleft().result()
@@ -158,8 +172,7 @@ class Pipeline:
             readers.shutdown(cancel_futures=True)
             writers.shutdown()
 
-    def _read(self, turn: int, job: Job) -> tuple[Picture, int]:
-        """The picture of a job, and the pixels that it takes in memory from now until its result is written."""
+    def _read(self, turn: int, job: Job) -> Read:
         pixels = 0
         try:
             height, width = picture_size(job.source, self._writing.max_megapixels)
@@ -168,54 +181,78 @@ class Pipeline:
         finally:
             self._space.enter(turn, pixels)
         try:
-            return read_picture(job.source), pixels
+            state = job.source.stat()
+            return Read(read_picture(job.source), pixels, state)
         except BaseException:
             self._space.leave(pixels)
             raise
 
-    def _restore(
-        self, job: Job, picture: Picture, pixels: int, output: Path, writers: ThreadPoolExecutor
-    ) -> Future[Outcome]:
+    def _restore(self, job: Job, read: Read, output: Path, writers: ThreadPoolExecutor) -> Future[Outcome]:
+        picture = read.picture
         height, width = picture.pixels.shape[:2]
         started = time.perf_counter()
         try:
             visible = fill_transparent(picture.pixels, picture.alpha)
             network = self._networks.choose(visible)
-            pixels_out = restore_image(self._networks.runners[network], visible)
+            pixels = restore_image(self._networks.runners[network], visible)
             if picture.alpha is not None and self._scale == 1:  # hidden pixels stay as they came
-                pixels_out = np.where(picture.alpha == 0, picture.pixels, pixels_out)
-            restored = replace(picture, pixels=pixels_out)
-            if show := self._writing.show:
-                place = str(job.target.relative_to(output))
-                show(place, to_uint8(picture.pixels), to_uint8(restored.pixels), network)
+                pixels = np.where(picture.alpha == 0, picture.pixels, pixels)
+            restored = replace(picture, pixels=pixels)
         except Exception as error:
-            self._space.leave(pixels)
+            self._space.leave(read.pixels)
             refused: Future[Outcome] = Future()
             refused.set_result(_failed(job, error, height, width))
             return refused
         seconds = time.perf_counter() - started
-        done = Outcome(job, "restored", height=height, width=width, seconds=seconds, network=network)
-        return writers.submit(self._write, done, picture, restored, pixels, output)
+        done = Outcome(
+            job,
+            "restored",
+            input_bytes=read.state.st_size,
+            input_mtime_ns=read.state.st_mtime_ns,
+            height=height,
+            width=width,
+            seconds=seconds,
+            network=network,
+        )
+        if show := self._writing.show:
+            try:
+                place = str(job.target.relative_to(output))
+                show(place, to_uint8(picture.pixels), to_uint8(restored.pixels), network)
+            except Exception as error:
+                done = replace(done, notes=(f"its place in the report ({error})",))
+        return writers.submit(self._write, done, read, restored, output)
 
-    def _write(self, done: Outcome, picture: Picture, restored: Picture, pixels: int, output: Path) -> Outcome:
+    def _write(self, done: Outcome, read: Read, restored: Picture, output: Path) -> Outcome:
         job = done.job
         try:
             if restored.alpha is not None and self._scale > 1:
                 restored = replace(restored, alpha=imresize(restored.alpha, self._scale))
+            write_picture(job.target, restored, self._writing.quality)
+            done = replace(done, notes=(*done.notes, *lost_metadata(job.target, restored)))
             if folder := self._writing.compare:
                 name = job.target.relative_to(output)
-                _write_sheet(folder / name.with_name(f"{name.name}.png"), picture, restored, self._scale)
-            write_picture(job.target, restored, self._writing.quality)
-            return replace(done, notes=tuple(losses(job.target, restored)))
+                try:
+                    _write_sheet(folder / _sheet_name(name), read.picture, restored, self._scale)
+                except Exception as error:
+                    done = replace(done, notes=(*done.notes, f"a sheet ({error})"))
+            return done
         except Exception as error:
             return _failed(job, error, done.height, done.width)
         finally:
-            self._space.leave(pixels)
+            self._space.leave(read.pixels)
+
+
+def _sheet_name(name: Path) -> Path:
+    """Of the sheet for an image: its name, shortened if it and `.png` are too long for a file system."""
+    end = ".png"
+    kept = os.fsencode(name.name)[: LONGEST_NAME - len(end)]
+    return name.with_name(os.fsdecode(kept) + end)
 
 
 def _failed(job: Job, error: BaseException, height: int = 0, width: int = 0) -> Outcome:
     if isinstance(error, UserError):
-        return Outcome(job, "failed", str(error), height=height, width=width)
+        about = any(str(path) in str(error) for path in job)  # errors of the network don't name the image
+        return Outcome(job, "failed", str(error) if about else f"{job.source}: {error}", height=height, width=width)
     line = next(iter(str(error).splitlines()), "no message")
     return Outcome(job, "failed", f"{job.source}: {type(error).__name__}: {line}", height=height, width=width)
 
@@ -229,5 +266,6 @@ def _write_sheet(path: Path, picture: Picture, restored: Picture, scale: int) ->
     after = to_uint8(restored.pixels[scale * top :, scale * left :][:height, :width])
     if scale > 1:
         before = imresize(before, scale)
-    name = f"{path.stem}: input" if scale == 1 else f"{path.stem}: input, bicubic x{scale}"
+    stem = printable(path.stem)
+    name = f"{stem}: input" if scale == 1 else f"{stem}: input, bicubic x{scale}"
     contact_sheet(path, [[Panel(before, name), Panel(after, "restored")]], SHEET_SIZE)

@@ -1,12 +1,11 @@
 """Maps inputs to output files."""
 
-from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from restore.errors import UserError
-from restore.images.io import list_images
+from restore.images.io import list_images, walk
 from restore.images.picture import FORMATS, PICTURE_SUFFIXES
 
 
@@ -36,8 +35,7 @@ def plan(
         if path.is_file():
             found = [(path, Path(path.name))]
         else:
-            images = _outside(list_images(path, PICTURE_SUFFIXES), path, [output, *apart])
-            found = [(file, file.relative_to(path)) for file in images]
+            found = [(file, file.relative_to(path)) for file in _images(path, [output, *apart])]
         for file, name in found:
             target = output / _renamed(name, format_name)
             if (other := jobs.setdefault(target, file)) != file:
@@ -49,20 +47,16 @@ def plan(
     return [Job(source, target) for target, source in jobs.items()]
 
 
-def passed_over(inputs: Sequence[Path], apart: Collection[Path]) -> Counter[str]:
-    """How many files below `inputs` are no images by their suffix, which `plan` passes over; hidden ones aside."""
-    others: Counter[str] = Counter()
-    for path in inputs:
-        files = [file for file in path.rglob("[!.]*") if file.is_file()]
-        suffixes = (file.suffix.lower() for file in _outside(files, path, apart))
-        others.update(suffix or "no suffix" for suffix in suffixes if suffix not in PICTURE_SUFFIXES)
-    return others
+def _images(folder: Path, apart: Collection[Path]) -> list[Path]:
+    if files := walk(folder, PICTURE_SUFFIXES, apart).files if folder.is_dir() else []:
+        return files
+    return list_images(folder, PICTURE_SUFFIXES)  # which says why there are none
 
 
-def _outside(files: Sequence[Path], folder: Path, apart: Collection[Path]) -> list[Path]:
-    """Of `files` below `folder`, those that are in none of the folders `apart` that are inside it."""
-    inner = {other.resolve() for other in apart if folder.resolve() in other.resolve().parents}
-    return [file for file in files if not inner or inner.isdisjoint(file.resolve().parents)]
+def passed_over(inputs: Sequence[Path], apart: Collection[Path]) -> str:
+    """What lies below `inputs` that `plan` passes over, in words; empty if nothing does."""
+    remarks = [walk(path, PICTURE_SUFFIXES, apart).remark() for path in inputs if path.is_dir()]
+    return "; ".join(filter(None, remarks))
 
 
 def _renamed(name: Path, format_name: str | None) -> Path:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from restore.errors import UserError
 from restore.folder.log import Log
 from restore.folder.networks import Networks
 from restore.folder.pipeline import Outcome, Pipeline, Writing
@@ -24,12 +25,14 @@ class Summary:
         outcomes: one for each image, those that were finished before first.
         elapsed_s: from the first image to the last.
         waited_s: for how much of it the network had nothing to do.
+        unlogged: why the log does not tell of all that was done; empty if it does.
     """
 
     log: Path
     outcomes: list[Outcome] = field(default_factory=list)
     elapsed_s: float = 0.0
     waited_s: float = 0.0
+    unlogged: str = ""
 
     def having(self, status: str) -> list[Outcome]:
         """The outcomes that are `restored`, `kept` or `failed`."""
@@ -48,7 +51,7 @@ class Summary:
             "megapixels": self.megapixels,
             "elapsed_s": self.elapsed_s,
             "waited_s": self.waited_s,
-            "megapixels_per_s": self.megapixels / self.elapsed_s,
+            "megapixels_per_s": self.megapixels / max(self.elapsed_s, 1e-9),
         }
 
 
@@ -97,12 +100,19 @@ def restore_folder(
     try:
         with closing(pipeline.run(left, output)) as outcomes:
             for outcome in progress(outcomes, "Restoring", len(left)):
-                log.add(outcome.job, _entry(outcome))
                 summary.outcomes.append(outcome)
+                try:
+                    log.add(outcome.job, _entry(outcome))
+                except UserError as error:  # a full disk, which must not cost the summary
+                    summary.unlogged = str(error)
     finally:
         summary.elapsed_s = time.perf_counter() - start
         summary.waited_s = pipeline.waited_s
-        log.write(summary.numbers)
+        try:
+            log.write(summary.numbers)
+            summary.unlogged = ""
+        except UserError as error:
+            summary.unlogged = str(error)
     return summary
 
 
@@ -112,6 +122,8 @@ def _entry(outcome: Outcome) -> dict[str, Any]:
         return {"status": "failed", "reason": outcome.reason}
     return {
         "status": "restored",
+        "input_bytes": outcome.input_bytes,
+        "input_mtime_ns": outcome.input_mtime_ns,
         "height": outcome.height,
         "width": outcome.width,
         "seconds": round(outcome.seconds, 4),

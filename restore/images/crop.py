@@ -2,12 +2,19 @@
 
 from torch import Tensor
 
+from restore.errors import UserError
 from restore.images.io import AnyPixels
 
 
 def crop_to_multiple(image: AnyPixels, scale: int) -> AnyPixels:
-    """(H, W, C) cut at the bottom and right until H and W are multiples of `scale` ("modcrop")."""
+    """(H, W, C) cut at the bottom and right until H and W are multiples of `scale` ("modcrop").
+
+    Raises:
+        UserError: the image is smaller than `scale`.
+    """
     height, width = image.shape[:2]
+    if min(height, width) < scale:
+        raise UserError(f"an image of {width}x{height} is too small for scale {scale}")
     cropped: AnyPixels = image[: height - height % scale, : width - width % scale]  # type: ignore[assignment]
     return cropped
 

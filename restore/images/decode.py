@@ -125,7 +125,7 @@ def _opened(path: Path, megapixels: float | None = None) -> Iterator[ImageFile |
         with Pillow.open(path, formats=READABLE) as file:
             check_size(path, file.height, file.width, limit)
             frames: int = getattr(file, "n_frames", 1)
-            if frames > 1 and file.format != "MPO":  # a camera's JPEG with a preview behind the photograph
+            if frames > 1 and file.format != "MPO":  # a camera's JPEG with a preview after the photograph
                 raise UserError(f"{path}: is an animation of {frames} frames; only still images can be restored")
             if file.mode not in GRAY_MODES + COLOR_MODES:
                 raise UserError(f"{path}: cannot read a {file.format} file of Pillow's mode {file.mode}")

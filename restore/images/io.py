@@ -1,10 +1,13 @@
 """Image files <-> arrays (H, W, C), C = 1 (gray) or 3 (RGB)."""
 
+import logging
 import os
 import re
 import secrets
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -13,7 +16,10 @@ from restore.errors import UserError
 from restore.images.decode import read_picture
 from restore.images.pixels import AnyPixels, Image, Pixels, fill_transparent, to_uint8
 
+LOG = logging.getLogger(__name__)
+
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+NOT_DATA = {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information"}
 LONGEST_PREFIX = 200  # bytes
 
 __all__ = [
@@ -21,27 +27,94 @@ __all__ = [
     "AnyPixels",
     "Image",
     "Pixels",
+    "check_writable",
     "list_images",
+    "printable",
     "read_image",
     "remove_leftovers",
     "to_uint8",
+    "walk",
     "write_atomically",
     "write_image",
 ]
 
 
+class Listing(NamedTuple):
+    """What `walk` has found below a folder.
+
+    Attributes:
+        files: with one of the suffixes, sorted by path.
+        passed_over: how many others, by suffix or kind.
+        unreadable: broken links and special files with one of the suffixes, in words.
+    """
+
+    files: list[Path]
+    passed_over: Counter[str]
+    unreadable: list[str]
+
+    def remark(self) -> str:
+        """What was passed over, for the user; empty if nothing was."""
+        counts = [f"{count} {kind}" for kind, count in self.passed_over.most_common()]
+        return ", ".join([*counts, *map(printable, self.unreadable)])
+
+
+def walk(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES, apart: Collection[Path] = ()) -> Listing:
+    """The image files below a folder, by their suffix; linked folders are followed, once on each way down.
+
+    Passed over are hidden files and folders, and folders that programs leave in others (`NOT_DATA`).
+
+    Args:
+        folder: where to look.
+        suffixes: of images, in lower case.
+        apart: folders inside it that are not looked into.
+    """
+    found = Listing([], Counter(), [])
+    _walk(folder, suffixes, {path.resolve() for path in apart} - {folder.resolve()}, (), found)
+    found.files.sort()
+    return found
+
+
+def _walk(folder: Path, suffixes: frozenset[str], apart: set[Path], above: tuple[Path, ...], found: Listing) -> None:
+    here = folder.resolve()
+    if here in above or here in apart:
+        return
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith(".") or entry.name in NOT_DATA:
+            found.passed_over["hidden"] += 1
+        elif entry.is_dir():
+            _walk(entry, suffixes, apart, (*above, here), found)
+        elif entry.suffix.lower() not in suffixes:
+            found.passed_over[printable(entry.suffix.lower()) or "no suffix"] += 1
+        elif entry.is_file():
+            found.files.append(entry)
+        else:
+            found.unreadable.append(f"{entry} ({'not a regular file' if entry.exists() else 'a broken link'})")
+
+
 def list_images(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list[Path]:
-    """All image files below `folder`, by their suffix, sorted by path.
+    """The image files below `folder` as `walk` finds them; what is passed over is logged.
 
     Raises:
-        UserError: `folder` is no folder or holds no image.
+        UserError: `folder` is no folder, cannot be read, or holds no image.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: expected a folder of images, found {'a file' if folder.exists() else 'nothing'}")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
-    if not files:
-        raise UserError(f"{folder}: no image found (looked for {', '.join(sorted(suffixes))})")
-    return files
+    try:
+        found = walk(folder, suffixes)
+    except OSError as error:
+        raise UserError(f"{error.filename or folder}: cannot be read ({error.strerror})") from error
+    remark = found.remark()
+    if not found.files:
+        passed_over = f"; passed over: {remark}" if remark else ""
+        raise UserError(f"{folder}: no image found (looked for {', '.join(sorted(suffixes))}{passed_over})")
+    if remark:
+        LOG.info(f"{printable(str(folder))}: passed over: {remark}")
+    return found.files
+
+
+def printable(name: str) -> str:
+    """A name with escapes for what cannot be printed: control characters, and bytes that are not UTF-8."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in name)
 
 
 def read_image(path: Path) -> Pixels:
@@ -83,7 +156,7 @@ def write_atomically(path: Path, data: bytes | memoryview | str) -> None:
     Raises:
         UserError: the folder or file cannot be written.
     """
-    content = data.encode() if isinstance(data, str) else data
+    content = data.encode(errors="backslashreplace") if isinstance(data, str) else data
     temporary = path.with_name(f"{_prefix(path)}{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,6 +170,23 @@ def write_atomically(path: Path, data: bytes | memoryview | str) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def check_writable(path: Path) -> None:
+    """Make sure that a file can be written there, before hours are spent on what is to be in it.
+
+    Raises:
+        UserError: it cannot.
+    """
+    if path.is_dir():
+        raise UserError(f"{path}: cannot be written (Is a directory)")
+    probe = path.with_name(f"{_prefix(path)}{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        probe.unlink()
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error
 

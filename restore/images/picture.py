@@ -74,7 +74,7 @@ def check_target(path: Path, height: int, width: int) -> None:
         )
 
 
-def losses(path: Path, picture: Picture) -> list[str]:
+def lost_metadata(path: Path, picture: Picture) -> list[str]:
     """What of a picture the format that `path` names cannot hold, and what had not been read of its file."""
     return [*picture.left_out, *_fitted(_format_name(path), picture)[1]]
 
@@ -127,7 +127,7 @@ def _exif(block: bytes) -> Pillow.Exif:
 
 
 def write_picture(path: Path, picture: Picture, quality: int | None = None) -> None:
-    """Encode a picture by the suffix of `path`, atomically, but for what `losses` names.
+    """Encode a picture by the suffix of `path`, atomically, but for what `lost_metadata` names.
 
     Args:
         path: the folder is made as needed.

@@ -2,7 +2,7 @@
 
 from restore.inference.backends import Engine, accelerate
 from restore.inference.ensemble import Ensemble
-from restore.inference.image import baseline, restore_any, restore_image, restore_tensor
+from restore.inference.image import baseline, check_finite, restore_any, restore_image, restore_tensor
 from restore.inference.int8 import Calibration
 from restore.inference.runner import Runner, at_level
 from restore.inference.tiling import tiled
@@ -15,6 +15,7 @@ __all__ = [
     "accelerate",
     "at_level",
     "baseline",
+    "check_finite",
     "restore_any",
     "restore_image",
     "restore_tensor",

@@ -1,7 +1,7 @@
 """Cross-layer equalization (Nagel et al. 2019): the same network with channels of similar range, for int8.
 
 Activations are quantized with one step for all channels, so a few channels of a wide range leave few levels to the
-others. What a channel is multiplied by before its ReLU can be divided out of the weights behind it (Nagel et al. 2019,
+others. What a channel is multiplied by before its ReLU can be divided out of the weights after it (Nagel et al. 2019,
 arXiv:1906.04721); how far to go divides the trouble between activations and weights (Xiao et al. 2022,
 arXiv:2211.10438).
 """
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from restore.models import RestorationNetwork
 from restore.models.norm import ConvNorm
 
-SHARE = 0.5  # of the ranges' difference that weights take over
+RANGE_SHARE = 0.5  # of the ranges' difference that weights take over
 
 
 @torch.no_grad()
@@ -43,7 +43,7 @@ def equalize(network: RestorationNetwork, images: Iterable[Tensor]) -> None:
         tiny = 1e-6
         activations = largest[after].clamp(min=tiny)
         weights = after.weight.abs().amax((0, 2, 3)).clamp(min=tiny)
-        factor = activations**SHARE / weights ** (1 - SHARE)
+        factor = activations**RANGE_SHARE / weights ** (1 - RANGE_SHARE)
         before.weight /= factor[:, None, None, None]
         if before.bias is not None:
             before.bias /= factor

@@ -4,11 +4,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from restore.errors import UserError
 from restore.images.color import rgb_to_gray
 from restore.images.io import Pixels
 from restore.images.resize import imresize
 from restore.images.tensors import as_tensor, quantize, to_image, to_pixels, to_tensor
 from restore.inference.runner import Runner
+
+
+def check_finite(restored: Tensor) -> None:
+    """Raises UserError if a network's result holds numbers that are not finite, which as pixels would be black."""
+    if not restored.isfinite().all():
+        raise UserError("the network yields numbers that are not finite; its weights are spoilt or it cannot cope here")
 
 
 @torch.inference_mode()
@@ -40,6 +47,9 @@ def restore_image(runner: Runner, image: Pixels) -> Pixels:
 
     Returns:
         (scale*H, scale*W, 1 or 3) of the same type and as many channels.
+
+    Raises:
+        UserError: the result is not finite.
     """
     return to_pixels(restore_any(runner, to_tensor(image)), image.dtype)
 
@@ -48,12 +58,15 @@ def restore_any(runner: Runner, degraded: Tensor) -> Tensor:
     """Restore one image, (1, 1 or 3, H, W) float in [0, 1], as `restore_image` does; the result is unclamped."""
     if runner.channels == 1 and degraded.shape[1] == 3:
         return _restore_luma(runner, degraded)
-    return restore_tensor(runner, degraded.to(runner.device))
+    restored = restore_tensor(runner, degraded.to(runner.device))
+    check_finite(restored)
+    return restored
 
 
 def _restore_luma(runner: Runner, degraded: Tensor) -> Tensor:
     """Add to red, green and blue what the network adds to luma: the chroma stays, and nothing is rounded twice."""
     luma = restore_tensor(runner, rgb_to_gray(degraded).to(runner.device)).cpu()
+    check_finite(luma)
     if runner.scale > 1:
         degraded = torch.from_numpy(imresize(degraded[0].permute(1, 2, 0).numpy(), runner.scale)).permute(2, 0, 1)[None]
     return degraded + (luma - rgb_to_gray(degraded))

@@ -1,7 +1,7 @@
 """How far a network looks: what a tile needs around it to come out as it does in the whole image.
 
 What is read are the operations of one small forward pass, not the names of modules, so that any network is understood,
-whatever its branches, that is made of size-preserving convolutions, pixel shuffles and what works on each pixel alone.
+with any branches, that is made of size-preserving convolutions, pixel shuffles and what works on each pixel separately.
 """
 
 import math
@@ -16,7 +16,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from restore.models import RestorationNetwork
 
-SIZE = 8  # of the image that is followed, if it need not be a multiple of another; any would do
+TRIAL_PIXELS = 8  # of the image that is followed, if it need not be a multiple of another; any would do
 
 aten = torch.ops.aten
 
@@ -49,7 +49,7 @@ class ReceptiveField(NamedTuple):
 @torch.inference_mode()
 def receptive_field(network: RestorationNetwork) -> ReceptiveField:
     """The receptive field of a network in eval mode, the same in both directions: the larger of the two."""
-    size = SIZE * network.multiple_of
+    size = TRIAL_PIXELS * network.multiple_of
     image = next(network.parameters()).new_zeros(1, network.inputs, size, size)
     following = _Following(image)
     with following:

@@ -15,20 +15,21 @@ from torch import Tensor
 
 from restore.choices import Tile
 from restore.errors import UserError
-from restore.hardware import free_memory
+from restore.hardware import free_memory, is_out_of_memory
 from restore.inference.memory import bytes_per_pixel
 from restore.inference.receptive_field import receptive_field
 from restore.inference.runner import Like, Runner
 from restore.models import RestorationNetwork
+from restore.progress import counting
 
 LOG = logging.getLogger(__name__)
 
-SHARE = 0.5  # of the free memory: convolutions' workspace comes on top of the estimate, and others need some too
-LARGEST = 8 * 2**30  # bytes for a tile: so no tensor has 2^31 elements, which not all kernels can count
-UNKNOWN = 2 * 2**30  # bytes for a tile if the free memory is unknown
-SMALLEST = 16  # pixels of height and width
-ENOUGH = 512  # pixels of height and width, or HALOS times the halo: larger tiles save an eighth of the work at most
-HALOS = 30
+FREE_MEMORY_SHARE = 0.5  # convolutions need workspace beyond the estimate, and other programs need some memory, too
+MAX_TILE_BYTES = 8 * 2**30  # so that no tensor has 2^31 elements, which not all kernels can count
+DEFAULT_TILE_BYTES = 2 * 2**30  # if the free memory is unknown
+MIN_TILE_PIXELS = 16  # of height and width
+LARGE_TILE_PIXELS = 512  # of height and width; larger tiles, or of more halos, save an eighth of the work at most
+LARGE_TILE_HALOS = 30
 
 
 def tiled(
@@ -100,27 +101,29 @@ class Tiled(Like):
         pending = list(product(*(_spans(size, tile, self._halo, self.multiple_of) for size in (height, width))))
         if len(pending) > 1:
             self._check(degraded)
-        while pending:
-            rows, columns = pending[-1]
-            piece = self._attempt(degraded[..., rows.read, columns.read])
-            if piece is not None:
-                kept = piece[..., rows.kept(self.scale), columns.kept(self.scale)]
-                restored[..., rows.written(self.scale), columns.written(self.scale)] = kept
-                pending.pop()
-                continue
-            self._check(degraded)
-            self._limit = max(rows.size, columns.size) // 2
-            if self._limit < max(SMALLEST, self.multiple_of):
-                raise UserError(f"out of memory, even with tiles of {2 * self._limit} pixels")
-            LOG.warning("out of memory: continuing with tiles of %d pixels", self._limit)
-            pending = [
-                quarter
-                for rows, columns in pending
-                for quarter in product(
-                    rows.halves(self._halo, height, self.multiple_of),
-                    columns.halves(self._halo, width, self.multiple_of),
-                )
-            ]
+        with counting("tiles", len(pending), within=True) as advance:
+            while pending:
+                rows, columns = pending[-1]
+                piece = self._attempt(degraded[..., rows.read, columns.read])
+                if piece is not None:
+                    kept = piece[..., rows.kept(self.scale), columns.kept(self.scale)]
+                    restored[..., rows.written(self.scale), columns.written(self.scale)] = kept
+                    pending.pop()
+                    advance()
+                    continue
+                self._check(degraded)
+                self._limit = max(rows.size, columns.size) // 2
+                if self._limit < max(MIN_TILE_PIXELS, self.multiple_of):
+                    raise UserError(f"out of memory, even with tiles of {2 * self._limit} pixels")
+                LOG.warning("out of memory: continuing with tiles of %d pixels", self._limit)
+                pending = [
+                    quarter
+                    for rows, columns in pending
+                    for quarter in product(
+                        rows.halves(self._halo, height, self.multiple_of),
+                        columns.halves(self._halo, width, self.multiple_of),
+                    )
+                ]
         return restored
 
     def _fitting(self, degraded: Tensor, restored: Tensor) -> int:
@@ -128,23 +131,26 @@ class Tiled(Like):
         images, _, height, width = degraded.shape
         free = free_memory(self._runner.device)
         if free is None:
-            budget: float = UNKNOWN
+            budget: float = DEFAULT_TILE_BYTES
         else:
             beside = restored.nbytes if restored.device.type == self._runner.device.type else 0
-            budget = SHARE * max(0, free - beside)
+            budget = FREE_MEMORY_SHARE * max(0, free - beside)
         if self._obstacle is None:
-            budget = min(budget, LARGEST)
+            budget = min(budget, MAX_TILE_BYTES)
         pixels = int(budget / (images * self._bytes_per_pixel))
         if height * width <= pixels:
             return max(height, width)
-        return max(SMALLEST, min(math.isqrt(pixels) - 2 * self._halo, max(ENOUGH, HALOS * self._halo)))
+        return max(
+            MIN_TILE_PIXELS,
+            min(math.isqrt(pixels) - 2 * self._halo, max(LARGE_TILE_PIXELS, LARGE_TILE_HALOS * self._halo)),
+        )
 
     def _attempt(self, tile: Tensor) -> Tensor | None:
         """The tile restored, or None if memory runs out."""
         try:
             return self._runner(tile.to(self._runner.device))
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         if self._runner.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -187,7 +193,7 @@ class _Span(NamedTuple):
 
 
 def _spans(length: int, tile: int, halo: int, multiple_of: int = 1) -> Iterator[_Span]:
-    """Cover an axis with tiles that all read equally much, since libraries prepare anew for each new shape.
+    """Cover an axis with tiles that all read equally much, since libraries prepare for each new shape.
 
     They begin and end at multiples, as `length` and `halo` are ones.
 
@@ -213,8 +219,3 @@ def _refusal(obstacle: str) -> str:
         f"the network cannot be tiled exactly because of its {obstacle} "
         "(--tile-approximate tiles it nevertheless, --tile 0 tries it whole)"
     )
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether this is CUDA's error, Python's, or that of PyTorch's allocator on CPUs, which has no type of its own."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)

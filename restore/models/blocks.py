@@ -62,7 +62,7 @@ class Upsampler(nn.Sequential):
     Args:
         scale: 2, 3, 4 or 8.
         features: channels of input and output.
-        activation: builds the activation behind each step, if any.
+        activation: builds the activation after each step, if any.
     """
 
     def __init__(self, scale: Scale, features: int, activation: Callable[[], nn.Module] | None = None) -> None:

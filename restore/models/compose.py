@@ -2,7 +2,7 @@
 
 EDSR's end is linear: a convolution to scale^2 times the features, a pixel shuffle, a convolution to the channels. One
 5x5 convolution to scale^2 times the *channels* and one shuffle compute the same, but for the outermost pixels, where
-the convolutions of the original see zeros behind the border at each size between.
+the convolutions of the original see zeros beyond the border at each size between.
 """
 
 import copy
@@ -28,7 +28,7 @@ class ComposedUpsampling(nn.Module):
 
     Args:
         upsample: without activations.
-        tail: the 3x3 convolution behind it.
+        tail: the 3x3 convolution after it.
     """
 
     def __init__(self, upsample: Upsampler, tail: nn.Conv2d) -> None:

@@ -28,7 +28,7 @@ class EDSR(RestorationNetwork):
         blocks: residual blocks; 16 in the baseline, 32 in the paper's network.
         scale: 2, 3, 4 or 8.
         res_scale: factor on each residual; 1 in the baseline, 0.1 in the paper's network.
-        norm: normalization behind each convolution of the residual blocks; the paper's is `none`.
+        norm: normalization after each convolution of the residual blocks; the paper's is `none`.
         bn_momentum: weight of the new batch in the running statistics.
         bn_eps: added to the variance.
         recompute: `norm` computes norms and activations again in backward instead of keeping them (`recompute.py`);

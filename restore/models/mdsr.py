@@ -19,7 +19,7 @@ from restore.models.recompute import Recompute, sequential
 
 
 class MDSR(RestorationNetwork):
-    """EDSR with two residual blocks of 5x5 convolutions behind the head and an upsampler for each scale.
+    """EDSR with two residual blocks of 5x5 convolutions after the head and an upsampler for each scale.
 
     Args:
         channels: 1 (gray) or 3 (RGB).
@@ -27,7 +27,7 @@ class MDSR(RestorationNetwork):
         blocks: residual blocks of the body; 16 in the baseline, 80 in the paper's network.
         scales: those it is trained for, each 2, 3, 4 or 8.
         scale: the one of `scales` at which it works now; `at` gives it at another.
-        norm: normalization behind each convolution of the residual blocks; the paper's is `none`.
+        norm: normalization after each convolution of the residual blocks; the paper's is `none`.
         bn_momentum: weight of the new batch in the running statistics.
         bn_eps: added to the variance.
         recompute: `norm` computes norms and activations again in backward instead of keeping them (`recompute.py`);

@@ -49,7 +49,7 @@ def conv(
 
 class _UnsetConv2d(nn.Conv2d):
     """Draws no initial weights, so that the random stream does not depend on which biases exist and networks which
-    differ in `norm` alone start from identical convolution weights."""
+    differ only in `norm` start from identical convolution weights."""
 
     def reset_parameters(self) -> None:
         pass

@@ -9,7 +9,6 @@ instead, by `torch.autograd.graph.saved_tensors_hooks`.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from restore.choices import Norm
 from restore.choices import Recompute as Recompute
 from restore.models.blocks import Residual
 from restore.models.norm import AdaDM, OutputNorm, normalizes_output
+from restore.torch_internals import batch_norm_statistics, storage_key
 
 
 def sequential(norm: Norm, recompute: Recompute) -> type[nn.Sequential]:
@@ -30,8 +30,8 @@ def sequential(norm: Norm, recompute: Recompute) -> type[nn.Sequential]:
 class Recomputed(nn.Sequential):
     """Layers in turn, as nn.Sequential has them, whose norms and activations are recomputed in the backward pass.
 
-    So are the sums of residual blocks, each from the sum before it. But the sum behind half of the blocks is kept, and
-    behind half of the rest and so on, because backward begins at the end and has freed more by the time it comes to
+    So are the sums of residual blocks, each from the sum before it. But the sum after half of the blocks is kept, and
+    after half of the rest and so on, because backward begins at the end and has freed more by the time it comes to
     the longer stretches.
     """
 
@@ -161,10 +161,10 @@ def _batch_norm_again(layer: nn.BatchNorm2d, output: Tensor) -> Callable[[Tensor
     """How batch norm's output is recomputed from its input, without new statistics."""
     if not layer.training:
         return partial(nn.BatchNorm2d.forward, layer)
-    node: Any = output.grad_fn
-    if node is None:
+    statistics = batch_norm_statistics(output)
+    if statistics is None:
         return None
-    mean, inverse_deviation = node._saved_result1, node._saved_result2
+    mean, inverse_deviation = statistics
     return partial(
         F.batch_norm,
         running_mean=mean,
@@ -176,7 +176,7 @@ def _batch_norm_again(layer: nn.BatchNorm2d, output: Tensor) -> Callable[[Tensor
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    return a.untyped_storage()._cdata == b.untyped_storage()._cdata and a.shape == b.shape and a.stride() == b.stride()
+    return storage_key(a) == storage_key(b) and a.shape == b.shape and a.stride() == b.stride()
 
 
 def _bare(tensor: Tensor) -> Tensor:
@@ -185,7 +185,7 @@ def _bare(tensor: Tensor) -> Tensor:
 
 
 def _halfway(blocks: int) -> set[int]:
-    """The numbers of the blocks behind which sums are kept."""
+    """The numbers of the blocks after which sums are kept."""
     kept = set()
     done = 0
     while blocks - done > 2:

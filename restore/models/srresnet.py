@@ -23,7 +23,7 @@ class SRResNet(RestorationNetwork):
         blocks: residual blocks.
         scale: 2, 3, 4 or 8.
         res_scale: factor on each residual; 1 as published.
-        norm: normalization behind each convolution of the body; the paper's is `batch`.
+        norm: normalization after each convolution of the body; the paper's is `batch`.
         bn_momentum: weight of the new batch in the running statistics.
         bn_eps: added to the variance.
         recompute: `norm` computes norms and activations again in backward instead of keeping them (`recompute.py`);

@@ -75,7 +75,7 @@ class WDSRA(_WDSR):
         expansion: channels before the activation, in `features`; 2 to 4 in the paper.
         scale: 2, 3, 4 or 8.
         res_scale: factor on each residual; 1 as published.
-        norm: normalization behind each convolution of the residual blocks. The paper's, `weight`, is on all
+        norm: normalization after each convolution of the residual blocks. The paper's, `weight`, is on all
             convolutions of the network.
         bn_momentum: weight of the new batch in the running statistics.
         bn_eps: added to the variance.
@@ -113,10 +113,10 @@ class WDSRB(_WDSR):
         features: channels between the blocks.
         blocks: residual blocks.
         expansion: channels before the activation, in `features`; 6 to 9 in the paper.
-        low_rank: channels between the two convolutions behind the ReLU, in `features`, rounded down.
+        low_rank: channels between the two convolutions after the ReLU, in `features`, rounded down.
         scale: 2, 3, 4 or 8.
         res_scale: factor on each residual; 1 as published.
-        norm: normalization behind each convolution of the residual blocks. The paper's, `weight`, is on all
+        norm: normalization after each convolution of the residual blocks. The paper's, `weight`, is on all
             convolutions of the network.
         bn_momentum: weight of the new batch in the running statistics.
         bn_eps: added to the variance.

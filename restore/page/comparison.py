@@ -71,7 +71,7 @@ class ComparisonPage:
             path: an HTML file.
             title: its heading.
             settings: what the images were made with.
-            more: sections that come behind the table.
+            more: sections after the table.
         """
         shown, listed = len(self._comparisons), len(self._rows)
         summary = f"{listed} image{'s' if listed != 1 else ''}"

@@ -4,7 +4,8 @@ import logging
 import math
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,12 +19,12 @@ from torch.optim import Optimizer
 
 from restore.errors import UserError
 from restore.training.checkpoints import last_good, step_ends
-from restore.training.lightning_internals import average_model, batch_number
+from restore.training.lightning_internals import average_model, batch_number, logs_this_step
 
 LOG = logging.getLogger(__name__)
 
 WARM_UP = 100  # losses before one can be a spike
-MEMORY = 0.01  # weight of a new loss in the running mean
+LOSS_EMA_WEIGHT = 0.01  # weight of a new loss in the running mean
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,9 @@ class Faults:
 class BadSteps(Callback):
     """Finds bad steps by loss and gradient, and does about them what `faults` says.
 
-    With `stop`, all is computed on the training device and looked at after each step on a CPU; on other devices,
-    if looking means waiting, at every logged step, before each validation and before each checkpoint, so that
-    nothing is saved of a run that is not finite.
+    With `stop`, losses and norms of gradients are kept on the training device and looked at after each step on a CPU;
+    on other devices, where looking means waiting, at every logged step, before each validation and before each
+    checkpoint, so that nothing is saved of a run that is not finite.
 
     Args:
         faults: what to do.
@@ -76,14 +77,13 @@ class BadSteps(Callback):
         self._buffers: list[Tensor] = []
         self._undo = False
         self.counts = {"spikes": 0, "skipped": 0, "rolled_back": 0}
-        self._state: dict[str, Tensor] = {}
+        self._losses: list[tuple[int, Tensor]] = []  # of steps that were not looked at yet, as `_norms`
+        self._norms: list[tuple[int, Tensor]] = []
+        self._parameters: list[Tensor] = []
+        self._mean = _RunningMean()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        fresh = {"mean": 0.0, "seen": 0.0, "bad_loss": math.inf, "bad_gradient": math.inf, "spike": -1.0, "spikes": 0.0}
-        fresh |= {name: float(value) for name, value in self._state.items()}  # of the checkpoint
-        self._state = {
-            name: torch.tensor(value, dtype=torch.float32, device=pl_module.device) for name, value in fresh.items()
-        }
+        self._parameters = list(pl_module.parameters())
         if self._faults.on_bad_step == "rollback" and self._good is None:
             self._good = _copy(trainer, pl_module)
 
@@ -92,35 +92,21 @@ class BadSteps(Callback):
             self._buffers = [buffer.clone() for buffer in pl_module.buffers()]
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        state, loss = self._state, loss.detach().float()
-        if trainer.world_size > 1:
-            loss = trainer.strategy.reduce(loss.clone(), reduce_op="mean")
-        step = torch.full_like(loss, batch_number(trainer))
-        finite = loss.isfinite()
-        state["bad_loss"] = torch.minimum(state["bad_loss"], torch.where(finite, math.inf, step))
-        mean, seen, limit = state["mean"], state["seen"], self._faults.spike
-        if limit:
-            spike = finite & (seen >= WARM_UP) & (loss > limit * mean)
-            state["spike"] = torch.where(spike, step, state["spike"])
-            state["spikes"] = state["spikes"] + spike
-            ceiling = torch.where(seen >= WARM_UP, limit * mean, loss)  # a spike counts, but no more than that
-            weight = (1 / (seen + 1)).clamp(min=MEMORY)
-            state["mean"] = torch.where(finite, mean + weight * (torch.minimum(loss, ceiling) - mean), mean)
-            state["seen"] = seen + finite
+        self._losses.append((batch_number(trainer), loss.detach()))
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         if getattr(trainer.precision_plugin, "scaler", None) is None:  # which skips what overflows in float16 itself
-            norm = get_total_norm([p.grad for p in pl_module.parameters() if p.grad is not None])
+            norm = get_total_norm([p.grad for p in self._parameters if p.grad is not None])
             if isinstance(norm, DTensor):  # of a sharded network, each process has a part
                 norm = norm.full_tensor()
-            first = torch.where(norm.isfinite(), math.inf, float(batch_number(trainer)))
-            self._state["bad_gradient"] = torch.minimum(self._state["bad_gradient"], first)
+            self._norms.append((batch_number(trainer), norm))
         if self._look_first:
             self._judge(trainer, pl_module)
 
     def _judge(self, trainer: Trainer, module: LightningModule) -> None:
         """Before a step is taken: drop its gradients if it is bad."""
-        what = self._not_finite(trainer) or self._spike(trainer)
+        not_finite, spike = self._look(trainer)
+        what = not_finite or spike
         if what is None:
             return
         if self.counts["skipped"] + self.counts["rolled_back"] == self._faults.most:
@@ -132,8 +118,6 @@ class BadSteps(Callback):
             parameter.grad = None
         for buffer, before in zip(module.buffers(), self._buffers, strict=True):
             buffer.copy_(before)
-        for name in ("bad_loss", "bad_gradient"):
-            self._state[name].fill_(math.inf)
         self._undo = self._faults.on_bad_step == "rollback"
         self.counts["rolled_back" if self._undo else "skipped"] += 1
         rank_zero_only(LOG.warning)(f"{what}: {'rolled back' if self._undo else 'skipped'}")
@@ -149,7 +133,7 @@ class BadSteps(Callback):
             self._good is not None and trainer.global_step % self._every_n_steps == 0 and step_ends(trainer, batch_idx)
         ):
             self._good = _copy(trainer, pl_module)
-        if pl_module.device.type == "cpu" or batch_idx % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        if pl_module.device.type == "cpu" or logs_this_step(trainer):
             self._check(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -159,40 +143,72 @@ class BadSteps(Callback):
         self._check(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"counts": dict(self.counts), "state": dict(self._state), "good": self._good}
+        return {"counts": dict(self.counts), "state": asdict(self._mean), "good": self._good}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.counts, self._state = dict(state_dict["counts"]), dict(state_dict["state"])
+        self.counts, state = dict(state_dict["counts"]), state_dict["state"]
+        self._mean = _RunningMean(float(state["mean"]), int(state["seen"]))
         if self._faults.on_bad_step == "rollback":
             self._good = state_dict["good"]
 
     def _check(self, trainer: Trainer) -> None:
         """After steps were taken: report spikes, and stop at what is not finite."""
-        if self._look_first or not self._state:
+        if self._look_first:
             return
-        if spike := self._spike(trainer):
+        not_finite, spike = self._look(trainer)
+        if spike:
             rank_zero_only(LOG.warning)(spike)
-        if what := self._not_finite(trainer):
-            raise UserError(f"{what}; {last_good(self._checkpoint.parent)}; lower optim.lr")
+        if not_finite:
+            raise UserError(f"{not_finite}; {last_good(self._checkpoint.parent)}; lower optim.lr")
 
-    def _not_finite(self, trainer: Trainer) -> str | None:
-        """What was not finite first."""
-        loss, gradient = torch.stack([self._state["bad_loss"], self._state["bad_gradient"]]).tolist()
-        if math.isinf(step := min(loss, gradient)):
-            return None
-        return self._words(f"the {'loss' if loss <= gradient else 'gradient'} is not finite", int(step), trainer)
-
-    def _spike(self, trainer: Trainer) -> str | None:
-        """The last spike that was not reported yet."""
-        spikes, step = torch.stack([self._state["spikes"], self._state["spike"]]).tolist()
-        if spikes == self.counts["spikes"]:
-            return None
-        self.counts["spikes"] = int(spikes)
-        return self._words(f"the loss is more than {self._faults.spike:g} times its mean", int(step), trainer)
+    def _look(self, trainer: Trainer) -> tuple[str | None, str | None]:
+        """What was not finite first, and the last spike, in the steps since the last look. Waits for the device."""
+        losses, norms = _read(self._losses, trainer), _read(self._norms)
+        self._losses, self._norms = [], []
+        limit, spike = self._faults.spike, None
+        for step, loss in losses.items():
+            if self._mean.takes_spike(loss, limit):
+                self.counts["spikes"] += 1
+                spike = self._words(f"the loss is more than {limit:g} times its mean", step, trainer)
+        for what, step in sorted((*_not_finite("loss", losses), *_not_finite("gradient", norms)), key=itemgetter(1)):
+            return self._words(f"the {what} is not finite", step, trainer), spike
+        return None, spike
 
     def _words(self, what: str, step: int, trainer: Trainer) -> str:
         lr = trainer.optimizers[0].param_groups[0]["lr"]
         return f"{what} at step {step} (learning rate {lr:g}; {self._describe(step)})"
+
+
+@dataclass
+class _RunningMean:
+    """Of about the last hundred finite losses."""
+
+    mean: float = 0.0
+    seen: int = 0
+
+    def takes_spike(self, loss: float, limit: float) -> bool:
+        """Take a loss in, and say whether it is more than `limit` times the mean, if that is not 0."""
+        if not math.isfinite(loss):
+            return False
+        spike = bool(limit) and self.seen >= WARM_UP and loss > limit * self.mean
+        counted = limit * self.mean if spike else loss  # a spike counts, but no more than that
+        self.mean += max(1 / (self.seen + 1), LOSS_EMA_WEIGHT) * (counted - self.mean)
+        self.seen += 1
+        return spike
+
+
+def _read(values: list[tuple[int, Tensor]], shared_by: Trainer | None = None) -> dict[int, float]:
+    """By step, the mean over all processes of values that each of them has its own of; in one transfer."""
+    if not values:
+        return {}
+    stacked = torch.stack([value for _, value in values]).float()
+    if shared_by is not None and shared_by.world_size > 1:
+        stacked = shared_by.strategy.reduce(stacked, reduce_op="mean")
+    return dict(zip((step for step, _ in values), stacked.tolist(), strict=True))
+
+
+def _not_finite(what: str, values: dict[int, float]) -> list[tuple[str, int]]:
+    return [(what, step) for step, value in values.items() if not math.isfinite(value)][:1]
 
 
 def _copy(trainer: Trainer, module: LightningModule) -> dict[str, Any]:

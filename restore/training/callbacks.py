@@ -8,32 +8,49 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
 
 from restore.data.pairs import ImagePair
 from restore.inference import baseline
 from restore.report import Panel, comparison, contact_sheet
 from restore.training.datamodule import TrainingData
+from restore.training.lightning_internals import is_last_batch
 from restore.training.module import RestorationModule
+
+INTERVAL_S = 0.5  # between updates of the bar
 
 
 class ProgressBar(RichProgressBar):
     """Lightning's bar with loss, PSNR and the time that is left of the whole run.
 
-    Args:
-        every: steps between updates; to show the loss is to wait for the device.
+    It follows the steps a few times a second only: to show the loss is to wait for the device.
     """
 
-    def __init__(self, every: int) -> None:
-        super().__init__(refresh_rate=every)
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=2)
         self._start = 0.0, 0
+        self._due = 0.0
+        self._loss: Tensor | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         self._start = time.perf_counter(), trainer.global_step
 
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now = time.perf_counter()
+        if now >= self._due or is_last_batch(trainer):
+            self._due = now + INTERVAL_S
+            self._loss = outputs["loss"]
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
+        if self._loss is not None:
+            metrics = {"train/loss": f"{self._loss.item() * trainer.accumulate_grad_batches:.4g}"} | metrics
         started, first = self._start
         done, total = trainer.global_step, trainer.estimated_stepping_batches
         if trainer.training and done > first and total < math.inf:
@@ -49,7 +66,7 @@ class BestCheckpoint(ModelCheckpoint):
     """Keeps the state with the highest validation PSNR at `path`.
 
     Of a checkpoint that training resumes from, the score is believed if `path` is there, and no path at all:
-    Lightning would load, and delete recursively, whatever files it names.
+    Lightning would load, and delete recursively, any files that it names.
     """
 
     def __init__(self, path: Path) -> None:
@@ -73,7 +90,7 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class SampleSheet(Callback):
-    """Writes input, restored and true image of the first validation images at each validation."""
+    """Writes input, restored and true image of the first validation images at each validation, to TensorBoard, too."""
 
     def __init__(self, folder: Path, images: int = 4) -> None:
         self._folder = folder
@@ -102,7 +119,10 @@ class SampleSheet(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._rows and not trainer.sanity_checking:
-            contact_sheet(self._folder / f"step-{trainer.global_step:07d}.png", self._rows)
+            sheet = contact_sheet(self._folder / f"step-{trainer.global_step:07d}.png", self._rows)
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    logger.experiment.add_image("samples", sheet, trainer.global_step, dataformats="HWC")
         self._rows = []
 
 

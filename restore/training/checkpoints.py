@@ -72,7 +72,7 @@ class LastCheckpoint(Checkpoint):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         ended = isinstance(exception, SIGTERMException) and trainer.global_step != self._saved_at
-        if ended and trainer.training:  # amid a validation the state is incomplete
+        if ended and trainer.training:  # during a validation the state is incomplete
             self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:

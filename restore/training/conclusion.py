@@ -120,7 +120,6 @@ def _load_network(network: RestorationNetwork, checkpoint: Path) -> int:
 
 
 def _peak_memory(device: torch.device) -> dict[str, float]:
-    if device.type == "cuda":
-        return {"peak_cuda_allocated_mib": torch.cuda.max_memory_allocated(device) / 2**20}
-    peak = peak_memory()
-    return {} if peak is None else {"peak_rss_mib": peak / 2**20}
+    peak = peak_memory(device)
+    name = "peak_cuda_allocated_mib" if device.type == "cuda" else "peak_rss_mib"
+    return {} if peak is None else {name: peak / 2**20}

@@ -19,7 +19,7 @@ from restore.training.loaders import Batches, TrainLoader, ValidationLoader
 
 LOG = logging.getLogger(__name__)
 
-NAMED = 8  # images of a batch that are named
+MAX_IMAGES_NAMED = 8  # images of a batch that are named
 
 
 class TrainingData(LightningDataModule):
@@ -134,8 +134,8 @@ class TrainingData(LightningDataModule):
     def describe(self, step: int) -> str:
         """Names the batch of a step by what it follows from and the images it was cut from."""
         names = sorted(set(self._sampler.names(step)))
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        return f"seed {self.seed}, images {', '.join(names[:NAMED])}{more}"
+        more = f" and {len(names) - MAX_IMAGES_NAMED} more" if len(names) > MAX_IMAGES_NAMED else ""
+        return f"seed {self.seed}, images {', '.join(names[:MAX_IMAGES_NAMED])}{more}"
 
     def train_dataloader(self) -> TrainLoader:
         assert self.trainer is not None

@@ -38,10 +38,13 @@ class TrainLoader:
     def __iter__(self) -> Iterator[PatchBatch]:
         epoch_end = (self._position // self._steps_per_epoch + 1) * self._steps_per_epoch
         steps = range(self._position, epoch_end)
-        loader = DataLoader(
-            self._batches, batch_size=None, sampler=steps, num_workers=self._workers, pin_memory=self._pinned
-        )
-        batches = iter(loader)
+        batches: Iterator[PatchBatch] = (self._batches[step] for step in steps)
+        if self._workers or self._pinned:
+            batches = iter(
+                DataLoader(
+                    self._batches, batch_size=None, sampler=steps, num_workers=self._workers, pin_memory=self._pinned
+                )
+            )
         for _ in steps:
             start = time.perf_counter()
             batch = next(batches)

@@ -51,7 +51,7 @@ class MemoryLog(Callback):
             "gradients": sum(parameter.grad.nbytes for parameter in parameters if parameter.grad is not None),
             "optimizer": sum(tensor.nbytes for tensor in state_tensors(trainer.optimizers[0])),
         }
-        if peak := _peak(pl_module.device):
+        if peak := peak_memory(pl_module.device):
             held |= {"rest": peak - sum(held.values()), "peak": peak}
         for name, size in held.items():
             pl_module.log(f"memory/{name}", size / MIB, on_step=False, on_epoch=True)
@@ -88,9 +88,3 @@ def _message(step: Step, free: int | None, ranks: int) -> str:
 
 def _words(size: int) -> str:
     return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / MIB:.1f} MiB"
-
-
-def _peak(device: torch.device) -> int | None:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return peak_memory()

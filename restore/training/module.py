@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
@@ -20,17 +19,18 @@ from restore.losses import find_loss
 from restore.metrics import Protocol
 from restore.models import RestorationNetwork, build
 from restore.optim import Optimization
+from restore.training.lightning_internals import QuickModule, logs_this_step
 
 AS_IT_IS = Hardware(channels_last=False)
 
 
-class RestorationModule(LightningModule):
+class RestorationModule(QuickModule):
     """Trains a network on pairs and validates it on whole images under a protocol.
 
     Args:
         network: any restoration network.
         optim: loss, optimizer, schedule.
-        protocol: how validation images are scored; they are restored in float32 whatever the training's precision.
+        protocol: how validation images are scored; they are restored in float32, always.
         hardware: memory format and compilation of the training step.
     """
 
@@ -80,7 +80,8 @@ class RestorationModule(LightningModule):
     def training_step(self, pair: Pair, batch_idx: int) -> Tensor:
         restored = self._restore[pair.scale](pair.degraded.contiguous(memory_format=self._format))
         loss = self._loss(restored.float(), pair.clean).mean()
-        self.log("train/loss", loss, prog_bar=True)
+        if logs_this_step(self.trainer):  # for others Lightning would work as much, and throw it away
+            self.log("train/loss", loss)
         return loss
 
     def on_validation_start(self) -> None:

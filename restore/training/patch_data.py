@@ -1,12 +1,14 @@
 """Which images a run is trained and validated on, and how patches are made of them."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from restore.data.catalog import ImageSet, default_root, find_images
@@ -19,6 +21,8 @@ from restore.images.io import read_image
 from restore.models import RestorationNetwork
 from restore.training.datamodule import TrainingData
 
+LOG = logging.getLogger(__name__)
+
 LARGEST_SIZE = 8.0  # of a training image, relative to its file
 
 
@@ -29,7 +33,7 @@ class PatchData:
     Attributes:
         train: a known data set (`photos`, `DIV2K`, `BSDS500`, `Train400`) or a folder of images.
         train_degraded: a folder of degraded versions of the training images, of the same sub-folders and names
-            (`a.png` and `a.jpg` or `ax2.png`), in place of a degradation; needs `val_degraded`, too.
+            (`a.png` and `a.jpg` or `ax2.png`), in place of `degradation`; needs `val_degraded`, too.
         val: a known data set or a folder.
         val_degraded: the same for the validation images.
         root: where known data sets lie; default: the environment variable RESTORE_DATA, else `data`.
@@ -82,7 +86,6 @@ class PatchData:
         if self.train_degraded is None:
             return
         for name, given in (
-            ("degradation", self.degradation is not None),
             ("sizes", tuple(self.sizes) != (1.0,)),
             ("transforms", bool(self.transforms)),
         ):
@@ -112,7 +115,7 @@ class PatchData:
         val = find_images(self.val, "test", root, self.val_degraded, network.scale)
         kept = {scale: scale if degradation.precomputable else 1 for scale in network.all_scales}  # else clean only
         specs = [StoreSpec(network.channels, scale, tuple(self.sizes)) for scale in kept.values()]
-        stores = [open_store(train, spec, self.cache or default_cache()) for spec in specs]
+        stores = [open_store(train, spec, (self.cache or default_cache()).expanduser()) for spec in specs]
         return TrainingData(
             seed=self.seed,
             batch_size=self.batch_size,
@@ -138,6 +141,8 @@ class PatchData:
     def _degradation_for(self, network: RestorationNetwork) -> Degradation:
         degradation = self.degradation or default_degradation(network.scale)
         if self.train_degraded is not None:
+            if self.degradation is not None:  # of the recipe that other settings come from
+                rank_zero_only(LOG.info)(f"Training on pairs of images, not on data.degradation ({degradation.label})")
             degradation = Paired(network.scale)
         if degradation.scale != network.scale:
             raise UserError(

@@ -38,7 +38,7 @@ from restore.training.checkpoints import (
 )
 from restore.training.conclusion import Trained, conclude
 from restore.training.datamodule import TrainingData
-from restore.training.lightning_internals import known_warnings
+from restore.training.lightning_internals import NoProfiler, known_warnings, without_idle_hooks
 from restore.training.memory_log import MemoryLog
 from restore.training.module import RestorationModule
 from restore.training.patch_data import PatchData
@@ -47,9 +47,9 @@ from restore.training.warm_start import start_from
 
 LOG = logging.getLogger(__name__)
 
-STOPPED = 128  # and a signal's number: exit code of a run that the signal ended
+EXIT_CODE_OF_SIGNAL = 128  # and a signal's number: exit code of a run that the signal ended
 LOCK = ".lock"
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # what the loggers' files can run into
+DISK_FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # what the loggers' files can run into
 LONGEST_WAIT_S = 10  # for a lock: workers outlive a killed run by up to 5 s
 
 
@@ -67,7 +67,7 @@ def fit(
     checkpoint_every: int = 500,
     config: str = "",
 ) -> dict[str, Any]:
-    """Train a network and leave a run folder behind.
+    """Train a network and write a run folder.
 
     The folder holds `config.yaml`, `csv/` and `tensorboard/` logs, `checkpoints/last.ckpt`, the one before in
     `previous.ckpt` and `best.ckpt` (by validation PSNR), `samples/`, and at the end `weights.safetensors` (the best)
@@ -203,7 +203,7 @@ def _lightning(settings: Mapping[str, Any], output: Path, ours: list[Callback], 
     if given.get("strategy") == "fsdp":  # PyTorch's second, which is for CPUs too; checkpoints are whole
         given["strategy"] = ModelParallelStrategy(save_distributed_checkpoint=False)
     if given.get("enable_progress_bar", True):
-        callbacks.append(ProgressBar(every=1 if _device(given).type == "cpu" else 20))
+        callbacks.append(ProgressBar())
     if given.get("logger", True) is True:
         given["logger"] = [CSVLogger(output, name="csv"), TensorBoardLogger(output, name="", version="tensorboard")]
     if given["logger"]:
@@ -216,13 +216,14 @@ def _lightning(settings: Mapping[str, Any], output: Path, ours: list[Callback], 
         "default_root_dir": output,
         "plugins": plugins,
         "enable_model_summary": False,
+        "profiler": NoProfiler(),
         "log_every_n_steps": min(50, steps_per_epoch),
         "precision": "bf16-mixed" if gains_from_bf16(_device(given)) else "32-true",
     }
     try:
         if limit:
             callbacks.append(TimeLimit(limit))
-        return Trainer(**defaults | given, callbacks=callbacks)
+        return Trainer(**defaults | given, callbacks=[without_idle_hooks(callback) for callback in callbacks])
     except (ValueError, TypeError, MisconfigurationException) as error:
         raise UserError(f"trainer: {error}") from error
 
@@ -262,10 +263,12 @@ def _report_interruptions(output: Path, stops: StopSignals) -> Iterator[None]:
         number = stops.received or signal.SIGTERM
         good = last_good(output / "checkpoints")
         rank_zero_only(LOG.info)(f"stopped by {number.name}; {good}; --resume auto continues")
-        raise SystemExit(STOPPED + number) from None
+        raise SystemExit(EXIT_CODE_OF_SIGNAL + number) from None
     except OSError as error:
         inside = error.filename is not None and Path(error.filename).is_relative_to(output.absolute())
-        if error.errno not in FULL and not (inside and error.errno == errno.ENOENT):  # someone deleted the folder
+        if error.errno not in DISK_FULL_ERRORS and not (
+            inside and error.errno == errno.ENOENT
+        ):  # someone deleted the folder
             raise
         raise UserError(f"{error.filename or output}: {error.strerror}; {last_good(output / 'checkpoints')}") from error
 
@@ -279,9 +282,10 @@ def _starting_point(resume: str | None, last: Path) -> Path | None:
         words = f"Resuming from {start}" if start else f"{last}: nothing to resume from; starting from step 0"
         rank_zero_only(LOG.info)(words)
         return start
-    if not Path(resume).is_file():
-        raise UserError(f"{resume}: no such checkpoint")
-    return Path(resume)
+    path = Path(resume).expanduser()
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint")
+    return path
 
 
 @rank_zero_only

@@ -57,7 +57,7 @@ class StopSignals(Callback):
             raise SIGTERMException
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._catch()  # Lightning's own handler would stop amid the batches of a step
+        self._catch()  # Lightning's own handler would stop between the batches of a step
         self._training = True
 
     def on_train_batch_end(

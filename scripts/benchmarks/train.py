@@ -16,14 +16,14 @@ from queue import Queue
 from typing import Any
 
 import torch
-from pytorch_lightning import Callback
+from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from benchmarks.machine import peak_rate
 from benchmarks.turns import take_turns
 from restore.data.catalog import find_images
 from restore.data.degradation import Bicubic, GaussianNoise
-from restore.data.pairs import PatchBatch, PatchSampler, make_pair
+from restore.data.pairs import Pair, PatchBatch, PatchSampler, make_pair
 from restore.data.random import seeded
 from restore.data.store import StoreSpec, default_cache, open_store
 from restore.hardware import Hardware, gains_from_bf16, keep_pages
@@ -110,23 +110,35 @@ def reference(step: Step, device: str, keep: bool) -> Callable[[], None]:
     return work
 
 
+class Batches:
+    """Patches of photographs, as training draws and degrades them, on `device`."""
+
+    def __init__(self, step: Step, device: str) -> None:
+        network = build(step.network)
+        images = find_images("photos", "train", Path())
+        store = open_store(images, StoreSpec(network.channels, network.scale), default_cache())
+        self._sampler = PatchSampler(store, step.patch, step.batch, seed=0)
+        self._degradation = Bicubic(network.scale) if network.scale > 1 else GaussianNoise()
+        self._device = device
+
+    def drawn(self, number: int) -> PatchBatch:
+        clean, degraded, _ = self._sampler.batch(number)
+        return PatchBatch(clean.to(self._device), None if degraded is None else degraded.to(self._device), number)
+
+    def degraded(self, batch: PatchBatch) -> Pair:
+        return make_pair(batch, self._degradation, seeded(batch.step, device=self._device))
+
+
 def bare(step: Step, device: str) -> Callable[[], None]:
     """Our step in a loop of its own: what is left of it when Lightning is taken away."""
     keep_pages()
     network = build(step.network).to(device, memory_format=torch.channels_last)
     optimizer, schedule = Optimization(loss=step.loss, lr=1e-4).build(network, steps=10**6)
-    images = find_images("photos", "train", Path())
-    store = open_store(images, StoreSpec(network.channels, network.scale), default_cache())
-    sampler = PatchSampler(store, step.patch, step.batch, seed=0)
-    degradation = Bicubic(network.scale) if network.scale > 1 else GaussianNoise()
-    numbers = count()
+    batches, numbers = Batches(step, device), count()
     dtype = torch.bfloat16 if gains_from_bf16(torch.device(device)) else None
 
     def work() -> None:
-        number = next(numbers)
-        clean, degraded, _ = sampler.batch(number)
-        batch = PatchBatch(clean.to(device), None if degraded is None else degraded.to(device), number)
-        pair = make_pair(batch, degradation, seeded(number, device=device))
+        pair = batches.degraded(batches.drawn(next(numbers)))
         with torch.autocast(device, dtype, enabled=dtype is not None):
             restored = network(pair.degraded.contiguous(memory_format=torch.channels_last))
         optimizer.zero_grad()
@@ -138,12 +150,13 @@ def bare(step: Step, device: str) -> Callable[[], None]:
 
 
 class Ours:
-    """A run of `fit` on photographs, Lightning and all, that goes on by one step per call."""
+    """A run of `fit` on photographs, Lightning and all, that goes on by some steps per call."""
 
-    def __init__(self, step: Step, device: str, hardware: Hardware) -> None:
+    def __init__(self, step: Step, device: str, hardware: Hardware, steps: int = 1) -> None:
         logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
         self._go: Queue[bool] = Queue()
         self._done: Queue[bool] = Queue()
+        self._turns = _Turns(self._go, self._done, steps)
         thread = threading.Thread(target=self._fit, args=(step, device, hardware), daemon=True)
         thread.start()
 
@@ -157,10 +170,10 @@ class Ours:
             "max_steps": 10**6,
             "accelerator": device,
             "devices": 1,
-            "logger": False,
             "limit_val_batches": 0,
+            "log_every_n_steps": 50,
             "num_sanity_val_steps": 0,
-            "callbacks": [_Turns(self._go, self._done)],
+            "callbacks": [self._turns],
         }
         with tempfile.TemporaryDirectory() as folder:
             optim = Optimization(loss=step.loss, lr=1e-4)
@@ -176,14 +189,15 @@ class Ours:
 
 
 class _Turns(Callback):
-    def __init__(self, go: "Queue[bool]", done: "Queue[bool]") -> None:
+    def __init__(self, go: "Queue[bool]", done: "Queue[bool]", steps: int) -> None:
         self._go = go
         self._done = done
-        self._first = True
+        self._steps = steps
 
-    def on_train_batch_start(self, *_: object) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Pair, batch_idx: int) -> None:
         """Lightning has fetched the batch before this, so a turn begins with the step and ends with the next batch."""
-        if not self._first:
+        if batch_idx % self._steps:
+            return
+        if batch_idx:
             self._done.put(True)
-        self._first = False
         self._go.get()

@@ -16,6 +16,7 @@ import torch
 from restore.hardware import keeps_pages
 
 Work = Callable[[], None]
+Clock = Callable[[], float]
 
 
 @dataclass
@@ -23,7 +24,7 @@ class Measured:
     """Of one variant.
 
     Attributes:
-        seconds: of one piece of work, by round.
+        seconds: of one piece of work, by round, on the clock that was asked for.
         peak_rss_mib: of its process.
         anonymous_mib: of that, what is no mapped file, at the end.
         work_mib: how much of the peak the work took beyond what was resident before it.
@@ -46,19 +47,22 @@ class Measured:
         return statistics.median(ratios), ratios[0], ratios[-1]
 
 
-def take_turns(variants: Mapping[str, tuple[Any, ...]], seconds: float, rounds: int = 5) -> dict[str, Measured]:
+def take_turns(
+    variants: Mapping[str, tuple[Any, ...]], seconds: float, rounds: int = 5, clock: Clock = time.perf_counter
+) -> dict[str, Measured]:
     """Measure variants against each other.
 
     Args:
         variants: by name, a function that prepares the work, and its arguments; it returns what does it once.
         seconds: that each variant works for, all rounds together.
         rounds: of turns.
+        clock: what seconds are read from; `time.process_time` counts this process's own, whatever else runs.
     """
     context = multiprocessing.get_context("spawn")
     workers = {}
     for name, (prepare, *arguments) in variants.items():
         ours, theirs = context.Pipe()
-        process = context.Process(target=_worker, args=(theirs, prepare, arguments), daemon=True)
+        process = context.Process(target=_worker, args=(theirs, prepare, arguments, clock), daemon=True)
         process.start()
         ours.recv()  # ready: prepared one after the other, so that none disturbs another
         workers[name] = (process, ours)
@@ -75,7 +79,7 @@ def take_turns(variants: Mapping[str, tuple[Any, ...]], seconds: float, rounds: 
     return found
 
 
-def _worker(pipe: Connection, prepare: Callable[..., Work], arguments: tuple[Any, ...]) -> None:
+def _worker(pipe: Connection, prepare: Callable[..., Work], arguments: tuple[Any, ...], clock: Clock) -> None:
     work = prepare(*arguments)
     before = _forget_peak()
     for _ in range(2):
@@ -83,12 +87,12 @@ def _worker(pipe: Connection, prepare: Callable[..., Work], arguments: tuple[Any
     _wait()
     pipe.send("ready")
     while (seconds := pipe.recv()) is not None:
-        done, start = 0, time.perf_counter()
-        while done == 0 or time.perf_counter() - start < seconds:
+        done, start = 0, clock()
+        while done == 0 or clock() - start < seconds:
             work()
             _wait()
             done += 1
-        pipe.send((time.perf_counter() - start) / done)
+        pipe.send((clock() - start) / done)
     cuda = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else 0.0
     peak = _memory_mib("VmHWM")
     pipe.send((peak, _memory_mib("RssAnon"), peak - before, cuda))

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from restore.data.catalog import BSD68, PHOTOS, find_images
+from restore.data.catalog import BSD68, PHOTOS, Split, find_images
+from restore.data.sources import SOURCES
 from restore.errors import UserError
 from restore.images.io import write_image
 
@@ -55,7 +56,7 @@ def test_cbsd68_are_the_scenes_of_bsd68_in_bsds500_and_no_others(tmp_path: Path)
     found = [path.stem for path in find_images("CBSD68", "test", tmp_path).clean]
     assert found == [str(scene) for scene in BSD68]
     (tmp_path / val / "3096.jpg").unlink()
-    with pytest.raises(UserError, match="val: without 3096, which belongs to CBSD68"):
+    with pytest.raises(UserError, match="val: 3096 is missing, which belongs to CBSD68"):
         find_images("CBSD68", "test", tmp_path)
     tree(tmp_path, "CBSD68/3096.png")
     assert [path.stem for path in find_images("CBSD68", "test", tmp_path).clean] == ["3096"]
@@ -91,7 +92,7 @@ def test_a_folder_in_the_layout_of_a_benchmark_is_taken_as_one(tmp_path: Path) -
 ])  # fmt: skip
 def test_a_folder_whose_images_have_several_roles_is_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
     tree(tmp_path, *names)
-    with pytest.raises(UserError, match=r"contains images of different kinds .* name one folder, such as"):
+    with pytest.raises(UserError, match=r"holds images of different kinds .* name one, such as"):
         find_images(str(tmp_path), "train", Path())
 
 
@@ -106,7 +107,7 @@ def test_a_folder_whose_images_may_all_be_alike_is_taken_whole(tmp_path: Path, n
 @pytest.mark.parametrize(("name", "split", "complaint"), [
     ("Set6", "test", "neither a folder nor a known data set"),
     ("Train400", "test", "Train400 has no test split, only train"),
-    ("Set5", "test", r"expected .*Set5/HR or .*Set5"),
+    ("Set5", "test", r"looked for .*Set5/HR or .*Set5"),
 ])  # fmt: skip
 def test_what_is_missing_is_said(tmp_path: Path, name: str, split: str, complaint: str) -> None:
     with pytest.raises(UserError, match=complaint):
@@ -131,3 +132,14 @@ def test_reference_sets_have_their_published_sizes(reference_data: Path) -> None
     assert found == SIZES
     assert len(find_images("B100", "test", reference_data).clean) == 100
     assert len(find_images("BSDS500", "train", reference_data).clean) == 400
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_missing_data_set_says_where_it_was_looked_for_and_the_command_that_gets_it(
+    name: str, tmp_path: Path
+) -> None:
+    split: Split = "test" if SOURCES[name].parts.get("test") else "train"
+    with pytest.raises(UserError) as error:
+        find_images(name, split, tmp_path)
+    assert f"looked for {tmp_path}/" in str(error.value)
+    assert f"`restore data {name} --root {tmp_path}`" in str(error.value)

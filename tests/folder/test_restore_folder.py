@@ -290,3 +290,87 @@ def test_two_processes_share_a_folder_and_the_next_one_gathers_their_logs(weight
     assert statuses(out) == dict.fromkeys(("0.png", "2.png", "1.png", "3.png"), "kept")
     assert read_log(out)["images"]["3.png"]["height"] == 8
     assert [path.name for path in out.glob("restore-log*")] == [LOG]
+
+
+def test_names_of_every_kind_get_through_with_sheets_and_a_page(weights: Path, tmp_path: Path) -> None:
+    odd = [
+        "\u5199" * 82 + ".png",
+        "x" * 251 + ".png",
+        os.fsdecode(b"caf\xe9.png"),
+        "a [1] *?.png",
+        "line\nfeed\x1b.png",
+    ]
+    for name in odd:
+        write_image(tmp_path / "photos [old]" / name, np.full((8, 9, 3), 10, np.uint8))
+    command = [
+        sys.executable,
+        "-m",
+        "restore.infer",
+        "--weights",
+        str(weights),
+        "--input",
+        str(tmp_path / "photos [old]"),
+    ]
+    command += ["--output", str(tmp_path / "out"), "--report", str(tmp_path / "page.html"), *PLAIN]
+    command += ["--compare", str(tmp_path / "sheets")]
+    done = subprocess.run(command, env=environment(LC_ALL="C.UTF-8"), capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"5 of 5 images restored" in done.stdout
+    assert {path.name for path in list_images(tmp_path / "out")} == set(odd)
+    assert len(list_images(tmp_path / "sheets")) == 5
+    assert "caf\\udce9" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_an_input_that_was_replaced_by_an_older_file_is_restored_again(weights: Path, images: Path) -> None:
+    restore(weights, images)
+    write_image(images / "1.png", np.full((8, 9, 3), 77, np.uint8))
+    os.utime(images / "1.png", (1e9, 1e9))
+    restore(weights, images)
+    assert statuses(images.parent / "out") == {"0.png": "kept", "1.png": "restored", "2.png": "kept", "3.png": "kept"}
+    assert read_image(images.parent / "out/1.png")[0, 0, 0] == 77
+
+
+def test_a_network_that_yields_nan_fails_its_images(
+    tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for channels in (1, 3):
+        spoilt = save_denoiser(tmp_path / f"spoilt{channels}.safetensors", added=float("nan"), channels=channels)
+        assert restore(spoilt, images, "--overwrite") == 1
+        captured = capsys.readouterr()
+        assert captured.out.startswith("0 of 4 images restored")
+        assert f"failed: {images / '0.png'}: the network yields numbers that are not finite" in captured.err
+        assert not (tmp_path / "out/0.png").exists()
+
+
+def test_a_sheet_that_cannot_be_written_costs_no_image(
+    weights: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (images.parent / "sheets/1.png.png").mkdir(parents=True)
+    assert restore(weights, images, "--compare", str(images.parent / "sheets")) == 0
+    assert len(list_images(images.parent / "out")) == 4
+    assert "note: 1 written without a sheet (" in capsys.readouterr().out
+
+
+def test_targets_that_cannot_be_written_are_named_before_anything_is_restored(weights: Path, images: Path) -> None:
+    (images.parent / "file").touch()
+    for option, name in (("--report", "file/page.html"), ("--compare", "file")):
+        with pytest.raises(UserError, match=r"cannot be written \(Not a directory|File exists"):
+            restore(weights, images, option, str(images.parent / name))
+        assert not (images.parent / "out").exists()
+
+
+def test_a_full_disk_ends_with_the_summary(
+    weights: Path, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls, sync = iter(range(1000)), os.fsync
+
+    def full(handle: int) -> None:
+        if next(calls) >= 4:  # the log twice, and two images
+            raise OSError(28, "No space left on device")
+        sync(handle)
+
+    monkeypatch.setattr("os.fsync", full)
+    assert restore(weights, images, "--workers", "1") == 1
+    captured = capsys.readouterr()
+    assert captured.out.startswith("2 of 4 images restored")
+    assert captured.err.count("No space left on device") == 3

@@ -14,7 +14,7 @@ from PIL import ImageCms, ImageOps
 
 from restore.errors import UserError
 from restore.images.decode import Picture, picture_size, read_picture
-from restore.images.picture import check_target, losses, write_picture
+from restore.images.picture import check_target, lost_metadata, write_picture
 
 RANDOM = np.random.default_rng(0)
 RGB = RANDOM.integers(0, 256, (6, 8, 3), np.uint8)
@@ -145,7 +145,7 @@ def test_what_is_written_is_read_again_but_for_what_is_announced(
     path = tmp_path / f"x{suffix}"
     write_picture(path, picture)
     read = read_picture(path)
-    lost = losses(path, picture)
+    lost = lost_metadata(path, picture)
     assert ("16 bits per channel" in lost) == (read.pixels.dtype != dtype)
     assert ("an alpha channel" in lost) == (alpha and read.alpha is None)
     assert any("an ICC profile" in words for words in lost) == (read.icc != profile)
@@ -208,7 +208,7 @@ def test_damaged_notes_and_profiles_do_not_cost_the_image(tmp_path: Path, suffix
     notes = {} if suffix == ".tiff" else {"exif": b"Exif\0\0no notes"}  # Pillow writes no such notes into TIFF
     Pillow.fromarray(GRAY[:, :, 0]).save(first, icc_profile=b"no profile", **notes)
     picture = read_picture(first)
-    lost = losses(second, picture)
+    lost = lost_metadata(second, picture)
     assert "a damaged ICC profile" in lost
     assert suffix == ".tiff" or "a damaged EXIF block" in lost
     write_picture(second, picture)

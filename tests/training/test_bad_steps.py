@@ -3,6 +3,7 @@
 import json
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from restore.errors import UserError
 from restore.images.io import write_image
 from restore.models import DnCNN
 from restore.training import Faults, Optimization, PatchData, fit
+from restore.training.bad_steps import BadSteps
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "precision": "32-true"}
 TINY = partial(DnCNN, depth=3, features=4)
@@ -133,6 +135,27 @@ def test_loss_spikes_are_counted_and_named_or_skipped(photographs: Path, caplog:
     assert summary["bad_steps"] == skipped["bad_steps"]
     ignored = run(photographs, "ignored", Faults(spike=0), [poison()], steps=113, epoch=113, checkpoint_every=500)
     assert ignored["bad_steps"]["spikes"] == 0
+
+
+def test_on_a_device_that_is_not_waited_for_the_first_bad_step_is_named_afterwards(tmp_path: Path) -> None:
+    def trainer(step: int) -> Any:
+        loop = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=step))
+        optimizer = SimpleNamespace(param_groups=[{"lr": 0.1}])
+        return SimpleNamespace(
+            fit_loop=loop, optimizers=[optimizer], world_size=1, precision_plugin=None, is_global_zero=True
+        )
+
+    network = torch.nn.Linear(1, 1)
+    module: Any = network
+    bad_steps = BadSteps(Faults(), tmp_path / "last.ckpt", 2, lambda step: f"batch of {step}")
+    bad_steps.on_train_start(trainer(0), module)
+    for step, (loss, gradient) in enumerate([(1.0, 1.0), (1.0, torch.inf), (torch.nan, 1.0), (torch.nan, torch.nan)]):
+        bad_steps.on_before_backward(trainer(step), module, torch.tensor(loss))
+        network.weight.grad = torch.tensor([[gradient]])
+        bad_steps.on_before_optimizer_step(trainer(step), module, torch.optim.SGD(network.parameters()))
+    with pytest.raises(UserError, match=r"the gradient is not finite at step 1 \(learning rate 0.1; batch of 1\)"):
+        bad_steps.on_validation_start(trainer(4), module)
+    bad_steps.on_validation_start(trainer(4), module)  # it was said once
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:

@@ -141,6 +141,16 @@ def test_a_run_on_own_pairs_is_validated_on_them_and_says_so(pairs: Path, tmp_pa
     assert summary["degradation"] == {"class_path": "Paired", "init_args": {"scale": 1}}
 
 
+def test_pairs_replace_the_degradation_of_a_recipe_and_that_is_said(
+    pairs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folders = {"train_degraded": pairs / "negative", "val_degraded": pairs / "negative"}
+    with caplog.at_level("INFO", "restore"):
+        prepared = settings(pairs / "clean", degradation=GaussianNoise(15), **folders).prepare(DnCNN(channels=3))
+    assert prepared.degradation.label == "as given"
+    assert "Training on pairs of images, not on data.degradation (sigma 15)" in caplog.text
+
+
 def test_a_pair_of_other_sizes_is_named_before_training(pairs: Path) -> None:
     write_image(pairs / "negative/deep/b.bmp", np.zeros((20, 30, 3), np.uint8))
     complaint = r"deep/b\.png: is 30x24, but its degraded image of scale 1 is 30x20"
@@ -160,7 +170,6 @@ def test_a_pair_of_other_sizes_is_named_before_training(pairs: Path) -> None:
     ({"train_degraded": Path("x")}, "data.val_degraded is missing"),
     ({"val_degraded": Path("x")}, "data.train_degraded is missing"),
     ({"train_degraded": Path("x"), "val_degraded": Path("x"), "sizes": (1.0, 0.5)}, "data.sizes cannot be combined"),
-    ({"train_degraded": Path("x"), "val_degraded": Path("x"), "degradation": Bicubic(2)}, "data.degradation cannot"),
 ])  # fmt: skip
 def test_settings_that_contradict_pairs_are_refused(more: dict, complaint: str) -> None:
     with pytest.raises(UserError, match=complaint):

@@ -18,6 +18,7 @@ import yaml
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import CSVLogger
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 import restore
@@ -58,7 +59,9 @@ def test_a_run_folder_holds_all_that_is_needed_to_judge_repeat_and_use_it(photog
     assert summary == json.loads(json.dumps(returned))
     assert (output / "config.yaml").read_text() == "a: 1\n"
     assert "train/loss" in (output / "csv/version_0/metrics.csv").read_text()
-    assert list((output / "tensorboard").glob("events*"))
+    (events,) = (output / "tensorboard").glob("events*")
+    log = EventAccumulator(str(events)).Reload()
+    assert [image.step for image in log.Images("samples")] == [5, 10]
     assert {path.name for path in (output / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt", "previous.ckpt"}
     assert [path.name for path in sorted((output / "samples").iterdir())] == ["step-0000005.png", "step-0000010.png"]
     assert read_image(output / "samples/step-0000005.png").shape[0] > 3 * 32
