@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from restore import bundled, cli, extensions, runner_options
-from restore.benchmark import ScoredImage, Show, baseline_name, default_protocol, measure, paired_differences, score_folder
+from restore.benchmark import (
+    ScoredImage,
+    Show,
+    baseline_name,
+    default_protocol,
+    measure,
+    paired_differences,
+    score_folder,
+)
 from restore.bundled.card import results_table, trained_on, write_between_markers
 from restore.checkpoint import Weights
 from restore.data.catalog import find_images

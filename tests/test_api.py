@@ -93,7 +93,7 @@ def test_scores_are_those_of_the_degradation_that_weights_state(tmp_path: Path, 
     assert (row.degradation, row.images, row.protocol) == ("JPEG quality 20", 3, "denoise-rgb")
     assert restore.measure(tmp_path / "w.safetensors", image_folder, Jpeg(80)).psnr > row.psnr
     write_image(tmp_path / "half/x.png", np.zeros((12, 12, 3), np.uint8))
-    with pytest.raises(UserError, match=r"no partner for a\.png"):
+    with pytest.raises(UserError, match=r"no counterpart for a\.png"):
         restore.measure(tmp_path / "w.safetensors", image_folder, degraded=tmp_path / "half")
 
 

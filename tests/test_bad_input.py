@@ -245,8 +245,8 @@ def aliases_of_aliases(levels: int) -> str:
     ("text", "complaint"),
     [
         (aliases_of_aliases(12), "its aliases expand to 4e+11 entries, more than 10000"),
-        ("a: " + "[" * 5000, "lists within lists without end"),
-        ("a: &a [*a]", "lists within lists without end"),
+        ("a: " + "[" * 5000, "nested too deeply"),
+        ("a: &a [*a]", "nested too deeply"),
     ],
 )
 def test_a_configuration_that_multiplies_is_refused_before_it_is_read(

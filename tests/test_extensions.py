@@ -186,6 +186,17 @@ def test_a_network_defined_in_the_running_program_needs_no_variable() -> None:
     assert type(restore.models.build(network.spec)) is Here
 
 
+def test_a_network_without_arguments_is_rebuilt_from_its_name() -> None:
+    class Copy(RestorationNetwork):
+        channels = 1
+
+        def forward(self, degraded: torch.Tensor) -> torch.Tensor:
+            return degraded
+
+    assert Copy().spec.arguments == {}
+    assert type(restore.models.build(Copy().spec)) is Copy
+
+
 def test_what_is_no_degradation_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"evil:Thing: to import it, add evil to the environment variable"):
         from_description({"class_path": "evil:Thing"})

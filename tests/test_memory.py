@@ -81,7 +81,7 @@ def test_fit_says_what_the_saving_buys(tmp_path: Path, capsys: pytest.CaptureFix
     ("argv", "complaint"),
     [
         (["--networks", "VDSR"], "VDSR: no such recipe; known networks: EDSR-baseline"),
-        (["--compile"], "--compile is measured"),
+        (["--compile"], "--compile needs --device"),
         (["--layers", "--device", "cpu"], "--layers and --sweep use the forecast; drop --device"),
         (["fit", "--budget", "12 apples"], "--budget: expected a size such as 12GiB"),
         (["fit"], "--budget"),

@@ -83,7 +83,7 @@ class RestorationNetwork(nn.Module, ABC):
 
     @property
     def spec(self) -> NetworkSpec:
-        return NetworkSpec(REGISTRY.name_of(type(self)), dict(self._arguments))
+        return NetworkSpec(REGISTRY.name_of(type(self)), dict(vars(self).get("_arguments", {})))
 
     def restate(self, **arguments: Any) -> None:
         """Record other arguments than those of the constructor, for a network that was changed after it."""

@@ -168,5 +168,5 @@ def test_a_file_put_there_by_hand_is_checked_and_used(server: Server, tmp_path: 
 
 def test_a_full_disk_is_foreseen(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
-    with pytest.raises(UserError, match="100000 more bytes are needed, 1000 are free"):
+    with pytest.raises(UserError, match="100000 more bytes are needed, but only 1000 are free"):
         get(tmp_path, server.mirror("plain"))

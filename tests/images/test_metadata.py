@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 from PIL import ImageCms
 
 from restore.images.decode import read_picture
-from restore.images.picture import losses, write_picture
+from restore.images.picture import lost_metadata, write_picture
 
 RANDOM = np.random.default_rng(0)
 RGB = RANDOM.integers(0, 256, (12, 16, 3), np.uint8)
@@ -88,7 +88,7 @@ def test_what_came_with_a_picture_is_kept_or_named(tmp_path: Path, source: str, 
     picture = read_picture(path)
     written = tmp_path / f"written{target}"
     write_picture(written, picture)
-    after, named = carried(written), "; ".join(losses(written, picture))
+    after, named = carried(written), "; ".join(lost_metadata(written, picture))
     for kind in before:
         if before[kind] and not after[kind]:
             words = {"dpi": "300 dpi", "PNG chunks": "the PNG chunks gAMA", "texts of EXIF": "an EXIF block"}
@@ -128,7 +128,7 @@ def test_exif_that_is_too_long_for_a_jpeg_does_not_cost_the_image(tmp_path: Path
     Pillow.fromarray(RGB).save(tmp_path / "x.png", exif=exif_block(note=bytes(70_000)))
     picture = read_picture(tmp_path / "x.png")
     write_picture(tmp_path / "x.jpg", picture)
-    assert losses(tmp_path / "x.jpg", picture) == ["an EXIF block of 70 kB"]
+    assert lost_metadata(tmp_path / "x.jpg", picture) == ["an EXIF block of 70 kB"]
     with Pillow.open(tmp_path / "x.jpg") as file:
         assert not file.getexif()
     write_picture(tmp_path / "y.png", picture)
@@ -155,7 +155,7 @@ def test_a_profile_stays_with_the_channels_that_it_is_for(tmp_path: Path, target
     channels = cv2.imread(str(tmp_path / f"y{target}"), cv2.IMREAD_UNCHANGED)
     in_gray = target in (".png", ".tif", ".jpg")
     assert (found == profile) == in_gray
-    assert any("profile" in words for words in losses(tmp_path / f"y{target}", picture)) == (not in_gray)
+    assert any("profile" in words for words in lost_metadata(tmp_path / f"y{target}", picture)) == (not in_gray)
     if target == ".png":
         content = (tmp_path / "y.png").read_bytes()
         assert content[25] == (4 if alpha else 0)  # gray with alpha, which OpenCV shows as four channels
@@ -170,9 +170,9 @@ def test_the_srgb_chunk_becomes_a_profile_and_a_linear_image_is_named(tmp_path: 
     with Pillow.open(tmp_path / f"y{target}") as file:
         described = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(file.info["icc_profile"])))
     assert "sRGB" in described
-    assert losses(tmp_path / f"y{target}", picture) == []
+    assert lost_metadata(tmp_path / f"y{target}", picture) == []
     (tmp_path / "linear.png").write_bytes(png(RGB, 8, 2, gAMA=struct.pack(">I", 100_000)))
-    assert losses(tmp_path / f"y{target}", read_picture(tmp_path / "linear.png")) == ["the PNG chunks gAMA"]
+    assert lost_metadata(tmp_path / f"y{target}", read_picture(tmp_path / "linear.png")) == ["the PNG chunks gAMA"]
     write_picture(tmp_path / "kept.png", read_picture(tmp_path / "linear.png"))
     with Pillow.open(tmp_path / "kept.png") as file:
         assert file.info["gamma"] == 1.0

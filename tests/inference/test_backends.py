@@ -107,7 +107,7 @@ def test_bf16_may_cost_0_02_db_and_no_more(
 
 def test_the_change_of_psnr_is_that_of_the_arithmetic() -> None:
     class Error:
-        channels, scale, device = 1, 1, torch.device("cpu")
+        channels, inputs, multiple_of, scale, device = 1, 1, 1, 1, torch.device("cpu")
 
         def __init__(self, size: int) -> None:
             self.size = size / 255
@@ -137,9 +137,9 @@ def _as_json(degradation: Degradation) -> dict[str, object]:
 def test_a_missing_openvino_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     assert accelerate(denoiser(), precision="fp32").description == "torch, fp32"
-    with pytest.raises(UserError, match=r"restore\[openvino\]"):
+    with pytest.raises(UserError, match=r"restore-bn\[openvino\]"):
         accelerate(denoiser(), backend="openvino")
-    with pytest.raises(UserError, match=r"restore\[openvino\]"):
+    with pytest.raises(UserError, match=r"restore-bn\[openvino\]"):
         accelerate(denoiser(), precision="int8")
 
 

@@ -14,7 +14,8 @@ from restore.models import EDSR
 class Lopsided:
     """Doubles an image in whole numbers, differently along each axis: what orientation it was in can be told."""
 
-    channels = 1
+    channels = inputs = 1
+    multiple_of = 1
     scale = 2
     device = torch.device("cpu")
 

@@ -52,7 +52,7 @@ def test_a_quantized_network_computes_with_8_bits_and_loses_nothing_else() -> No
     patches = [torch.rand(1, 1, 24, 24) for _ in range(8)]
     model = int8._quantize(convert(network), [patch.numpy() for patch in patches])
     degraded = torch.rand(1, 1, 40, 30)
-    restored = OpenVinoRunner(model, 1, 1, "fp32", "")(degraded)
+    restored = OpenVinoRunner(model, network, "fp32", "")(degraded)
     expected = in_8_bits(network, patches, degraded)
     lost = (expected - network(degraded)).square().mean()
     assert (restored - expected).square().mean() < lost / 10  # a tie rounds here up, there down

@@ -326,7 +326,7 @@ def test_bad_data_are_an_error_before_training(photographs: Path) -> None:
         start()
     with pytest.raises(UserError, match="batch_size must be at least 1"):
         start(batch_size=0)
-    with pytest.raises(UserError, match=r"reduces images 1 times, but the network enlarges them 2 times"):
+    with pytest.raises(UserError, match="has scale 1, but the network has scale 2"):
         fit(
             EDSR(blocks=1, features=4),
             data(photographs, degradation=GaussianNoise()),
