@@ -6,4 +6,5 @@ bash scripts/setup.sh requirements-dev.txt
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-.venv/bin/pytest "$@"
+# Files of tests are shared among as many processes as there are cores, each with one thread.
+OMP_NUM_THREADS=1 .venv/bin/pytest --numprocesses auto --dist loadfile "$@"
