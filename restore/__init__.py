@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from restore.api import denoise, load, measure, upscale
     from restore.images.resize import imresize
-    from restore.metrics import psnr, ssim
+    from restore.metrics import psnr, psnr_b, ssim
     from restore.models import RestorationNetwork
 
 __version__ = "0.1.0"
@@ -21,6 +21,7 @@ _HOMES = {
     "load": "restore.api",
     "measure": "restore.api",
     "psnr": "restore.metrics",
+    "psnr_b": "restore.metrics",
     "ssim": "restore.metrics",
     "upscale": "restore.api",
 }
@@ -46,6 +47,7 @@ __all__ = [
     "load",
     "measure",
     "psnr",
+    "psnr_b",
     "ssim",
     "upscale",
 ]

@@ -24,6 +24,8 @@ from restore.data.catalog import default_root, find_images
 from restore.data.degradation import Degradation, Paired, default_degradation, from_description
 from restore.errors import UserError
 from restore.foreign_checkpoints import load_any
+from restore.images.content import CONTENTS, Content, content
+from restore.images.tensors import to_pixels
 from restore.inference import Runner, at_level, restore_any, tiled
 from restore.metrics import PROTOCOLS, Row
 from restore.models import RestorationNetwork
@@ -78,7 +80,7 @@ def denoise(
     ((32, 32), dtype('float64'), True)
     """
     if model is None:
-        model = bundled.denoiser(sigma, color=_is_in_color(image)).weights
+        model = bundled.denoiser(sigma, _content(image)).weights
     return _restored(image, model, 1, sigma, _options(device, precision, tile, ensemble))
 
 
@@ -196,8 +198,11 @@ def _runner_of(file: tuple[Path, int], scale: int, options: runner_options.Optio
     return runner_options.runner(options, path, weights, default_root())[0]
 
 
-def _is_in_color(image: Any) -> bool:
-    return _as_batch(image)[0].shape[1] == 3
+def _content(image: Any) -> Content:
+    """What is in an image, or in the one of a batch that needs most."""
+    batch, _ = _as_batch(image)
+    found = [content(to_pixels(one[None], np.dtype(np.uint16))) for one in batch]
+    return max(found, key=CONTENTS.index, default="gray")
 
 
 def _as_batch(image: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:

@@ -13,7 +13,7 @@ from scipy.stats import bootstrap
 from torch import Tensor
 
 from restore.data.catalog import ImageSet
-from restore.data.degradation import Degradation, GaussianNoise
+from restore.data.degradation import Degradation, GaussianNoise, Jpeg, PoissonGaussian, RealNoise
 from restore.data.pairs import ImagePair, load_pair
 from restore.errors import UserError, about
 from restore.images.color import with_channels
@@ -36,10 +36,20 @@ Show = Callable[[ImagePair, dict[str, ScoredImage]], None]
 
 
 def default_protocol(images: ImageSet, degradation: Degradation, channels: int) -> Protocol:
-    """The protocol of the papers: `sr-rgb` for DIV2K, `sr-y` for other super-resolution, else `denoise-*`."""
+    """The protocol of the papers: `sr-rgb` for DIV2K, `sr-y` for other super-resolution, `jpeg-y` for JPEG, else
+    `denoise-*`."""
     if degradation.scale > 1:
         return PROTOCOLS["sr-rgb" if images.name == "DIV2K" else "sr-y"]
+    if isinstance(degradation, Jpeg):
+        return PROTOCOLS["jpeg-y"]
     return PROTOCOLS["denoise-gray" if channels == 1 else "denoise-rgb"]
+
+
+def baseline_name(degradation: Degradation) -> str:
+    """What the image that a network gets is called in tables; enlarged, if the degradation shrinks it."""
+    if degradation.scale > 1:
+        return "bicubic"
+    return "noisy" if isinstance(degradation, GaussianNoise | PoissonGaussian | RealNoise) else "input"
 
 
 def measure(
@@ -66,16 +76,17 @@ def measure(
     Raises:
         UserError: an image cannot be read or is too small for the protocol.
     """
-    scores = torch.zeros(len(models), len(images.clean), 2, dtype=torch.float64)
+    scores = torch.zeros(len(models), len(images.clean), len(Score._fields), dtype=torch.float64)
     numbers = ranks.share(range(len(images.clean)))
     for number in progress(numbers, f"{images.name}, {degradation.label}"):
-        pair = load_pair(images, number, degradation, channels)
+        pair = load_pair(images, number, degradation, channels, rounded_luma=protocol.of_jpeg)
         outcomes = {}
         for place, (model, runner) in enumerate(models.items()):
             with about(model), about(images.clean[number]):
                 restored = _restore(runner, pair, degradation.scale)
                 outcomes[model] = ScoredImage(restored, protocol.score(restored, pair.clean, degradation.scale))
-            scores[place, number] = torch.tensor(outcomes[model].score, dtype=torch.float64)
+            measured = [value for value in outcomes[model].score if value is not None]
+            scores[place, number, : len(measured)] = torch.tensor(measured, dtype=torch.float64)
         if show is not None:
             show(pair, outcomes)
     sigma = degradation.sigma if isinstance(degradation, GaussianNoise) else None
@@ -84,7 +95,8 @@ def measure(
     names = images.names
     rows = []
     for model, of_images in zip(models, ranks.total(scores).tolist(), strict=True):
-        found = [ImageScore(name, *score) for name, score in zip(names, of_images, strict=True)]
+        kept = slice(None if protocol.of_jpeg else -1)
+        found = [ImageScore(name, *score[kept]) for name, score in zip(names, of_images, strict=True)]
         rows.append(_row(model, images.name, protocol, label, scale, sigma, found))
     return rows
 
@@ -182,4 +194,6 @@ def _row(
     finite = [score.psnr for score in scores if math.isfinite(score.psnr)]  # that of equal images is infinite
     psnr = statistics.fmean(finite) if finite else math.inf
     ssim = statistics.fmean(score.ssim for score in scores)
-    return Row(model, images, protocol.name, label, scale, sigma, psnr, ssim, len(scores), tuple(scores))
+    of_blocks = [score.psnr_b for score in scores if score.psnr_b is not None]
+    psnr_b = statistics.fmean(of_blocks) if of_blocks else None
+    return Row(model, images, protocol.name, label, scale, sigma, psnr, ssim, len(scores), tuple(scores), psnr_b)

@@ -12,7 +12,7 @@ Tile = int | Literal["auto"]
 StepPrecision = Literal["fp32", "bf16-mixed", "fp16-mixed"]
 Quantity = Literal["batch", "patch", "features", "depth"]
 
-ProtocolName = Literal["sr-y", "sr-rgb", "sr-rgb-shave2", "denoise-gray", "denoise-rgb"]
+ProtocolName = Literal["sr-y", "sr-rgb", "sr-rgb-shave2", "denoise-gray", "denoise-rgb", "jpeg-y"]
 ProgramFormat = Literal["onnx", "openvino", "torch"]
 LayoutName = Literal["basicsr", "edsr-pytorch", "kair"]
 
@@ -25,6 +25,8 @@ BUNDLED_NAMES = (
     "dncnn-gray-25",
     "dncnn-gray-blind",
     "dncnn-color-blind",
+    "dncnn-color-real",
+    "dncnn3",
     "edsr-baseline-x2",
     "edsr-baseline-x3",
     "edsr-baseline-x4",

@@ -20,6 +20,7 @@ INSTALLED = Path(sysconfig.get_path("data")) / "share/restore"
 CONFIGS = (CHECKOUT if (CHECKOUT / "configs/quickstart.yaml").exists() else INSTALLED) / "configs"
 
 LOG = logging.getLogger("restore")
+SIMILAR = 0.7  # of 1: how like a known word a misspelt one has to be
 CLOSED_PIPE = 128 + 13  # exit code of a process that SIGPIPE ended
 
 
@@ -38,7 +39,7 @@ class ActionParser(argparse.ArgumentParser):
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """For the end of a message about an unknown word: which known one is probably meant."""
-    matches = get_close_matches(word, list(known), 1)
+    matches = get_close_matches(word, list(known), 1, SIMILAR)
     return f"; did you mean {matches[0]}?" if matches else ""
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from restore import cli, runner_options
 from restore.choices import BUNDLED_NAMES, PROTOCOL_NAMES
-from restore.data.catalog import NAMES, default_root
+from restore.data.catalog import NAMES, default_root, has_real_noise
 
 STDOUT = Path("-")
 
@@ -16,6 +16,8 @@ EXAMPLES = f"""examples:
   restore evaluate --weights my.safetensors --data photos \\
     --degradation PoissonGaussian --degradation.gain 2
   restore evaluate --weights my.safetensors --data CLEAN --degraded NOISY
+  restore evaluate --model dncnn-color-blind --data PolyU --root DATA
+  restore evaluate --weights my.safetensors --data classic5 LIVE1 --quality 10 40
   restore evaluate --weights bicubic --scale 2 --data B100 --root DATA
   restore evaluate --restored out/ --reference Set5/HR --protocol sr-y --scale 2
   restore evaluate --all-bundled docs/results/models.md --root DATA
@@ -107,13 +109,21 @@ def _check(parser: cli.ArgumentParser, args: argparse.Namespace, settings: list[
 
 
 def _check_degradation(parser: cli.ArgumentParser, args: argparse.Namespace) -> None:
-    """Raises UserError if two options say different things about the degradation."""
+    """See whether the test sets' own noisy images are measured.
+
+    Raises:
+        UserError: two options say different things about the degradation, or only some test sets have noisy images.
+    """
     levels = [f"--{name}" for name in ("sigma", "quality") if getattr(args, name)]
     ways = [*levels[:1], *(f"--{name}" for name in ("degradation", "degraded") if getattr(args, name))]
     if len(ways) > 1:
         parser.error(f"{ways[0]} cannot be combined with {ways[1]}")
     if args.degraded and len(args.degraded) != len(args.data):
         parser.error(f"--degraded needs a folder for each of --data: {len(args.data)}, not {len(args.degraded)}")
+    noisy = [name for name in args.data if has_real_noise(name)]
+    if noisy and not ways and len(noisy) < len(args.data):
+        parser.error(f"{noisy[0]} has noisy images of its own: measure it alone, or say by --sigma what all go through")
+    args.paired = bool(args.degraded or (noisy and not ways))
 
 
 if __name__ == "__main__":

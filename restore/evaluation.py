@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from restore import bundled, cli, extensions, runner_options
-from restore.benchmark import ScoredImage, Show, default_protocol, measure, paired_differences, score_folder
+from restore.benchmark import (
+    ScoredImage,
+    Show,
+    baseline_name,
+    default_protocol,
+    measure,
+    paired_differences,
+    score_folder,
+)
 from restore.bundled.card import results_table, trained_on, write_between_markers
 from restore.checkpoint import Weights
 from restore.data.catalog import find_images
@@ -20,7 +28,6 @@ from restore.data.degradation import (
     GaussianNoise,
     Jpeg,
     Paired,
-    PoissonGaussian,
     from_description,
 )
 from restore.data.pairs import NOISE_SEED, ImagePair
@@ -38,7 +45,7 @@ from restore.ranks import Ranks, ranks_of_torchrun
 from restore.report import Panel, comparison, contact_sheet, print_rows, write_csv
 
 BASELINES = ("noisy", "bicubic")
-ANY_CHANNELS = 0  # if only a baseline is measured: gray sets in gray, others in color
+ANY_CHANNELS = 0  # if only a baseline is measured: JPEG and gray sets in gray, others in color
 
 
 def evaluate(args: argparse.Namespace, settings: list[str]) -> int:
@@ -156,7 +163,7 @@ def _measure_all(args: argparse.Namespace, show: Show, ranks: Ranks, failures: l
                 )
                 if args.precision != "fp32" and ranks.rank == 0:
                     print(f"{name} run by {engine}")
-            task = tasks.setdefault((degradation, weights.network.channels), {_baseline_name(degradation): None})
+            task = tasks.setdefault((degradation, weights.network.channels), {baseline_name(degradation): None})
             task[name] = runners[degradation.scale]
     for name in args.weights:
         if name in BASELINES:
@@ -169,7 +176,7 @@ def _measure_all(args: argparse.Namespace, show: Show, ranks: Ranks, failures: l
     for data, degraded in zip(args.data, args.degraded or [None] * len(args.data), strict=True):
         images = find_images(data, "test", args.root, degraded, scale)
         for (degradation, of_network), models in tasks.items():
-            channels = of_network or read_image(images.clean[0]).shape[2]
+            channels = of_network or (1 if isinstance(degradation, Jpeg) else read_image(images.clean[0]).shape[2])
             protocol = PROTOCOLS[args.protocol] if args.protocol else default_protocol(images, degradation, channels)
             look = show if args.sheet or args.report else None
             try:
@@ -206,8 +213,9 @@ def _add_to(page: ComparisonPage, pair: ImagePair, outcomes: dict[str, ScoredIma
     (_, baseline), *networks = outcomes.items()
     truth = to_image(pair.clean)
     for model, outcome in networks:
-        psnr, ssim = outcome.score
+        psnr, ssim, psnr_b = outcome.score
         scores = {"input PSNR (dB)": baseline.score.psnr, "PSNR (dB)": psnr, "SSIM": ssim}
+        scores |= {} if psnr_b is None else {"PSNR-B (dB)": psnr_b}
         name = pair.name if len(networks) == 1 else f"{pair.name}, {model}"
         page.add(name, to_image(baseline.restored), to_image(outcome.restored), truth, scores)
 
@@ -240,7 +248,7 @@ def _degradations(name: str, weights: Weights, args: argparse.Namespace) -> list
         UserError: what is asked for does not apply to the network, or nothing is asked for or stated.
     """
     network = weights.network
-    if args.degraded:
+    if args.paired:
         asked: list[Degradation] = [Paired(network.scale)]
     elif args.degradation:
         asked = [args.degradation]
@@ -268,7 +276,7 @@ def _degradations(name: str, weights: Weights, args: argparse.Namespace) -> list
     for degradation in asked:
         if degradation.scale not in network.all_scales:
             raise UserError(f"{name}: {degradation.label} has scale {degradation.scale}, the network {network.scale}")
-        if isinstance(degradation, Paired) and not args.degraded:
+        if isinstance(degradation, Paired) and not args.paired:
             raise UserError(
                 f"{name}: was trained on pairs of images; give the folder of degraded images with --degraded"
             )
@@ -279,19 +287,13 @@ def _baseline_degradations(name: str, args: argparse.Namespace) -> list[Degradat
     """Degradations at which to measure a baseline without a network."""
     if name == "bicubic" and not args.scale:
         raise UserError("--weights bicubic needs --scale")
-    if args.degraded:
+    if args.paired:
         return [Paired(scale) for scale in (args.scale or [1])]
     if args.degradation:
         return [args.degradation]
     if name == "bicubic":
         return [Bicubic(scale) for scale in args.scale]
-    return [GaussianNoise(sigma) for sigma in args.sigma or [25.0]]
-
-
-def _baseline_name(degradation: Degradation) -> str:
-    if degradation.scale > 1:
-        return "bicubic"
-    return "noisy" if isinstance(degradation, GaussianNoise | PoissonGaussian) else "input"
+    return [*map(GaussianNoise, args.sigma), *map(Jpeg, args.quality)] or [GaussianNoise()]
 
 
 def _finite(value: Any) -> Any:

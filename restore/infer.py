@@ -17,7 +17,8 @@ from restore.images.header import MEGAPIXELS
 from restore.images.picture import FORMATS, JPEG_QUALITY
 
 if TYPE_CHECKING:  # with torch, which is not imported before the arguments are known to be right
-    from restore.folder import Job, Summary
+    from restore.folder import Job, Networks, Summary
+    from restore.images.content import Content
     from restore.inference import Runner
     from restore.page import ComparisonPage
 
@@ -27,16 +28,18 @@ EXAMPLES = """examples:
   restore infer --denoise --input photo.jpg --output out/
   restore infer --denoise 25 --input scans/ --output clean/
   restore infer --upscale 2 --input photo.jpg --output large/
-  restore infer --model dncnn-color --input photos/ --output clean/
+  restore infer --dejpeg --input old.jpg --output out/
+  restore infer --model dncnn-color-blind --input photos/ --output clean/
   restore infer --weights edsr.safetensors --input a.png b.jpg --output large/
   restore infer --weights ffdnet.pth --sigma 30 --input in/ --output out/
   restore infer --denoise --input photos/ --output clean/ --report page.html
   torchrun --nproc-per-node 4 -m restore.infer --upscale 2 --input a --output b
 
---denoise takes dncnn-color-blind if any image is in color; otherwise
-dncnn-gray-25 for sigma 25 and dncnn-gray-blind for other and unknown levels.
---upscale takes edsr-baseline-x2, -x3 or -x4. The same command continues an
-interrupted run.
+--denoise looks at each image. Gray ones, also if they are saved in RGB, get
+dncnn-gray-25 for sigma 25 and dncnn-gray-blind for other and unknown levels;
+those in color get dncnn-color-blind, or dncnn-gray-blind for their luma if JPEG
+has smoothed their chroma. --upscale takes edsr-baseline-x2, -x3 or -x4, and
+--dejpeg dncnn3. The same command continues an interrupted run.
 """
 
 
@@ -60,19 +63,19 @@ def main(argv: list[str] | None = None) -> int:
         check_writable(ranks_of_torchrun().own(args.report))
     if args.compare:
         check_writable(args.compare / "sheet.png")
-    name, weights = _weights(args, jobs)
-    runner, engine, settings = _runner(args, weights)
+    sigma = None if args.denoise in (None, ANY_SIGMA) else args.denoise
+    networks, engines, settings = _networks(args, sigma, jobs)
     page = _page() if args.report else None
-    show = page.add if page else None
+    show = page.add_restored if page else None
     writing = Writing(args.quality, args.max_megapixels, args.workers, args.compare, show)
-    origin = {"engine": engine, **provenance(device)}
-    summary = restore_folder(runner, jobs(), args.output, settings, writing, args.overwrite, origin)
+    origin = {"engine": "; ".join(dict.fromkeys(engines.values())), **provenance(device)}
+    summary = restore_folder(networks, jobs(), args.output, settings, writing, args.overwrite, origin)
     _print(summary, args.output)
-    print(f"{name}: network run by {engine}")
+    _print_networks(summary, engines, sigma)
     if others := passed_over(args.input, [args.output, *sheets]):
         print(f"note: passed over: {others}")
     if page:
-        print(f"report: {_write_report(page, args.report, summary, {'weights': name, **origin})}")
+        print(f"report: {_write_report(page, args.report, summary, {'weights': ', '.join(engines), **origin})}")
     return 1 if summary.having("failed") or summary.unlogged else 0
 
 
@@ -88,6 +91,7 @@ def _parser() -> cli.ArgumentParser:
         help="remove noise with the bundled model for it; SIGMA: its standard deviation (0-255) if it is known",
     )
     network.add_argument("--upscale", type=int, choices=(2, 3, 4), help="upscale by this factor, with a bundled model")
+    network.add_argument("--dejpeg", action="store_true", help="remove JPEG artifacts, with the bundled model for it")
     network.add_argument(
         "--model", metavar="NAME", help=f"a bundled model, by name or beginning: {', '.join(BUNDLED_NAMES)}"
     )
@@ -138,41 +142,63 @@ def _page() -> "ComparisonPage":
     return ComparisonPage()
 
 
-def _weights(args: argparse.Namespace, jobs: "Callable[[], list[Job]]") -> tuple[str, Path]:
-    """The weights file that is asked for, or that of the bundled model for the task and the images, and its name."""
-    from restore import bundled
+def _networks(
+    args: argparse.Namespace, sigma: float | None, jobs: "Callable[[], list[Job]]"
+) -> "tuple[Networks, dict[str, str], dict[str, Any]]":
+    """The networks that the images need, the engine of each in words, and the settings that decide what the results
+    look like: exact tiles don't."""
+    from restore.folder import Networks
+    from restore.images.content import content
     from restore.images.decode import is_in_color
 
+    by_content = _weights(args, sigma)
+    files = used = dict(by_content.values())
+    if len(files) > 1 and not any(is_in_color(job.source) for job in jobs()):
+        used = dict([by_content["gray"]])
+    made = {name: _runner(args, path) for name, path in used.items()}
+    runners = {name: runner for name, (runner, _) in made.items()}
+    name = next(iter(runners))
+    networks = Networks.single(runners[name], name)
+    if len(runners) > 1:
+        networks = Networks(runners, lambda pixels: by_content[content(pixels)][0])
+    hashes = {name: f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}" for name, path in files.items()}
+    settings = {
+        "weights": hashes if args.denoise is not None else next(iter(hashes.values())),
+        "scale": networks.scale,
+        "precision": args.precision,
+        "ensemble": args.ensemble,
+        "tile": args.tile if args.tile_approximate else "exact",
+        **({} if args.sigma is None else {"sigma": args.sigma}),
+    }
+    return networks, {name: engine for name, (_, engine) in made.items()}, settings
+
+
+def _weights(args: argparse.Namespace, sigma: float | None) -> "dict[Content, tuple[str, Path]]":
+    """The name and the weights file of the network that restores images of each content."""
+    from restore import bundled
+    from restore.images.content import CONTENTS
+
     if args.weights:
-        return str(args.weights), args.weights
-    if args.model:
-        model = bundled.find(args.model)
-    elif args.upscale:
-        model = bundled.upscaler(args.upscale)
+        return dict.fromkeys(CONTENTS, (str(args.weights), args.weights))
+    if args.denoise is not None:
+        models = {kind: bundled.denoiser(sigma, kind) for kind in CONTENTS}
+    elif args.model:
+        models = dict.fromkeys(CONTENTS, bundled.find(args.model))
     else:
-        sigma = None if args.denoise == ANY_SIGMA else args.denoise
-        model = bundled.denoiser(sigma, color=any(is_in_color(job.source) for job in jobs()))
-    return model.name, model.weights
+        models = dict.fromkeys(CONTENTS, bundled.deblocker() if args.dejpeg else bundled.upscaler(args.upscale))
+    return {kind: (model.name, model.weights) for kind, model in models.items()}
 
 
-def _runner(args: argparse.Namespace, path: Path) -> "tuple[Runner, str, dict[str, Any]]":
-    """What restores, in words too, and the settings that decide what its results look like: exact tiles don't."""
+def _runner(args: argparse.Namespace, path: Path) -> "tuple[Runner, str]":
+    """What runs a weights file, at the given noise level if it takes one, and the engine in words."""
     from restore.foreign_checkpoints import load_any
     from restore.inference import at_level
 
     weights = load_any(path, scale=args.scale)
     if args.sigma is not None and weights.network.inputs == weights.network.channels:
         raise UserError(f"--sigma: {type(weights.network).__name__} does not take a noise level")
-    settings = {
-        "weights": f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}",
-        "scale": weights.network.scale,
-        "precision": args.precision,
-        "ensemble": args.ensemble,
-        "tile": args.tile if args.tile_approximate else "exact",
-        **({} if args.sigma is None else {"sigma": args.sigma}),
-    }
     runner, engine = runner_options.runner(runner_options.options(args), path, weights, default_root())
-    return at_level(runner, None if args.sigma is None else args.sigma / 255), engine, settings
+    return at_level(runner, None if args.sigma is None else args.sigma / 255), engine
 
 
 def _print(summary: "Summary", output: Path) -> None:
@@ -199,6 +225,18 @@ def _print(summary: "Summary", output: Path) -> None:
         print(f"failed: {summary.unlogged}", file=sys.stderr)
     else:
         print(f"log: {summary.log}")
+
+
+def _print_networks(summary: "Summary", engines: Mapping[str, str], sigma: float | None) -> None:
+    """Which network restored how many images, by which engine, and whether a given level was of no use."""
+    from restore import bundled
+
+    counts = Counter(outcome.network for outcome in summary.having("restored"))
+    for name, engine in engines.items():
+        images = f", {counts[name]} of the images" if len(engines) > 1 else ""
+        print(f"{name}: network run by {engine}{images}")
+    if sigma is not None and (estimating := [name for name in counts if name not in bundled.FOR_LEVEL.values()]):
+        print(f"note: the level {sigma:g} is not used by {', '.join(estimating)}: estimated in each image instead")
 
 
 def _write_report(page: "ComparisonPage", path: Path, summary: "Summary", settings: Mapping[str, object]) -> Path:

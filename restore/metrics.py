@@ -1,5 +1,6 @@
-"""PSNR and SSIM per image, the protocols of published numbers, and the rows in which numbers travel with them."""
+"""PSNR, SSIM and PSNR-B per image, the protocols of published numbers, and the rows that numbers travel in."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -58,6 +59,36 @@ def ssim(restored: Tensor, reference: Tensor, peak: float = 255.0) -> Tensor:
     return similarity.flatten(1).mean(1)
 
 
+def psnr_b(restored: Tensor, reference: Tensor, peak: float = 255.0) -> Tensor:
+    """PSNR with the blocking effect (Yim & Bovik 2011): the steps at the borders of 8x8 blocks count as an error too.
+
+    Args:
+        restored, reference: (N, C, H, W) of at least 9x9, any numeric type, on the scale 0 to `peak`; blocks begin at
+            the first pixel.
+
+    Returns:
+        (N,) float64, in dB; infinite for equal images without blocks.
+    """
+    _check_shapes(restored, reference)
+    if min(restored.shape[-2:]) < 9:
+        raise UserError(f"PSNR-B needs images of at least 9x9 pixels, found {tuple(restored.shape[-2:])}")
+    error = (restored.double() - reference.double()).square().flatten(1).mean(1)
+    return 10 * torch.log10(peak**2 / (error + _blocking_effect(restored.double())))
+
+
+def _blocking_effect(images: Tensor) -> Tensor:
+    """How much larger squared steps are between the 8x8 blocks of (N, C, H, W) than within: the paper's BEF, (N,)."""
+    steps = [images.diff(dim=dim).square().movedim(dim, 1).flatten(2).sum(2) for dim in (2, 3)]  # (N, places) each
+    between = [step[:, 7::8] for step in steps]
+    lines = [images.shape[1] * images.shape[3], images.shape[1] * images.shape[2]]  # steps at each place
+    count = sum(part.shape[1] * line for part, line in zip(between, lines, strict=True))
+    inner = sum(step.shape[1] * line for step, line in zip(steps, lines, strict=True)) - count
+    at_borders = torch.stack([part.sum(1) for part in between]).sum(0)
+    elsewhere = torch.stack([step.sum(1) for step in steps]).sum(0) - at_borders
+    excess = at_borders / count - elsewhere / inner
+    return math.log(8) / math.log(min(images.shape[-2:])) * excess.clamp(min=0)
+
+
 def _check_shapes(restored: Tensor, reference: Tensor) -> None:
     if restored.shape != reference.shape or restored.ndim != 4:
         raise UserError(
@@ -67,10 +98,11 @@ def _check_shapes(restored: Tensor, reference: Tensor) -> None:
 
 
 class Score(NamedTuple):
-    """One image under one protocol: PSNR in dB and SSIM."""
+    """One image under one protocol: PSNR in dB, SSIM, and PSNR-B in dB if the protocol has it, else None."""
 
     psnr: float
     ssim: float
+    psnr_b: float | None = None
 
 
 @dataclass(frozen=True)
@@ -81,11 +113,14 @@ class Protocol:
         name: as printed beside the number.
         border: pixels shaved off every side beside `scale` of them; None shaves nothing.
         on_luma: score the luma (BT.601 studio range, not rounded) of color images instead of RGB.
+        of_jpeg: for JPEG images: luma is rounded to 8 bits, also if gray networks get it as their input, and PSNR-B
+            is measured as well.
     """
 
     name: ProtocolName
     border: int | None
     on_luma: bool
+    of_jpeg: bool = False
 
     def score(self, restored: Tensor, reference: Tensor, scale: int = 1) -> Score:
         """Score one restored image against its reference, both (1, C, H, W), 0 to 255.
@@ -96,7 +131,7 @@ class Protocol:
             UserError: the shapes differ, or too little is left after shaving.
         """
         x, y = self._compared(restored, reference, scale)
-        return Score(psnr(x, y).item(), ssim(x, y).item())
+        return Score(psnr(x, y).item(), ssim(x, y).item(), psnr_b(x, y).item() if self.of_jpeg else None)
 
     def psnr(self, restored: Tensor, reference: Tensor, scale: int = 1) -> float:
         """The PSNR (dB) of `score` only, in a fraction of its time."""
@@ -112,7 +147,7 @@ class Protocol:
             )
         x, y = restored.double(), reference.double()
         if self.on_luma and x.shape[1] == 3:
-            x, y = luma(x), luma(y)
+            x, y = (luma(image).round() if self.of_jpeg else luma(image) for image in (x, y))
         return shave(x, border), shave(y, border)
 
 
@@ -127,17 +162,20 @@ PROTOCOLS: dict[str, Protocol] = {
         # Set12 and BSD68 as DnCNN reports them; CBSD68, Kodak24, McMaster in color.
         Protocol("denoise-gray", border=None, on_luma=False),
         Protocol("denoise-rgb", border=None, on_luma=False),
+        # classic5 and LIVE1 as AR-CNN, DnCNN-3 and their successors report them.
+        Protocol("jpeg-y", border=None, on_luma=True, of_jpeg=True),
     )
 }
 
 
 @dataclass(frozen=True)
 class ImageScore:
-    """One image of a row: name without suffix, PSNR in dB, SSIM."""
+    """One image of a row: name without suffix, PSNR in dB, SSIM, and PSNR-B in dB if the protocol has it."""
 
     name: str
     psnr: float
     ssim: float
+    psnr_b: float | None = None
 
 
 @dataclass(frozen=True)
@@ -154,6 +192,7 @@ class Row:
         psnr, ssim: means of the images' own.
         images: how many.
         per_image: their own scores.
+        psnr_b: mean of the images' own, in dB; None under protocols without it.
     """
 
     model: str
@@ -166,8 +205,10 @@ class Row:
     ssim: float
     images: int
     per_image: tuple[ImageScore, ...]
+    psnr_b: float | None = None
 
     @property
     def summary(self) -> dict[str, Any]:
-        """All but the single images."""
-        return {name: value for name, value in asdict(self).items() if name != "per_image"}
+        """All but the single images and what the protocol does not have."""
+        left_out = {"per_image"} if self.psnr_b is not None else {"per_image", "psnr_b"}
+        return {name: value for name, value in asdict(self).items() if name not in left_out}

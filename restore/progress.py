@@ -47,7 +47,7 @@ def counting(label: str, total: int | None, within: bool = False) -> Iterator[Ca
         total: pieces of work; None if nobody knows.
         within: show no bar of its own on a terminal, which somebody else may be drawing on.
     """
-    global _bar
+    global _bar, _said_at
     counter = _Counter(label, total)
     terminal = Console(stderr=True)
     owner = _bar is None
@@ -66,6 +66,8 @@ def counting(label: str, total: int | None, within: bool = False) -> Iterator[Ca
         else:
             _say()
 
+    if not _counters:
+        _said_at = time.monotonic()
     _counters.append(counter)
     try:
         yield advance
@@ -97,11 +99,11 @@ class _Counter:
 
 _bar: Progress | None = None
 _counters: list[_Counter] = []
-_said_at = time.monotonic()
+_said_at = 0.0
 
 
 def _say() -> None:
-    """Print all that is being counted, if nothing was printed for half a minute."""
+    """Print all that is being counted, every half minute."""
     global _said_at
     if (now := time.monotonic()) - _said_at >= SECONDS_BETWEEN_LINES:
         _said_at = now

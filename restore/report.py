@@ -79,6 +79,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
                 "degradation": row["degradation"],
                 "PSNR (dB)": f"{row['psnr']:.2f}",
                 "SSIM": f"{row['ssim']:.4f}",
+                **({"PSNR-B (dB)": f"{row['psnr_b']:.2f}"} if "psnr_b" in row else {}),
                 "images": str(row["images"]),
             }
             for row in rows
@@ -151,9 +152,10 @@ def _write_figure(path: Path, figure: "Figure") -> None:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write rows of the same keys as a CSV file with a header."""
+    """Write rows as a CSV file with a header; what only some rows have stays empty in the others."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    columns = dict.fromkeys(name for row in rows for name in row)
+    writer = csv.DictWriter(text, fieldnames=list(columns), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_atomically(path, text.getvalue())

@@ -238,10 +238,10 @@ def _meant(message: str, parser: ArgumentParser) -> str:
 
     if found := re.search(r"[Uu]nrecognized arguments: (--[^\s=]+)", message):
         return cli.nearest(found[1], parser._option_string_actions)
-    if found := re.search(r"class_path '[\w.]*\.(\w+)': Option '(\w+)' is not accepted", message):
+    if found := re.search(r"class_path '[\w.]*\.(\w+)':\s+(?:- )?Option '(\w+)' is not accepted", message):
         network = NETWORKS.get(found[1])
         return cli.nearest(found[2], network().spec.arguments) if network else ""
-    if 'key "model"' in message and "accepted" not in message:
+    if 'key "model"' in message and ("Expected a dot import path" in message or "has no attribute" in message):
         return f"; known networks: {', '.join(NETWORKS)}"
     return ""
 

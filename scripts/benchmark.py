@@ -1,22 +1,23 @@
-"""How fast training, loading and inference are beside a plain reference, on this machine.
+"""How fast training, loading and inference are beside a plain reference, here; what networks make of files.
 
 python scripts/benchmark.py train --network DnCNN --seconds 20
 python scripts/benchmark.py host
 python scripts/benchmark.py load --images 8
 python scripts/benchmark.py load --simulate 800 80000
 python scripts/benchmark.py infer --network EDSR --size 340x510
+python scripts/benchmark.py real --images 2 --root DATA
 python scripts/benchmark.py start
 """
 
 import argparse
 
-from benchmarks import host, infer, load, start, train
+from benchmarks import host, infer, load, real, start, train
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for module in (train, host, load, infer, start):
+    for module in (train, host, load, infer, real, start):
         name = module.__name__.rpartition(".")[2]
         sub = commands.add_parser(name, help=module.__doc__.partition("\n")[0], description=module.__doc__)
         module.add_arguments(sub)

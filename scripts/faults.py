@@ -45,6 +45,12 @@ SETTINGS = (
     "--trainer.precision 32-true --trainer.enable_progress_bar false --trainer.num_sanity_val_steps 0 "
     "--hardware.threads 1 --checkpoint_every 2"
 )
+OTHERS = {
+    "accumulated gradients": "--trainer.accumulate_grad_batches 3 --data.steps_per_epoch 20",
+    "clipped gradients": "--trainer.gradient_clip_val 0.1",
+    "bf16": "--trainer.precision bf16-mixed",
+    "EMA with FSDP": "--trainer.strategy fsdp --trainer.devices 1",
+}
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 Hook = Callable[[str, Path], None]
@@ -178,8 +184,11 @@ class Lab:
         assert code == 0, undisturbed.said()
         self.elapsed_s = time.monotonic() - started
         self.operations = Counter(events.read_text().split())
-        self._weights = load_file(undisturbed.run / "weights.safetensors")
-        self._step = json.loads((undisturbed.run / "summary.json").read_text())["best_step"]
+        self._weights, self._step = self._ended(undisturbed)
+
+    def _ended(self, case: Case) -> tuple[dict[str, torch.Tensor], int]:
+        step = json.loads((case.run / "summary.json").read_text())["best_step"]
+        return load_file(case.run / "weights.safetensors"), step
 
     def case(self, place: Path | None = None, settings: str = "") -> Case:
         """A new case, with the same images as all."""
@@ -190,16 +199,17 @@ class Lab:
             write_image(folder / f"{name}.png", pixels.integers(0, 256, (32, 36, 1), np.uint8))
         return Case(folder, tuple(settings.split()))
 
-    def expect_the_same(self, case: Case) -> None:
+    def expect_the_same(self, case: Case, undisturbed: Case | None = None) -> None:
         """Resume a run and compare what it ends with."""
+        weights_before, step_before = self._ended(undisturbed) if undisturbed else (self._weights, self._step)
         if faults := case.unreadable():
             raise LossError(f"unreadable: {'; '.join(faults)}")
         if code := case.end("--resume", "auto"):
             raise LossError(f"not resumed, exit code {code}")
         weights = load_file(case.run / "weights.safetensors")
-        if not all(torch.equal(weights[name], tensor) for name, tensor in self._weights.items()):
+        if not all(torch.equal(weights[name], tensor) for name, tensor in weights_before.items()):
             raise LossError("other weights")
-        if json.loads((case.run / "summary.json").read_text())["best_step"] != self._step:
+        if json.loads((case.run / "summary.json").read_text())["best_step"] != step_before:
             raise LossError("another best step")
         if "Traceback" in case.said():
             raise LossError("a traceback")
@@ -236,7 +246,7 @@ def stopped_at_a_time(lab: Lab, number: signal.Signals) -> None:
     time.sleep(lab.random.uniform(0, lab.elapsed_s))
     os.kill(pid, number)
     code = wait(pid)
-    expect(code in (0, 143, -number), f"exit code {code}")
+    expect(code in (0, 128 + number, -number), f"exit code {code}")
     lab.expect_the_same(case)
 
 
@@ -328,6 +338,19 @@ def changed(lab: Lab, part: str, how: str) -> None:
     lab.expect_the_same(case) if part == "train" else expect(not case.unreadable(), "unreadable")
 
 
+def stopped_with(lab: Lab, settings: str, number: signal.Signals) -> None:
+    """A run of other settings, stopped at any time and resumed, ends as an undisturbed one of those settings."""
+    undisturbed = lab.case(settings=settings)
+    expect(undisturbed.end() == 0, "the undisturbed run failed")
+    hurt = lab.case(settings=settings)
+    pid = hurt.start()
+    time.sleep(lab.random.uniform(0.2, 1) * lab.elapsed_s)
+    os.kill(pid, number)
+    code = wait(pid)
+    expect(code in (0, 128 + number, -number), f"exit code {code}")
+    lab.expect_the_same(hurt, undisturbed)
+
+
 def diverging(lab: Lab) -> None:
     """A learning rate beyond all measure: stopped, the batch named, nothing of it saved."""
     case = lab.case(settings="--optim.lr 1e30")
@@ -349,6 +372,13 @@ FAULTS: dict[str, Callable[[Lab], None]] = {
     "SIGKILL at any time": killed_at_a_time,
     "SIGTERM while checkpointing": terminated,
     "SIGTERM at any time": terminated_at_a_time,
+    "Ctrl+C at any time": partial(stopped_at_a_time, number=signal.SIGINT),
+    "closed terminal at any time": partial(stopped_at_a_time, number=signal.SIGHUP),
+    **{
+        f"{number.name}, {name}": partial(stopped_with, settings=settings, number=number)
+        for name, settings in OTHERS.items()
+        for number in (signal.SIGKILL, signal.SIGINT)
+    },
     "disk full while checkpointing": without_space,
     "checkpoint truncated": partial(damaged, how="truncated"),
     "checkpoint with a flipped bit": partial(damaged, how="flipped"),

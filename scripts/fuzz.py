@@ -29,6 +29,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import tifffile
 import torch
 import yaml
 from PIL import Image as Pillow
@@ -57,6 +58,8 @@ checkpoint_every: 1
 seed: 0
 """
 INTERESTING = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+TAGS = (254, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 338, 339, 34675)
+TAG_VALUES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 32, 40, 48, 64, 1000, 32773, 32946, 34712, 34925, 50000)
 LEAVES: tuple[Any, ...] = (
     None, True, -1, 0, 1, 3, 7, 2**31, 2**63, 1e308, -0.5, float("nan"), float("inf"), "", "x", "none", "batch", "../x",
     "\0", "os.system", "\N{SNOWMAN}", [], [1], [[]], {}, {"a": 1}, {"class_path": "os.system"},
@@ -120,6 +123,16 @@ class Corpus:
         ):
             files.append(self.folder / name)
             odd.save(files[-1], **options)
+        deep = rgb.astype(np.uint16) * 257
+        for name, values, options in (
+            ("planes.tif", np.moveaxis(deep, 2, 0), {"photometric": "rgb", "planarconfig": "separate"}),
+            ("tiles.tif", deep, {"photometric": "rgb", "tile": (16, 16), "compression": "zlib", "predictor": True}),
+            ("packed.tif", deep[:, :, 0] >> 4, {"photometric": "minisblack", "bitspersample": 12}),
+            ("gray_alpha.tif", deep[:, :, :2], {"photometric": "minisblack", "planarconfig": "contig",
+                                                "extrasamples": ["unassalpha"], "compression": "lzw"}),
+        ):  # fmt: skip
+            files.append(self.folder / name)
+            tifffile.imwrite(files[-1], values, **options)
         return files
 
     def _weights(self) -> list[Path]:
@@ -166,6 +179,29 @@ def damage(content: bytes, random: np.random.Generator) -> bytes:
                     content[:place] + bytes([content[place] ^ (1 << int(random.integers(8)))]) + content[place + 1 :]
                 )
     return content
+
+
+def damage_tags(content: bytes, random: np.random.Generator) -> bytes:
+    """A TIFF file of which one to three tags say something else: another value, type, count or number."""
+    order = "<" if content[:2] == b"II" else ">"
+    changed = bytearray(content)
+    (start,) = struct.unpack_from(f"{order}I", content, 4)
+    (count,) = struct.unpack_from(f"{order}H", content, start)
+    for _ in range(random.integers(1, 4)):
+        place = start + 2 + 12 * int(random.integers(count))
+        (kind,) = struct.unpack_from(f"{order}H", content, place + 2)
+        value = int(random.choice(TAG_VALUES if random.random() < 0.7 else INTERESTING))
+        match random.integers(6):
+            case 0:
+                struct.pack_into(f"{order}H", changed, place, int(random.choice(TAGS)))
+            case 1:
+                struct.pack_into(f"{order}H", changed, place + 2, int(random.integers(0, 19)))
+            case 2:
+                struct.pack_into(f"{order}I", changed, place + 4, value)
+            case _:
+                number = struct.pack(f"{order}{'I' if kind == 4 else 'H'}", value if kind == 4 else value % 2**16)
+                changed[place + 8 : place + 8 + len(number)] = number
+    return bytes(changed)
 
 
 def with_true_checksums(png: bytes) -> bytes:
@@ -216,7 +252,8 @@ def make_case(corpus: Corpus, folder: Path, random: np.random.Generator) -> Case
     match kind:
         case "restore" | "score" | "evaluate" | "train":
             source = corpus.images[int(random.integers(len(corpus.images)))]
-            content = damage(source.read_bytes(), random)
+            hurt = damage_tags if source.suffix == ".tif" and random.random() < 0.6 else damage
+            content = hurt(source.read_bytes(), random)
             if source.suffix == ".png" and random.random() < 0.7:
                 content = with_true_checksums(content)
             shutil.copytree(corpus.good, folder / "in")

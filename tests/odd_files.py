@@ -172,6 +172,6 @@ def _refused(folder: Path) -> Iterator[Odd]:
     ):  # fmt: skip
         tifffile.imwrite(folder / f"{name}.tif", values, **options)
         if tag:
-            yield Odd(f"{name}.tif", None, None, f"{name}.tif: a TIFF file with {tag} is not read")
+            yield Odd(f"{name}.tif", None, None, f"{name}.tif: a TIFF file with {tag} cannot be read")
         else:
             yield Odd(f"{name}.tif", values[:, :, :1])

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import restore
-from restore import api
+from restore import api, bundled
 from restore.checkpoint import Weights, save_weights
 from restore.data.degradation import Jpeg
 from restore.errors import UserError
@@ -67,12 +67,19 @@ def test_pillow_images_tensors_and_arrays_of_one_picture_give_one_result() -> No
     np.testing.assert_array_equal(tensor.permute(1, 2, 0), np.asarray(picture))
 
 
+@pytest.mark.skipif(not bundled.available(), reason="no model is bundled")
+def test_gray_that_is_saved_in_rgb_is_restored_as_gray() -> None:
+    gray = np.random.default_rng(0).normal(128, 25, (32, 40, 1)).clip(0, 255).astype(np.uint8)
+    expected = restore.denoise(gray, 25, precision="fp32")
+    np.testing.assert_array_equal(restore.denoise(gray.repeat(3, 2), 25, precision="fp32"), expected.repeat(3, 2))
+
+
 def test_a_network_that_is_told_the_level_takes_it_from_the_call(tmp_path: Path) -> None:
     save_weights(tmp_path / "w.safetensors", Weights(FDnCNN(depth=3, features=4)))
     given = image(np.float32, 8, 8)
     one, other = (restore.denoise(given, sigma, model=tmp_path / "w.safetensors") for sigma in (10, 60))
     assert not np.array_equal(one, other)
-    with pytest.raises(UserError, match="takes the noise level of the image as input"):
+    with pytest.raises(UserError, match="takes the noise level"):
         restore.denoise(given, model=tmp_path / "w.safetensors")
 
 
@@ -90,7 +97,7 @@ def test_scores_are_those_of_the_degradation_that_weights_state(tmp_path: Path, 
     stated = {"class_path": "Jpeg", "init_args": {"quality": 20}}
     save_weights(tmp_path / "w.safetensors", Weights(DnCNN(channels=3, depth=3, features=4), stated))
     row = restore.measure(tmp_path / "w.safetensors", image_folder)
-    assert (row.degradation, row.images, row.protocol) == ("JPEG quality 20", 3, "denoise-rgb")
+    assert (row.degradation, row.images, row.protocol) == ("JPEG quality 20", 3, "jpeg-y")
     assert restore.measure(tmp_path / "w.safetensors", image_folder, Jpeg(80)).psnr > row.psnr
     write_image(tmp_path / "half/x.png", np.zeros((12, 12, 3), np.uint8))
     with pytest.raises(UserError, match=r"no counterpart for a\.png"):

@@ -17,7 +17,10 @@ from safetensors.numpy import load_file
 from restore import bundled, evaluate, infer, train
 from restore.bundled import bundle, card, registry
 from restore.checkpoint import Weights, load_weights, save_weights
+from restore.data.catalog import find_images
 from restore.errors import UserError
+from restore.images.color import with_channels
+from restore.images.content import Content
 from restore.images.decode import is_in_color, read_picture
 from restore.images.io import read_image, write_image
 from restore.models import EDSR, DnCNN
@@ -155,23 +158,32 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "models"
 
 
-@pytest.mark.parametrize(("sigma", "color", "chosen"), [
-    (25, False, "gray-25"),
-    (26, False, "gray-blind"),
-    (None, False, "gray-blind"),
-    (25, True, "color-blind"),
+@pytest.mark.parametrize(("sigma", "kind", "chosen"), [
+    (25, "gray", "gray-25"),
+    (26, "gray", "gray-blind"),
+    (None, "gray", "gray-blind"),
+    (25, "luma", "gray-blind"),
+    (None, "luma", "gray-blind"),
+    (25, "color", "color-blind"),
+    (None, "color", "color-blind"),
 ])  # fmt: skip
-def test_the_denoiser_follows_from_level_and_color(folder: Path, sigma: float | None, color: bool, chosen: str) -> None:
+def test_the_denoiser_follows_from_level_and_content(
+    folder: Path, sigma: float | None, kind: Content, chosen: str
+) -> None:
     for name in ("gray-25", "gray-blind", "color-blind"):
         (folder / f"dncnn-{name}.safetensors").touch()
-    assert bundled.denoiser(sigma, color=color).name == f"dncnn-{chosen}"
+    assert bundled.denoiser(sigma, kind).name == f"dncnn-{chosen}"
+    (folder / "dncnn-color-real.safetensors").touch()
+    real = kind == "luma" or (kind == "color" and sigma is None)
+    assert bundled.denoiser(sigma, kind).name == ("dncnn-color-real" if real else f"dncnn-{chosen}")
 
 
 @pytest.fixture
 def small_models(folder: Path) -> Path:
     noise = {"class_path": "GaussianNoise", "init_args": {"sigma": 25.0}}
-    save_weights(folder / "dncnn-gray-25.safetensors", Weights(DnCNN(depth=2, features=4), noise))
     blind = {"class_path": "GaussianNoise", "init_args": {"sigma": [0.0, 55.0]}}
+    save_weights(folder / "dncnn-gray-25.safetensors", Weights(DnCNN(depth=2, features=4), noise))
+    save_weights(folder / "dncnn-gray-blind.safetensors", Weights(DnCNN(depth=2, features=4), blind))
     save_weights(folder / "dncnn-color-blind.safetensors", Weights(DnCNN(3, depth=2, features=4), blind))
     save_weights(folder / "edsr-baseline-x2.safetensors", Weights(EDSR(features=4, blocks=1)))
     return folder
@@ -182,7 +194,7 @@ def small_models(folder: Path) -> Path:
     ("--denoise 25", 1, "dncnn-gray-25", (20, 22)),
     ("--upscale 2", 1, "edsr-baseline-x2", (40, 44)),
     ("--model edsr-baseline-x2", 3, "edsr-baseline-x2", (40, 44)),
-    ("--model dncnn-color", 3, "dncnn-color-blind", (20, 22)),
+    ("--model dncnn-color-b", 3, "dncnn-color-blind", (20, 22)),
 ])  # fmt: skip
 @pytest.mark.usefixtures("small_models")
 def test_one_line_restores_one_photograph(
@@ -197,18 +209,80 @@ def test_one_line_restores_one_photograph(
 
 @pytest.mark.usefixtures("small_models")
 @pytest.mark.parametrize(("task", "complaint"), [
-    ("--model bm3d", "bm3d: unknown model; bundled: dncnn-gray-25, dncnn-color-blind, edsr-baseline-x2; --weights"),
+    ("--model bm3d", "bm3d: unknown model; bundled: dncnn-gray-25, dncnn-gray-blind, dncnn-color-blind, edsr-"),
     ("--model dncnn-gray", "dncnn-gray: several models have names that begin so: dncnn-gray-25, dncnn-gray-blind"),
     ("--model edsr-baseline-x4", "edsr-baseline-x4: not included in the package"),
     ("--upscale 3", "edsr-baseline-x3: not included in the package; bundled: dncnn-gray-25, "),
     ("--denoise 80", "--denoise 80: the bundled networks are trained for sigma 0 to 55"),
+    ("--dejpeg", "--dejpeg: its network, dncnn3, is not trained yet; bundled: dncnn-gray-25, "),
     ("--denoise strong", "expected a noise level of 0 or more"),
     ("--denoise --upscale 2", "not allowed with argument"),
-    ("", "one of the arguments --denoise --upscale --model --weights is required"),
+    ("", "one of the arguments --denoise --upscale --dejpeg --model --weights is required"),
 ])  # fmt: skip
 def test_what_cannot_be_done_is_said(task: str, complaint: str, image_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=complaint):
         infer.main([*task.split(), "--input", str(image_folder), "--output", str(tmp_path / "out")])
+
+
+@pytest.fixture
+def kinds(tmp_path: Path) -> Path:
+    """A folder of a photograph with noise in all channels, the same as gray, and gray saved in RGB."""
+    random = np.random.default_rng(0)
+    photo = read_image(find_images("photos", "test", Path()).clean[2])[100:164, 100:180]
+    gray = with_channels(photo, 1)
+    noisy = (photo + random.normal(0, 25, photo.shape)).clip(0, 255).round().astype(np.uint8)
+    noisy_gray = (gray + random.normal(0, 25, gray.shape)).clip(0, 255).round().astype(np.uint8)
+    for name, image in {"color": noisy, "gray": noisy_gray, "gray_in_rgb": noisy_gray.repeat(3, axis=2)}.items():
+        write_image(tmp_path / "kinds" / f"{name}.png", image)
+    return tmp_path / "kinds"
+
+
+@pytest.mark.usefixtures("small_models")
+def test_a_folder_of_gray_and_color_uses_a_network_for_each_and_says_so(
+    kinds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = ["--input", str(kinds), "--output", str(tmp_path / "out"), "--report", str(tmp_path / "page.html")]
+    assert infer.main(["--denoise", "25", *places, "--backend", "torch", "--precision", "fp32"]) == 0
+    out = capsys.readouterr().out
+    assert "dncnn-gray-25: network run by torch, fp32, 2 of the images" in out
+    assert "dncnn-color-blind: network run by torch, fp32, 1 of the images" in out
+    assert "note: the level 25 is not used by dncnn-color-blind: estimated in each image instead" in out
+    log = json.loads((tmp_path / "out/restore-log.json").read_text())
+    chosen = {name: entry["network"] for name, entry in log["images"].items()}
+    assert chosen == {
+        "color.png": "dncnn-color-blind", "gray.png": "dncnn-gray-25", "gray_in_rgb.png": "dncnn-gray-25",
+    }  # fmt: skip
+    assert list(log["settings"]["weights"]) == ["dncnn-gray-25", "dncnn-gray-blind", "dncnn-color-blind"]
+    assert (tmp_path / "page.html").read_text().count("dncnn-color-blind") >= 2
+    gray, in_rgb = (read_image(tmp_path / f"out/{name}.png") for name in ("gray", "gray_in_rgb"))
+    np.testing.assert_array_equal(in_rgb, gray.repeat(3, axis=2))  # the file's form, and no cast
+
+
+@pytest.mark.usefixtures("small_models")
+def test_a_folder_of_gray_images_loads_no_network_for_color_and_goes_on_with_others(
+    kinds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    color = (kinds / "color.png").read_bytes()
+    (kinds / "color.png").unlink()
+    (kinds / "gray_in_rgb.png").unlink()
+    command = ["--denoise", "--input", str(kinds), "--output", str(tmp_path / "out"), "--backend", "torch"]
+    assert infer.main(command) == 0
+    assert "color-blind" not in capsys.readouterr().out
+    (kinds / "color.png").write_bytes(color)
+    assert infer.main(command) == 0
+    log = json.loads((tmp_path / "out/restore-log.json").read_text())
+    assert {name: (entry["status"], entry["network"]) for name, entry in log["images"].items()} == {
+        "color.png": ("restored", "dncnn-color-blind"), "gray.png": ("kept", "dncnn-gray-blind"),
+    }  # fmt: skip
+
+
+def test_artifacts_of_jpeg_are_removed_by_dncnn3_once_it_is_there(
+    small_models: Path, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_weights(small_models / "dncnn3.safetensors", Weights(DnCNN(depth=2, features=4)))
+    paths = ["--input", str(image_folder), "--output", str(tmp_path / "out"), "--backend", "torch"]
+    assert infer.main(["--dejpeg", *paths]) == 0
+    assert "dncnn3: network run by torch" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
@@ -222,7 +296,7 @@ def test_color_is_told_by_the_header_as_by_the_pixels(mode: str, tmp_path: Path)
 
 @pytest.mark.usefixtures("small_models")
 def test_the_table_in_a_file_is_made_anew(tmp_path: Path, run: Path, model: bundled.BundledModel, folder: Path) -> None:
-    for name in ("dncnn-color-blind", "edsr-baseline-x2"):
+    for name in ("dncnn-gray-blind", "dncnn-color-blind", "edsr-baseline-x2"):
         (folder / f"{name}.safetensors").unlink()
     (_, row) = bundle.make(run, model, Path(), folder)
     page = tmp_path / "README.md"

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import subprocess
 import sys
 from functools import partial
@@ -118,3 +119,59 @@ def test_a_mistake_ends_the_process_with_code_one_and_no_traceback() -> None:
     result = subprocess.run(args, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert result.stderr == "error: gone.safetensors: no such weights file\n"
+
+
+@pytest.mark.parametrize(("name", "args", "complaint"), [
+    ("train", "--outp x", "unrecognized argument: --outp; did you mean --output?"),
+    ("train", "--trainer.max_step 3", "--trainer.max_step 3; did you mean --trainer.max_steps?"),
+    ("train", "--data.trian photos", "did you mean --data.train?"),
+    ("train", "--model.nrom none", "Option 'nrom' is not accepted; did you mean norm?"),
+    ("train", "--model DnCN", "known networks: DnCNN, EDSR"),
+    ("evaluate", "--weights noisy --dta photos", "unrecognized arguments: --dta; did you mean --data?"),
+])  # fmt: skip
+def test_a_misspelt_word_is_named_with_the_one_that_is_meant(name: str, args: str, complaint: str) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.run(partial(COMMANDS[f"restore.{name}"].main, args.split()))
+    assert complaint in end.value.code
+
+
+def test_runs_of_different_settings_get_folders_of_their_own_by_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    started: list[tuple[Path, str | None]] = []
+
+    def record(*args: object, config: str, resume: str | None, **_: object) -> dict[str, object]:
+        output = args[3]
+        assert isinstance(output, Path)
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "config.yaml").write_text(config)
+        started.append((output, resume))
+        return {}
+
+    monkeypatch.setattr("restore.training.fit", record)
+    for args in ([], ["--model.norm", "none"], ["--seed", "1"], ["--model.norm", "none", "--resume", "auto"],
+                 ["--model.norm=none", "--trainer.max_steps=9"], ["--output", "~/mine"]):  # fmt: skip
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        assert train.main([*args, "--trainer.accelerator", "cpu"]) == 0
+    folders = ["runs/quickstart", "runs/quickstart-2", "runs/quickstart-3", "runs/quickstart-2", "runs/quickstart-2"]
+    assert [str(output) for output, _ in started] == [*folders, str(tmp_path / "home/mine")]
+
+
+def test_progress_is_a_line_now_and_then_without_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> list[str]:
+        for _ in progress.progress(range(3), "Restoring"):
+            with progress.counting("tiles", 8, within=True) as advance:
+                for _ in range(8):
+                    advance()
+        return capsys.readouterr().err.splitlines()
+
+    monkeypatch.setattr("restore.progress.time.monotonic", lambda: 29.0)
+    assert work() == []
+    now = iter(range(0, 10_000, 10))
+    monkeypatch.setattr("restore.progress.time.monotonic", lambda: next(now))
+    lines = work()
+    assert re.fullmatch(r"Restoring: 0 done; tiles: \d of 8 done, about 0:0\d:\d\d left", lines[0])
+    assert any(re.fullmatch(r"Restoring: 1 of 3 done, about \S+ left; tiles: .*", line) for line in lines)

@@ -71,15 +71,18 @@ def test_recipes_build_the_published_networks(name: str, millions: float) -> Non
 
 def test_recipes_carry_the_published_settings() -> None:
     parser = train.build_parser()
-    dncnn, blind, edsr, wdsr = (
+    dncnn, blind, mixture, edsr, wdsr = (
         parser.parse_args(["--config", str(CONFIGS[0].parent / f"{name}.yaml")])
-        for name in ("dncnn_gray_25", "dncnn_blind", "edsr_x4", "wdsr_b_x2")
+        for name in ("dncnn_gray_25", "dncnn_blind", "dncnn3", "edsr_x4", "wdsr_b_x2")
     )
     assert (dncnn.data.patch_size, dncnn.data.batch_size, dncnn.data.steps_per_epoch) == (40, 128, 1600)
     assert (list(dncnn.data.sizes), dncnn.optim.loss) == ([1.0, 0.9, 0.8, 0.7], "half_squared_error")
     assert (dncnn.optim.optimizer, dncnn.optim.lr, dncnn.trainer.max_epochs) == ("adam", 1e-3, 50)
     assert (blind.data.patch_size, blind.data.steps_per_epoch) == (50, 3000)
     assert tuple(blind.data.degradation.init_args.sigma) == (0, 55)
+    assert (mixture.data.patch_size, mixture.data.steps_per_epoch, mixture.data.batch_size) == (50, 8000, 128)
+    of_mixture = mixture.data.degradation.init_args
+    assert [tuple(of_mixture[name]) for name in ("sigma", "factors", "quality")] == [(0, 55), (2, 3, 4), (5, 99)]
     assert (edsr.data.patch_size, edsr.data.batch_size, edsr.optim.loss) == (48, 16, "l1")
     assert (edsr.optim.lr, tuple(edsr.optim.betas), edsr.optim.eps) == (1e-4, (0.9, 0.999), 1e-8)
     assert (edsr.optim.step_size, edsr.optim.gamma, edsr.trainer.max_steps) == (200_000, 0.5, 300_000)

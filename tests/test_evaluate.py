@@ -1,5 +1,6 @@
 """The evaluate command against published numbers and a second way of computing them."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from restore import evaluate
 from restore.checkpoint import Weights, load_weights, save_weights
+from restore.data.catalog import find_images
 from restore.errors import UserError
 from restore.images.io import read_image, write_image
 from restore.models import EDSR, MDSR, DnCNN
@@ -39,6 +41,65 @@ def test_noise_scores_as_its_variance_says(reference_data: Path, tmp_path: Path)
     for row, sigma in zip(found, (15, 25, 50), strict=True):
         assert (row["protocol"], row["sigma"], row["images"]) == ("denoise-gray", sigma, 68)
         assert row["psnr"] == pytest.approx(20 * np.log10(255 / sigma), abs=0.02)
+
+
+@pytest.mark.parametrize(("name", "published"), [
+    # PSNR as in DnCNN's tables; SSIM and PSNR-B as AR-CNN's successors print them.
+    ("classic5", {
+        10: (27.82, 0.760, 25.21), 20: (30.12, 0.834, 27.50), 30: (31.48, 0.867, 28.94), 40: (32.43, 0.885, 29.92),
+    }),
+    ("LIVE1", {
+        10: (27.77, 0.773, 25.33), 20: (30.07, 0.851, 27.57), 30: (31.41, 0.885, 28.92), 40: (32.35, 0.904, 29.96),
+    }),
+])  # fmt: skip
+def test_jpeg_scores_as_published(
+    reference_data: Path, tmp_path: Path, name: str, published: dict[int, tuple[float, float, float]]
+) -> None:
+    qualities = [str(quality) for quality in published]
+    root = ["--root", str(reference_data)]
+    found = rows(tmp_path, "--weights", "noisy", "--quality", *qualities, "--data", name, *root)
+    for row, (quality, (psnr, ssim, psnr_b)) in zip(found, published.items(), strict=True):
+        assert (row["protocol"], row["degradation"]) == ("jpeg-y", f"JPEG quality {quality}")
+        assert row["psnr"] == pytest.approx(psnr, abs=0.01)
+        assert row["ssim"] == pytest.approx(ssim, abs=0.001)
+        assert row["psnr_b"] == pytest.approx(psnr_b, abs=0.02)
+
+
+def test_gray_networks_and_baselines_get_rounded_luma_of_colour_images_as_jpeg(weights: Path, tmp_path: Path) -> None:
+    image = read_image(find_images("photos", "test", Path()).clean[2])[:96, :120]
+    write_image(tmp_path / "set/x.png", image)
+    luma = 16 + image.astype(float) @ [65.481, 128.553, 24.966] / 255
+    write_image(tmp_path / "gray/x.png", luma.round().astype(np.uint8)[:, :, None])
+    for model in ("noisy", str(weights)):
+        of_colour, of_gray = (
+            rows(tmp_path, "--weights", model, "--degradation", "Jpeg", "--degradation.quality", "30", "--data", folder)
+            for folder in (str(tmp_path / "set"), str(tmp_path / "gray"))
+        )
+        assert [row["protocol"] for row in of_colour] == ["jpeg-y"] * len(of_colour)
+        for row, expected in zip(of_colour, of_gray, strict=True):
+            assert [row["psnr"], row["ssim"], row["psnr_b"]] == [expected["psnr"], expected["ssim"], expected["psnr_b"]]
+
+
+def test_rows_with_and_without_psnr_b_make_one_table(weights: Path, image_folder: Path, tmp_path: Path) -> None:
+    asked = ["--weights", str(weights), "--data", str(image_folder), "--sigma", "25", "--quality", "30"]
+    assert evaluate.main([*asked, "--csv", str(tmp_path / "table.csv")]) == 0
+    with (tmp_path / "table.csv").open(newline="") as file:
+        found = {row["protocol"]: row["psnr_b"] for row in csv.DictReader(file)}
+    assert found["denoise-gray"] == ""
+    assert float(found["jpeg-y"]) > 10
+
+
+def test_a_set_of_noisy_and_clean_photographs_is_measured_as_it_is(weights: Path, tmp_path: Path) -> None:
+    clean = np.random.default_rng(0).integers(40, 200, (24, 30, 1), np.uint8)
+    write_image(tmp_path / "PolyU/clean/a.png", clean)
+    write_image(tmp_path / "PolyU/noisy/a.png", clean + 10)
+    asked = ["--weights", str(weights), "noisy", "--root", str(tmp_path)]
+    baseline, network = rows(tmp_path, *asked, "--data", "PolyU")
+    assert (baseline["model"], baseline["degradation"]) == ("input", "as given")
+    assert baseline["psnr"] == network["psnr"] == pytest.approx(20 * np.log10(25.5))
+    assert {row["degradation"] for row in rows(tmp_path, *asked, "--data", "PolyU", "--sigma", "25")} == {"sigma 25"}
+    with pytest.raises(UserError, match="PolyU has noisy images of its own: measure it alone"):
+        rows(tmp_path, *asked, "--data", "photos", "PolyU")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from restore.checkpoint import Weights, save_weights
 from restore.data.catalog import ImageSet
 from restore.data.store import StoreSpec, open_store
 from restore.errors import UserError
-from restore.folder import Job
+from restore.folder import Job, Networks
 from restore.folder.pipeline import Pipeline, Writing
 from restore.images.color import with_channels
 from restore.images.decode import is_in_color, picture_size, read_picture
@@ -136,7 +136,9 @@ def test_a_logo_on_nothing_is_enlarged_without_a_dark_rim(tmp_path: Path, scale:
     cv2.imwrite(str(tmp_path / "in/logo.png"), np.concatenate([logo, alpha], axis=2))
 
     class Bicubic:
-        channels, device = 3, torch.device("cpu")
+        channels = inputs = 3
+        multiple_of = 1
+        device = torch.device("cpu")
 
         def __init__(self) -> None:
             self.scale = scale
@@ -145,7 +147,7 @@ def test_a_logo_on_nothing_is_enlarged_without_a_dark_rim(tmp_path: Path, scale:
             return torch.nn.functional.interpolate(degraded, scale_factor=scale, mode="bicubic")
 
     job = Job(tmp_path / "in/logo.png", tmp_path / "out/logo.png")
-    (outcome,) = Pipeline(Bicubic(), Writing()).run([job], tmp_path / "out")
+    (outcome,) = Pipeline(Networks.single(Bicubic()), Writing()).run([job], tmp_path / "out")
     assert outcome.status == "restored"
     large = cv2.imread(str(job.target), cv2.IMREAD_UNCHANGED).astype(float)
     share = large[:, :, 3:] / 255

@@ -2,13 +2,26 @@
 
 from restore.bundled.registry import (
     FOLDER,
+    FOR_LEVEL,
     MODELS,
     BundledModel,
     available,
+    deblocker,
     denoiser,
     find,
     measure_bundled,
     upscaler,
 )
 
-__all__ = ["FOLDER", "MODELS", "BundledModel", "available", "denoiser", "find", "measure_bundled", "upscaler"]
+__all__ = [
+    "FOLDER",
+    "FOR_LEVEL",
+    "MODELS",
+    "BundledModel",
+    "available",
+    "deblocker",
+    "denoiser",
+    "find",
+    "measure_bundled",
+    "upscaler",
+]

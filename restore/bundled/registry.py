@@ -3,16 +3,18 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from restore.benchmark import Show, default_protocol, measure
+from restore.benchmark import Show, baseline_name, default_protocol, measure
 from restore.data.catalog import find_images
-from restore.data.degradation import Bicubic, Degradation, GaussianNoise
+from restore.data.degradation import Bicubic, Degradation, GaussianNoise, Jpeg, Paired, RealNoise
 from restore.errors import UserError
+from restore.images.content import Content
 from restore.inference import Runner
 from restore.metrics import Row
 from restore.models import Norm
 
 FOLDER = Path(__file__).parent
 SIGMA_MAX = 55.0  # up to which the blind denoisers are trained
+FOR_LEVEL: dict[float | None, str] = {25.0: "dncnn-gray-25"}  # denoisers of gray images for one known level
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,10 @@ def _noise(name: str, levels: dict[float, float | None]) -> tuple[Test, ...]:
     return tuple(Test(name, GaussianNoise(sigma), published) for sigma, published in levels.items())
 
 
+def _jpeg(name: str, qualities: dict[int, float | None]) -> tuple[Test, ...]:
+    return tuple(Test(name, Jpeg(quality), published) for quality, published in qualities.items())
+
+
 def _enlarging(scale: int, published: float | None) -> tuple[Test, ...]:
     first = Test("Set5", Bicubic(scale), published)
     return first, *(Test(name, Bicubic(scale)) for name in ("Set14", "B100", "photos"))
@@ -75,6 +81,12 @@ _GRAY_BLIND = (
     *_noise("BSD68", {15.0: 31.61, 25.0: 29.16, 50.0: 26.23}),
     *_noise("Set12", {15.0: 32.68, 25.0: 30.36, 50.0: 27.21}),
     *_noise("photos", {25.0: None}),
+)
+_COLOR_REAL = (Test("PolyU", Paired()), Test("photos", RealNoise(sigma=25.0)))
+_DEBLOCKING = (
+    *_jpeg("classic5", {10: 29.40, 20: 31.63, 30: 32.91, 40: 33.77}),
+    *_jpeg("LIVE1", {10: 29.19, 20: 31.59, 30: 32.98, 40: 33.96}),
+    *_jpeg("photos", {10: None}),
 )
 _COLOR_BLIND = (*_noise("CBSD68", {15.0: 33.89, 25.0: 31.23, 50.0: 27.92}), *_noise("photos", {25.0: None}))
 
@@ -103,6 +115,14 @@ MODELS: dict[str, BundledModel] = {
         BundledModel(
             "dncnn-color-blind", "denoise color images, sigma 0 to 55", "DnCNN", 3, 1, "cdncnn_blind_fast",
             "cdncnn_blind", _COLOR_BLIND,
+        ),
+        BundledModel(
+            "dncnn-color-real", "denoise photographs, of JPEG quality 60 to 100 too", "DnCNN", 3, 1,
+            "cdncnn_real_fast", "cdncnn_blind", _COLOR_REAL,
+        ),
+        BundledModel(
+            "dncnn3", "remove noise, the blur of enlargement and JPEG artifacts from gray images", "DnCNN", 1, 1,
+            "dncnn3_fast", "dncnn3", _DEBLOCKING,
         ),
         _edsr(2, 37.99),
         _edsr(3, None),
@@ -135,19 +155,34 @@ def find(name: str) -> BundledModel:
     return model
 
 
-def denoiser(sigma: float | None, *, color: bool) -> BundledModel:
-    """The network for noise of `sigma` (0-255; None: not known) on gray images, or if some are in color.
+def denoiser(sigma: float | None, content: Content) -> BundledModel:
+    """The network for noise of `sigma` (0-255; None: not known) on images of that content.
 
-    Gray images with sigma 25 have a network of their own; all others take the blind ones.
+    Gray images with sigma 25 have a network of their own; all other networks estimate the level. `dncnn-color-real` is
+    for images in color whose noise is not known or has been through JPEG; without it the gray network restores the luma
+    of the latter.
 
     Raises:
         UserError: no bundled network is trained for it.
     """
     if sigma is not None and not 0 <= sigma <= SIGMA_MAX:
         raise UserError(f"--denoise {sigma:g}: the bundled networks are trained for sigma 0 to {SIGMA_MAX:g}")
-    if color:
-        return find("dncnn-color-blind")
-    return find("dncnn-gray-25" if sigma == 25 else "dncnn-gray-blind")
+    if content == "gray" and sigma in FOR_LEVEL:
+        return find(FOR_LEVEL[sigma])
+    if content != "gray" and (sigma is None or content == "luma") and MODELS["dncnn-color-real"].weights.is_file():
+        return MODELS["dncnn-color-real"]
+    return find("dncnn-color-blind" if content == "color" else "dncnn-gray-blind")
+
+
+def deblocker() -> BundledModel:
+    """The network that removes what JPEG compression adds.
+
+    Raises:
+        UserError: it is not bundled yet.
+    """
+    if not MODELS["dncnn3"].weights.is_file():
+        raise UserError(f"--dejpeg: its network, dncnn3, is not trained yet; {_bundled()}")
+    return MODELS["dncnn3"]
 
 
 def upscaler(scale: int) -> BundledModel:
@@ -169,7 +204,7 @@ def measure_bundled(model: BundledModel, runner: Runner, root: Path, show: Show 
     for test in model.tests:
         images = find_images(test.set, "test", root)
         protocol = default_protocol(images, test.degradation, model.channels)
-        models = {"noisy" if model.scale == 1 else "bicubic": None, model.name: runner}
+        models = {baseline_name(test.degradation): None, model.name: runner}
         rows += measure(models, images, test.degradation, protocol, model.channels, show)
     return rows
 

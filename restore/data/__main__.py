@@ -70,7 +70,7 @@ def _print(findings: "list[Finding]") -> None:
             "data set": finding.name,
             "part": finding.split,
             "images": str(finding.images),
-            "low resolution": " ".join(f"x{scale}" for scale in finding.scales),
+            "degraded": " ".join(f"x{scale}" for scale in finding.scales),
             "verdict": finding.verdict,
         }
         for finding in findings

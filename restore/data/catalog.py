@@ -49,13 +49,15 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where a data set lies below the root: folders (or files) of clean images, and of `X{scale}` LR images.
+    """Where a data set lies below the root: folders (or files) of clean images, and of `X{scale}` LR images, or of
+    `noisy` ones of the same size.
 
     `scenes`, if any, are the stems of those images that belong to it; `files`, if any, the names of all.
     """
 
     clean: tuple[str, ...]
     lr: str | None = None
+    noisy: str | None = None
     scenes: frozenset[str] = frozenset()
     files: tuple[str, ...] = ()
 
@@ -104,6 +106,9 @@ _SETS: dict[str, _Entry] = {
     "CBSD68": _Entry(test=(*_benchmark("CBSD68"), *_BSDS500_VAL_68)),
     "Kodak24": _Entry(test=_benchmark("Kodak24")),
     "McMaster": _Entry(test=_benchmark("McMaster")),
+    "classic5": _Entry(test=_benchmark("classic5")),
+    "LIVE1": _Entry(test=_benchmark("LIVE1")),
+    "PolyU": _Entry(test=(_Layout(("PolyU/clean",), noisy="PolyU/noisy"),)),
 }
 
 # Photographs inside the scikit-image package: real images that need no download. No scene is in both parts.
@@ -126,6 +131,11 @@ _ROLES = {
     "training": frozenset({"train", "training"}),
     "test": frozenset({"test", "testing", "val", "valid", "validation"}),
 }  # fmt: skip
+
+
+def has_real_noise(name: str) -> bool:
+    """Whether a name is that of a known data set of noisy and clean photographs of the same scenes."""
+    return name in _SETS and any(layout.noisy is not None for layout in _SETS[name].test)
 
 
 def default_root() -> Path:
@@ -155,6 +165,8 @@ def find_images(name: str, split: Split, root: Path, degraded: Path | None = Non
         raise UserError(f"{base / layout.clean[0]}: {missing[0]} is missing, which belongs to {name}")
     images = tuple(path for paths in clean.values() for path in paths)
     label = name if name in NAMES else base.resolve().name
+    if degraded is None and layout.noisy is not None:
+        degraded, scale = base / layout.noisy, 1
     if degraded is None and layout.lr is None:
         return ImageSet(label, images, {})
     by_path = {key: path for folder, paths in clean.items() for key, path in by_name(folder, paths).items()}

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -130,8 +130,7 @@ class PoissonGaussian(Degradation):
 
     def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
         gain = _draw(self.gain, clean, draws) / 255
-        sigma = _draw(self.sigma, clean, draws) / 255
-        return gain * draws.poisson(clean / gain) + sigma * draws.normal(clean.shape)
+        return _photograph(clean, gain, _draw(self.sigma, clean, draws) / 255, draws)
 
     @property
     def label(self) -> str:
@@ -202,39 +201,48 @@ class BicubicBlur(Degradation):
 @dataclass(frozen=True)
 class Jpeg(Degradation):
     """Baseline JPEG compression, computed on the device: the transform coding of libjpeg without the entropy coder,
-    which loses nothing. Color is subsampled 4:2:0.
+    which loses nothing.
 
     Attributes:
         quality: 1 to 100 (libjpeg's scale), or (low, high): drawn uniformly for each image.
+        subsampling: of the chroma of color images.
+        cropped: the images are cut from larger ones after coding, as training patches are: the 8x8 blocks of each
+            begin at a place drawn at random, not at its corner.
     """
 
     quality: int | tuple[int, int] = (5, 99)
+    subsampling: Literal["4:2:0", "4:4:4"] = "4:2:0"
+    cropped: bool = False
 
     def __post_init__(self) -> None:
         low, high = _ends(self.quality)
         if not 1 <= low <= high <= 100:
             raise UserError(f"quality must be from 1 to 100, and a range must be ascending, not {self.quality}")
+        if self.subsampling not in ("4:2:0", "4:4:4"):
+            raise UserError(f"subsampling must be 4:2:0 or 4:4:4, not {self.subsampling}")
 
     def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
         low, high = _ends(self.quality)
         quality = draws.integers(int(low), int(high) + 1, (len(clean), 1, 1))
+        halved = clean.shape[1] == 3 and self.subsampling == "4:2:0"
+        block = 16 if halved else 8
         height, width = clean.shape[-2:]
-        block = 8 if clean.shape[1] == 1 else 16
-        padding = (0, -width % block, 0, -height % block)
-        image = F.pad(quantize(clean).float(), padding, mode="replicate")
-        if clean.shape[1] == 1:
-            coded = _code_blocks(image, _LUMA_TABLE, quality)
-        else:
-            y, chroma = _rgb_to_ycc(image).tensor_split([1], dim=1)
-            y = _code_blocks(y, _LUMA_TABLE, quality)
-            chroma = _code_blocks(F.avg_pool2d(chroma, 2), _CHROMA_TABLE, quality)
-            chroma = F.interpolate(chroma, scale_factor=2, mode="bilinear", align_corners=False)
-            coded = _ycc_to_rgb(torch.cat([y, chroma], dim=1))
-        return coded[..., :height, :width].round().clamp(0, 255) / 255
+        start = draws.integers(0, block if self.cropped else 1, (len(clean), 2))
+        rows, columns = (
+            torch.arange(-(-(size + self.cropped * block) // block) * block, device=clean.device) - first[:, None]
+            for size, first in zip((height, width), start.T, strict=True)
+        )
+        image = _gather(quantize(clean).float(), rows.clamp(0, height - 1), columns.clamp(0, width - 1))
+        coded = _code_color(image, quality, halved) if clean.shape[1] == 3 else _code_blocks(image, _LUMA, quality)
+        rows, columns = (
+            torch.arange(size, device=clean.device) + first[:, None]
+            for size, first in zip((height, width), start.T, strict=True)
+        )
+        return _gather(coded, rows, columns).round().clamp(0, 255) / 255
 
     @property
     def label(self) -> str:
-        return f"JPEG quality {_words(self.quality)}"
+        return f"JPEG quality {_words(self.quality)}" + (" 4:4:4" if self.subsampling == "4:4:4" else "")
 
 
 @dataclass(frozen=True)
@@ -260,7 +268,69 @@ class DnCNN3Mixture(Degradation):
 
     @property
     def _parts(self) -> tuple[Degradation, ...]:
-        return GaussianNoise(self.sigma), BicubicBlur(self.factors), Jpeg(self.quality)
+        return GaussianNoise(self.sigma), BicubicBlur(self.factors), Jpeg(self.quality, cropped=True)
+
+
+@dataclass(frozen=True)
+class RealNoise(Degradation):
+    """What a photograph has been through: Poisson-Gaussian noise, correlated by the camera's processing, JPEG coding
+    with and without subsampling of chroma, sometimes reduction in size. Each image has its own draw of all.
+
+    Attributes:
+        sigma: standard deviation of the noise of a mid gray of 128, on the 0-255 scale, or (low, high).
+        photons: share of that variance that grows with the light (Poisson), 0 to 1.
+        common: correlation between the noise of any two channels: 0 independent, 1 the same in all.
+        blur: standard deviation in pixels of the Gaussian filter that correlates the noise of neighbours; its level
+            stays.
+        quality: of the JPEG coding, 4:2:0 or 4:4:4 in equal shares.
+        sizes: one is drawn for each image: its size, as a share of the size at which it was photographed and coded.
+    """
+
+    sigma: float | tuple[float, float] = (0.0, 55.0)
+    photons: float | tuple[float, float] = (0.0, 1.0)
+    common: float | tuple[float, float] = (0.0, 0.9)
+    blur: float | tuple[float, float] = (0.0, 0.8)
+    quality: int | tuple[int, int] = (60, 100)
+    sizes: tuple[float, ...] = (1.0, 1.0, 0.75)
+
+    def __post_init__(self) -> None:
+        limits = {"sigma": 255.0, "photons": 1.0, "common": 1.0, "blur": _BLUR_REACH / 2, "sizes": 1.0}
+        for name, limit in limits.items():
+            value = getattr(self, name)
+            low, high = (min(value), max(value)) if name == "sizes" else _ends(value)
+            if not 0 <= low <= high <= limit or (name == "sizes" and low < 0.25):
+                least = 0.25 if name == "sizes" else 0
+                raise UserError(f"{name} must lie in {least:g} to {limit:g} and a range ascend, not {value}")
+        Jpeg(self.quality)
+
+    def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
+        return _by_choice(clean, draws, [partial(self._at_size, size) for size in self.sizes])
+
+    @property
+    def label(self) -> str:
+        return f"real noise sigma {_words(self.sigma)}, JPEG quality {_words(self.quality)}"
+
+    def _at_size(self, size: float, clean: Tensor, draws: Draws) -> Tensor:
+        if size == 1:
+            return self._coded(clean, draws)
+        whole = [round(extent / size) for extent in clean.shape[-2:]]
+        original = F.interpolate(clean, whole, mode="bicubic", align_corners=False).clamp(0, 1)
+        coded = self._coded(original, draws)
+        return F.interpolate(coded, clean.shape[-2:], mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
+
+    def _coded(self, clean: Tensor, draws: Draws) -> Tensor:
+        options = [Jpeg(self.quality, "4:4:4", cropped=True), Jpeg(self.quality, cropped=True)]
+        return _by_choice(self._noisy(clean, draws), draws, options)
+
+    def _noisy(self, clean: Tensor, draws: Draws) -> Tensor:
+        variance = (_draw(self.sigma, clean, draws) / 255) ** 2
+        photons = _draw(self.photons, clean, draws)
+        gain = (variance * photons / _MID_GRAY).clamp(min=_LEAST_GAIN)
+        reading = (variance * (1 - photons)).sqrt()
+        deviation = (gain * clean + reading**2).sqrt().clamp(min=1e-6)
+        noise = (_photograph(clean, gain, reading, draws) - clean) / deviation  # of variance 1
+        noise = _mix_channels(noise, _draw(self.common, clean, draws))
+        return clean + deviation * _correlate(noise, _draw(self.blur, clean, draws))
 
 
 def default_degradation(scale: int) -> Degradation:
@@ -301,6 +371,35 @@ def _draw(value: float | tuple[float, float], clean: Tensor, draws: Draws) -> Te
     return low + (high - low) * draws.uniform((len(clean), 1, 1, 1))
 
 
+def _photograph(clean: Tensor, gain: Tensor, sigma: Tensor, draws: Draws) -> Tensor:
+    """(N, C, H, W) in [0, 1] with Poisson-Gaussian noise of variance gain * clean + sigma^2; both (N, 1, 1, 1)."""
+    return gain * draws.poisson(clean / gain) + sigma * draws.normal(clean.shape)
+
+
+_MID_GRAY = 128 / 255
+_LEAST_GAIN = 1e-6  # so many photons that they add no noise: a deviation of 0.3 of 255 levels in white
+_BLUR_REACH = 3  # pixels
+
+
+def _mix_channels(noise: Tensor, correlation: Tensor) -> Tensor:
+    """Noise of variance 1, independent in its channels -> of variance 1 and that correlation (N, 1, 1, 1) in all."""
+    mean = noise.mean(1, keepdim=True)
+    return (1 - correlation).sqrt() * (noise - mean) + (1 + (noise.shape[1] - 1) * correlation).sqrt() * mean
+
+
+def _correlate(noise: Tensor, width: Tensor) -> Tensor:
+    """White noise (N, C, H, W) -> filtered by Gaussians of these standard deviations (N, 1, 1, 1), of equal variance.
+
+    Borders are joined, so that the variance is the same everywhere.
+    """
+    offsets = range(-_BLUR_REACH, _BLUR_REACH + 1)
+    weights = torch.stack([torch.exp(-(offset**2) / (2 * width.clamp(min=1e-3) ** 2)) for offset in offsets])
+    weights = weights / weights.square().sum(0).sqrt()
+    for dim in (2, 3):
+        noise = sum((w * noise.roll(o, dim) for o, w in zip(offsets, weights, strict=True)), torch.zeros_like(noise))
+    return noise
+
+
 def _by_choice(clean: Tensor, draws: Draws, options: Sequence[Callable[[Tensor, Draws], Tensor]]) -> Tensor:
     degraded = torch.empty_like(clean)
     for option, (chosen, part) in zip(options, draws.split(len(options), len(clean)), strict=True):
@@ -331,7 +430,7 @@ def _to_levels(image: Tensor) -> Tensor:
 
 
 # Annex K of the JPEG standard (ITU-T T.81).
-_LUMA_TABLE = torch.tensor([
+_LUMA = torch.tensor([
     [16, 11, 10, 16, 24, 40, 51, 61],
     [12, 12, 14, 19, 26, 58, 60, 55],
     [14, 13, 16, 24, 40, 57, 69, 56],
@@ -341,8 +440,8 @@ _LUMA_TABLE = torch.tensor([
     [49, 64, 78, 87, 103, 121, 120, 101],
     [72, 92, 95, 98, 112, 100, 103, 99],
 ])  # fmt: skip
-_CHROMA_TABLE = torch.full((8, 8), 99)
-_CHROMA_TABLE[:4, :4] = torch.tensor([[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]])
+_CHROMA = torch.full((8, 8), 99)
+_CHROMA[:4, :4] = torch.tensor([[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]])
 
 _YCC = torch.tensor([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
 
@@ -356,6 +455,21 @@ def _rgb_to_ycc(image: Tensor) -> Tensor:
 def _ycc_to_rgb(image: Tensor) -> Tensor:
     shift = image.new_tensor([0.0, 128.0, 128.0]).view(3, 1, 1)
     return torch.einsum("cy,nyhw->nchw", torch.linalg.inv(_YCC).to(image), image - shift)
+
+
+def _gather(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, C, h, w): of each image its own rows (N, h) and columns (N, w)."""
+    number = torch.arange(len(images), device=images.device)[:, None, None]
+    return images.movedim(1, 3)[number, rows[:, :, None], columns[:, None]].movedim(3, 1)
+
+
+def _code_color(image: Tensor, quality: Tensor, halved: bool) -> Tensor:
+    y, chroma = _rgb_to_ycc(image).tensor_split([1], dim=1)
+    y = _code_blocks(y, _LUMA, quality)
+    chroma = _code_blocks(F.avg_pool2d(chroma, 2) if halved else chroma, _CHROMA, quality)
+    if halved:
+        chroma = F.interpolate(chroma, scale_factor=2, mode="bilinear", align_corners=False)
+    return _ycc_to_rgb(torch.cat([y, chroma], dim=1))
 
 
 def _code_blocks(image: Tensor, table: Tensor, quality: Tensor) -> Tensor:

@@ -33,13 +33,13 @@ def install(name: str, root: Path) -> list[str]:
     if source.made_from:
         return _make_bsd68(root)
     if not source.archives:
-        folder = source.folders[0]
-        if _is_there(folder, root):
-            return []
-        raise UserError(
-            f"{name}: there is no archive to download; take its {folder.images} images by hand from {source.page} and "
-            f"put them into {root / folder.path}, or give their folder with --from"
-        )
+        if missing := [folder for folder in source.folders if not _is_there(folder, root)]:
+            places = " and ".join(f"{folder.images} images into {root / folder.path}" for folder in missing)
+            raise UserError(
+                f"{name}: there is no archive to download; take it by hand from {source.page} and put {places}, or "
+                "give its folder with --from"
+            )
+        return []
     new = []
     for archive in source.archives:
         missing = [folder for folder in archive.folders if not _is_there(folder, root)]

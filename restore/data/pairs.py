@@ -14,10 +14,10 @@ from restore.data.degradation import Bicubic, Degradation
 from restore.data.random import Draws, seeded
 from restore.data.store import PatchStore, crop_to_low_resolution
 from restore.errors import UserError, about
-from restore.images.color import with_channels
+from restore.images.color import luma, with_channels
 from restore.images.crop import crop_to_multiple
 from restore.images.io import Image, read_image, to_uint8
-from restore.images.tensors import as_tensor, quantize, to_tensor
+from restore.images.tensors import as_tensor, quantize, to_image, to_tensor
 
 # What a step's draws are for besides the choice of its patches, which follows from (seed, step) only.
 PAIRS = (0, 1)
@@ -184,7 +184,9 @@ class ImagePair(NamedTuple):
 NOISE_SEED = 0
 
 
-def load_pair(images: ImageSet, index: int, degradation: Degradation, channels: int) -> ImagePair:
+def load_pair(
+    images: ImageSet, index: int, degradation: Degradation, channels: int, rounded_luma: bool = False
+) -> ImagePair:
     """Read and degrade one image of a test set; the noise of each follows from NOISE_SEED and its name only.
 
     Args:
@@ -193,6 +195,7 @@ def load_pair(images: ImageSet, index: int, degradation: Degradation, channels: 
         degradation: one that is `precomputable` is read from the test set's files if it has them at that scale.
         channels: of the network, 1 or 3; images are converted to that, but super-resolution keeps gray images gray,
             as the published tables score them (Set14 has one).
+        rounded_luma: give gray networks BT.601's luma, rounded to 8 bits, of color images instead of their gray.
 
     Raises:
         UserError: the image cannot be read, or its degraded version has another size.
@@ -201,6 +204,8 @@ def load_pair(images: ImageSet, index: int, degradation: Degradation, channels: 
 
     def read(path: Path) -> Image:
         image = to_uint8(read_image(path))
+        if rounded_luma and channels == 1 and image.shape[2] == 3:
+            return to_image(luma(as_tensor(image).double()))
         return with_channels(image, channels) if channels == 1 or scale == 1 else image
 
     path, name = images.clean[index], images.names[index]

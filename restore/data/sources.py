@@ -76,7 +76,7 @@ class Source:
         parts: its splits.
         archives: what can be downloaded; empty if there is no archive.
         page: where people find it.
-        folders: further ones that only the user can bring, such as published low-resolution images.
+        folders: further ones that only the user can bring, such as published low-resolution or noisy images.
         made_from: the data set that it is computed from.
     """
 
@@ -92,7 +92,6 @@ class Source:
 
 
 _DIV2K = "https://data.vision.ee.ethz.ch/cvl/DIV2K/"
-_DENOISING_PAGE = "https://github.com/cszn/DnCNN/tree/master"
 
 
 def _div2k(name: str, size: int, sha256: str) -> Archive:
@@ -123,8 +122,16 @@ def _low_resolution(name: str, images: int, published_as: str) -> tuple[Folder, 
     )
 
 
-def _by_hand(name: str, split: Split, part: Part, place: str) -> Source:
-    return Source({split: part}, (), f"{_DENOISING_PAGE}/{place}", (Folder(name, part.images, (name, ".")),))
+def _of_repository(name: str, split: Split, part: Part, repository: str, branch: str, place: str) -> Source:
+    """One folder of a repository on GitHub, whose archive holds all of it."""
+    page = f"https://github.com/{repository}"
+    mirror = Mirror(f"{page}/archive/refs/heads/{branch}.zip")
+    archive = Archive((mirror,), (Folder(name, part.images, (place, name, ".")),))
+    return Source({split: part}, (archive,), f"{page}/tree/{branch}/{place}")
+
+
+def _of_ffdnet(name: str, part: Part) -> Source:
+    return _of_repository(name, "test", part, "cszn/FFDNet", "master", f"testsets/{name}")
 
 
 _DIV2K_ARCHIVES = (
@@ -144,11 +151,18 @@ _SET14_SIZES = frozenset({
     (250, 361), (276, 276), (352, 288), (500, 362), (500, 480), (512, 512), (529, 656), (586, 391), (720, 576),
     (768, 512),
 })  # fmt: skip
+_LIVE1_SIZES = frozenset({
+    (480, 720), (610, 488), (618, 453), (627, 482), (632, 505), (634, 438), (634, 505), (640, 512), (768, 512),
+})  # fmt: skip
 # Of the copies this project was measured on.
 _SET5_PIXELS = "4c7ec530469ec69a603264bfedb975f0f89a1c30bdc4fbaa041f4c3b6efb8471"
 _SET12_PIXELS = "94d0eea72fa3d26467baf828c93344c8415ebcc85f0eb607b2d5eb327c647e45"
 _SET14_PIXELS = "cbbf63997f984cbaf78ce1dcc458686d7f92b1bff384a0a4cda213710c974a7d"
 _BSD68_PIXELS = "6e4d9ebc829dc41766e7b604e79f98bb86635e97bb1ede758ba6d618c39dcc98"
+_CLASSIC5_PIXELS = "d799a6e55c2079e96bfb5f1a1d2806d116f793f7c81ea6347284d030271feb26"
+_LIVE1_PIXELS = "a2beb1f996b73170859375f137e6ecb1eeb55cce090de8eb3dc7fea7a10490e5"
+_KODAK24_PIXELS = "43808d7962867631f0b35e2bd6be2365565b9645d09cfb3c95f74a9179dd0e94"
+_POLYU_PIXELS = "ff206f33ca917311213720c0a4496a7e5773f6ed9e979cac79ded55cfc958071"
 _TRAIN400_PIXELS = "19f64abce2b7c4472b80e47a9e5a43d41f493946a9e8f7b89c11f40150259af7"
 _BSDS500_ARCHIVE = Archive(
     (
@@ -195,12 +209,37 @@ SOURCES: dict[str, Source] = {
     "BSD68": Source(
         {"test": Part(68, _BSDS500_SIZES, pixels=_BSD68_PIXELS)},
         (),
-        f"{_DENOISING_PAGE}/testsets/BSD68",
+        "https://github.com/cszn/DnCNN/tree/master/testsets/BSD68",
         (Folder("BSD68", 68, ("BSD68", ".")),),
         made_from="BSDS500",
     ),
-    "Set12": _by_hand("Set12", "test", Part(12, _SET12_SIZES, pixels=_SET12_PIXELS), "testsets/Set12"),
-    "Train400": _by_hand(
-        "Train400", "train", Part(400, frozenset({(180, 180)}), pixels=_TRAIN400_PIXELS), "TrainingCodes"
+    "Set12": _of_ffdnet("Set12", Part(12, _SET12_SIZES, pixels=_SET12_PIXELS)),
+    "CBSD68": _of_ffdnet("CBSD68", Part(68, _BSDS500_SIZES)),
+    "Kodak24": _of_ffdnet("Kodak24", Part(24, frozenset({(500, 500)}), pixels=_KODAK24_PIXELS)),
+    "McMaster": _of_ffdnet("McMaster", Part(18, frozenset({(500, 500)}))),
+    "Train400": _of_repository(
+        "Train400",
+        "train",
+        Part(400, frozenset({(180, 180)}), pixels=_TRAIN400_PIXELS),
+        "cszn/DnCNN",
+        "master",
+        "TrainingCodes/DnCNN_TrainingCodes_v1.0/data/Train400",
+    ),
+    "classic5": _of_repository(
+        "classic5",
+        "test",
+        Part(5, frozenset({(512, 512)}), pixels=_CLASSIC5_PIXELS),
+        "JingyunLiang/SwinIR",
+        "main",
+        "testsets/classic5",
+    ),
+    "LIVE1": _of_repository(
+        "LIVE1", "test", Part(29, _LIVE1_SIZES, pixels=_LIVE1_PIXELS), "cszn/DnCNN", "master", "testsets/LIVE1"
+    ),
+    "PolyU": Source(
+        {"test": Part(50, frozenset({(512, 512)}), pixels=_POLYU_PIXELS)},
+        (),
+        "https://github.com/csjunxu/PolyU-Real-World-Noisy-Images-Dataset",
+        tuple(Folder(f"PolyU/{kind}", 50, (f"PolyU/{kind}", kind)) for kind in ("clean", "noisy")),
     ),
 }

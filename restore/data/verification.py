@@ -30,7 +30,7 @@ class Finding:
     Attributes:
         name, split: of the data set.
         images: how many there are; 0 if it is not installed.
-        scales: of the published low-resolution images that are there.
+        scales: of the published low-resolution images that are there; 1 for noisy ones.
         wrong: errors.
         remarks: warnings.
     """
@@ -88,7 +88,7 @@ def _verify_split(name: str, split: Split, part: Part, root: Path) -> Finding:
     finding.scales = tuple(images.degraded)
     originals = _check_originals(finding, part, images.clean)
     for scale in images.degraded:
-        _check_low_resolution(finding, images, originals, scale)
+        _check_degraded(finding, images, originals, scale)
     return finding
 
 
@@ -109,8 +109,8 @@ def _check_originals(finding: Finding, part: Part, paths: Sequence[Path]) -> lis
     return decoded
 
 
-def _check_low_resolution(finding: Finding, images: ImageSet, originals: list[_Decoded], scale: int) -> None:
-    """The sizes of all pairs; of a few, whether MATLAB's bicubic made them."""
+def _check_degraded(finding: Finding, images: ImageSet, originals: list[_Decoded], scale: int) -> None:
+    """The sizes of all pairs; of a few low-resolution images, whether MATLAB's bicubic made them."""
     low = images.degraded[scale]
     decoded = _decode_all(low, f"Verifying {finding.name} {finding.split} x{scale}")
     wrong = [image.complaint for image in decoded if image.complaint]
@@ -122,7 +122,7 @@ def _check_low_resolution(finding: Finding, images: ImageSet, originals: list[_D
         except UserError as error:
             wrong.append(str(error))
     finding.wrong += wrong[:MAX_IMAGES_NAMED]
-    if finding.wrong:
+    if finding.wrong or scale == 1:
         return
     sample = sorted({round(part * (len(low) - 1) / (IMAGES_RECOMPUTED - 1)) for part in range(IMAGES_RECOMPUTED)})
     share, path = min((_share_as_matlab(images.clean[n], low[n], scale), low[n]) for n in sample)

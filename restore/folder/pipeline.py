@@ -13,13 +13,14 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from restore.errors import UserError
+from restore.folder.networks import Networks
 from restore.folder.plan import Job
 from restore.images.decode import Picture, picture_size, read_picture
 from restore.images.io import printable
 from restore.images.picture import check_target, lost_metadata, write_picture
 from restore.images.pixels import Image, fill_transparent, to_uint8
 from restore.images.resize import imresize
-from restore.inference import Runner, restore_image
+from restore.inference import restore_image
 from restore.report import Panel, contact_sheet
 
 PIXELS_IN_WORK = 600e6  # inputs and results together; 1.8 GB in 8-bit RGB
@@ -36,14 +37,15 @@ class Writing:
         max_megapixels: larger inputs are refused, by their header; None for `images.header.max_megapixels`.
         workers: threads that read, and as many that write.
         compare: folder for a sheet of each image, the input beside the result.
-        show: is called with each image's place below the output folder, its input and its result, both in 8 bits.
+        show: is called with each image's place below the output folder, its input and its result, both in 8 bits, and
+            the name of the network.
     """
 
     quality: int | None = None
     max_megapixels: float | None = None
     workers: int = 2
     compare: Path | None = None
-    show: Callable[[str, Image, Image], None] | None = None
+    show: Callable[[str, Image, Image, str], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Outcome:
         input_bytes, input_mtime_ns: size and time of the input when it was read.
         height, width: of the input, pixels; 0 if they are not known.
         seconds: that the network took.
+        network: the name of the one that restored it.
     """
 
     job: Job
@@ -68,6 +71,7 @@ class Outcome:
     height: int = 0
     width: int = 0
     seconds: float = 0.0
+    network: str = ""
 
 
 class Read(NamedTuple):
@@ -121,15 +125,17 @@ class Space:
 
 
 class Pipeline:
-    """Restores images with one runner in the calling thread, while other threads read and write.
+    """Restores images in the calling thread, each with the network that is chosen for it, while other threads read
+    and write.
 
     Attributes:
-        waited_s: for how long the runner had nothing to do.
+        waited_s: for how long no network had anything to do.
     """
 
-    def __init__(self, runner: Runner, writing: Writing) -> None:
+    def __init__(self, networks: Networks, writing: Writing) -> None:
         self.waited_s = 0.0
-        self._runner = runner
+        self._networks = networks
+        self._scale = networks.scale
         self._writing = writing
         self._space = Space(PIXELS_IN_WORK)
 
@@ -170,8 +176,8 @@ class Pipeline:
         pixels = 0
         try:
             height, width = picture_size(job.source, self._writing.max_megapixels)
-            check_target(job.target, height * self._runner.scale, width * self._runner.scale)
-            pixels = height * width * (1 + self._runner.scale**2)
+            check_target(job.target, height * self._scale, width * self._scale)
+            pixels = height * width * (1 + self._scale**2)
         finally:
             self._space.enter(turn, pixels)
         try:
@@ -186,8 +192,10 @@ class Pipeline:
         height, width = picture.pixels.shape[:2]
         started = time.perf_counter()
         try:
-            pixels = restore_image(self._runner, fill_transparent(picture.pixels, picture.alpha))
-            if picture.alpha is not None and self._runner.scale == 1:  # hidden pixels stay as they came
+            visible = fill_transparent(picture.pixels, picture.alpha)
+            network = self._networks.choose(visible)
+            pixels = restore_image(self._networks.runners[network], visible)
+            if picture.alpha is not None and self._scale == 1:  # hidden pixels stay as they came
                 pixels = np.where(picture.alpha == 0, picture.pixels, pixels)
             restored = replace(picture, pixels=pixels)
         except Exception as error:
@@ -204,10 +212,12 @@ class Pipeline:
             height=height,
             width=width,
             seconds=seconds,
+            network=network,
         )
         if show := self._writing.show:
             try:
-                show(str(job.target.relative_to(output)), to_uint8(picture.pixels), to_uint8(restored.pixels))
+                place = str(job.target.relative_to(output))
+                show(place, to_uint8(picture.pixels), to_uint8(restored.pixels), network)
             except Exception as error:
                 done = replace(done, notes=(f"its place in the report ({error})",))
         return writers.submit(self._write, done, read, restored, output)
@@ -215,14 +225,14 @@ class Pipeline:
     def _write(self, done: Outcome, read: Read, restored: Picture, output: Path) -> Outcome:
         job = done.job
         try:
-            if restored.alpha is not None and self._runner.scale > 1:
-                restored = replace(restored, alpha=imresize(restored.alpha, self._runner.scale))
+            if restored.alpha is not None and self._scale > 1:
+                restored = replace(restored, alpha=imresize(restored.alpha, self._scale))
             write_picture(job.target, restored, self._writing.quality)
             done = replace(done, notes=(*done.notes, *lost_metadata(job.target, restored)))
             if folder := self._writing.compare:
                 name = job.target.relative_to(output)
                 try:
-                    _write_sheet(folder / _sheet_name(name), read.picture, restored, self._runner.scale)
+                    _write_sheet(folder / _sheet_name(name), read.picture, restored, self._scale)
                 except Exception as error:
                     done = replace(done, notes=(*done.notes, f"a sheet ({error})"))
             return done

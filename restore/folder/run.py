@@ -9,6 +9,7 @@ from typing import Any
 
 from restore.errors import UserError
 from restore.folder.log import Log
+from restore.folder.networks import Networks
 from restore.folder.pipeline import Outcome, Pipeline, Writing
 from restore.folder.plan import Job
 from restore.inference import Runner
@@ -55,7 +56,7 @@ class Summary:
 
 
 def restore_folder(
-    runner: Runner,
+    runner: Runner | Networks,
     jobs: Sequence[Job],
     output: Path,
     settings: Mapping[str, Any],
@@ -69,7 +70,7 @@ def restore_folder(
     image stops the others. Under torchrun each process does its share (RANK of WORLD_SIZE, each with its own log).
 
     Args:
-        runner: on any device.
+        runner: on any device, or several, with the choice among them.
         jobs: from `plan`.
         output: the folder that `jobs` were planned for.
         settings: JSON values that decide what results look like; equal settings continue a run, others are refused.
@@ -94,7 +95,7 @@ def restore_folder(
             summary.outcomes.append(Outcome(job, "kept"))
         else:
             left.append(job)
-    pipeline = Pipeline(runner, writing)
+    pipeline = Pipeline(runner if isinstance(runner, Networks) else Networks.single(runner), writing)
     start = time.perf_counter()
     try:
         with closing(pipeline.run(left, output)) as outcomes:
@@ -126,5 +127,6 @@ def _entry(outcome: Outcome) -> dict[str, Any]:
         "height": outcome.height,
         "width": outcome.width,
         "seconds": round(outcome.seconds, 4),
+        **({"network": outcome.network} if outcome.network else {}),
         "left_out": list(outcome.notes),
     }

@@ -19,6 +19,7 @@ COMPRESSION, ORIENTATION, RESOLUTION, UNIT, XMP, ICC = 259, 274, (282, 283), 296
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, CIELAB, ICCLAB = 0, 1, 2, 3, 5, 6, 8, 9
 UNSPECIFIED, ASSOCIATED, STRAIGHT = 0, 1, 2  # of ExtraSamples: alpha that the pixels are multiplied by, or are not
 UNSIGNED = 1
+MOST_SAMPLES = 8  # per pixel
 SAMPLE_FORMATS: dict[object, str] = {2: "signed integers", 3: "floating-point numbers"}
 SAMPLE_FORMATS |= {5: "complex integers", 6: "complex numbers"}
 LOSSLESS = (1, 5, 8, 32773, 32946, 34925, 50000)  # none, LZW, Deflate twice, PackBits, LZMA, Zstandard
@@ -79,6 +80,9 @@ def examine(path: Path, limit: float) -> Tiff:
         pages = len(file.pages)
         if pages > 1:
             raise UserError(f"{path}: is a file of {pages} pages; only single images can be restored")
+        for size in (page.imagelength, page.imagewidth, page.samplesperpixel):
+            if not isinstance(size, int) or size < 1:
+                raise UserError(f"{path}: not a readable image (truncated or damaged)")
         height, width = page.imagelength, page.imagewidth
         check_size(path, height, width, limit)
         if page.is_tiled:
@@ -93,7 +97,7 @@ def examine(path: Path, limit: float) -> Tiff:
 
 def _layout(path: Path, page: Any) -> Tiff:
     bits = _one(page.tags.valueof(258, 1))
-    photometric, samples = page.tags.valueof(262, -1), page.tags.valueof(277, 1)
+    photometric, samples = page.tags.valueof(262, -1), page.samplesperpixel
     compression, planes = int(page.tags.valueof(COMPRESSION, 1)), int(page.tags.valueof(284, 1))
     sample_format = _one(page.tags.valueof(339, UNSIGNED))
 
@@ -113,9 +117,11 @@ def _layout(path: Path, page: Any) -> Tiff:
     if photometric not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, CIELAB, ICCLAB):
         raise refuse("PhotometricInterpretation", int(photometric))
     colors = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, PALETTE: 1, CMYK: 4}.get(int(photometric), 3)
-    extra = tuple(map(int, page.extrasamples)) + (UNSPECIFIED,) * (samples - colors - len(page.extrasamples))
-    if samples > 8 or samples - len(extra) != colors:
+    if not colors <= samples <= MOST_SAMPLES:
         raise refuse("SamplesPerPixel", samples)
+    extra = tuple(map(int, page.extrasamples)) + (UNSPECIFIED,) * (samples - colors - len(page.extrasamples))
+    if samples - len(extra) != colors:
+        raise refuse("ExtraSamples", page.extrasamples)
     ours = compression in LOSSLESS and (photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB) or (
         (int(photometric), bits, samples) == (ICCLAB, 8, 3)
     ))  # fmt: skip

@@ -35,6 +35,7 @@ class ComparisonPage:
         after: Image,
         truth: Image | None = None,
         scores: Mapping[str, float] | None = None,
+        network: str = "",
     ) -> None:
         """Take in an image.
 
@@ -44,9 +45,11 @@ class ComparisonPage:
             after: (H, W, 1 or 3) uint8.
             truth: of the size of `after`.
             scores: for the table, such as {"PSNR (dB)": 29.2}.
+            network: the name of the one that restored it, for the table.
         """
         height, width = after.shape[:2]
-        self._rows.append({"image": name, "width": width, "height": height, **(scores or {})})
+        restored_by = {"network": network} if network else {}
+        self._rows.append({"image": name, "width": width, "height": height, **restored_by, **(scores or {})})
         if len(self._comparisons) == self._sliders:
             return
         if before.shape[:2] != (height, width):
@@ -56,6 +59,10 @@ class ComparisonPage:
         views = [_view(label, image, top, left) for label, image in versions.items()]
         facts = [f"{label} {decimals(label, value)}" for label, value in (scores or {}).items()]
         self._comparisons.append(Comparison(name, views, width, height, facts))
+
+    def add_restored(self, name: str, before: Image, after: Image, network: str) -> None:
+        """Take in an image without truth, as `folder.Writing.show`."""
+        self.add(name, before, after, network=network)
 
     def write(self, path: Path, title: str, settings: Mapping[str, object], more: Sequence[Section] = ()) -> None:
         """Write the page atomically.

@@ -114,9 +114,22 @@ def test_what_is_missing_is_said(tmp_path: Path, name: str, split: str, complain
         find_images(name, split, tmp_path)
 
 
+def test_noisy_and_clean_photographs_of_a_scene_are_pairs(tmp_path: Path) -> None:
+    tree(tmp_path, "PolyU/clean/b.jpg", "PolyU/clean/a.jpg", "PolyU/noisy/a.jpg", "PolyU/noisy/b.jpg")
+    images = find_images("PolyU", "test", tmp_path)
+    assert [path.name for path in images.clean] == ["a.jpg", "b.jpg"]
+    assert images.degraded == {1: (tmp_path / "PolyU/noisy/a.jpg", tmp_path / "PolyU/noisy/b.jpg")}
+
+
+SIZES = {
+    "Set5": 5, "Set14": 14, "Set12": 12, "BSD68": 68, "CBSD68": 68, "Kodak24": 24, "classic5": 5, "LIVE1": 29,
+    "PolyU": 50,
+}  # fmt: skip
+
+
 def test_reference_sets_have_their_published_sizes(reference_data: Path) -> None:
-    found = {name: len(find_images(name, "test", reference_data).clean) for name in ("Set5", "Set14", "Set12", "BSD68")}
-    assert found == {"Set5": 5, "Set14": 14, "Set12": 12, "BSD68": 68}
+    found = {name: len(find_images(name, "test", reference_data).clean) for name in SIZES}
+    assert found == SIZES
     assert len(find_images("B100", "test", reference_data).clean) == 100
     assert len(find_images("BSDS500", "train", reference_data).clean) == 400
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ from restore.data.degradation import (
     GaussianNoise,
     Jpeg,
     PoissonGaussian,
+    RealNoise,
     from_description,
 )
 from restore.data.random import seeded
@@ -66,6 +68,7 @@ def test_a_cameras_noise_is_unbiased_and_its_variance_grows_with_the_light(gain:
 
 @pytest.mark.parametrize("degradation", [
     GaussianNoise((0.0, 55.0)), PoissonGaussian(2.0, (0.0, 3.0)), Bicubic(3), BicubicBlur((2, 4)), Jpeg((5, 99)),
+    Jpeg(20, "4:4:4", cropped=True), RealNoise(sigma=(5.0, 9.0), sizes=(1.0, 0.5)),
 ])  # fmt: skip
 def test_a_description_that_went_through_json_gives_the_degradation_back(degradation: Degradation) -> None:
     assert from_description(json.loads(json.dumps(degradation.description))) == degradation
@@ -86,11 +89,15 @@ def test_bicubic_blur_is_imresize_down_and_up(factor: int) -> None:
 
 
 @pytest.mark.parametrize("quality", [1, 5, 10, 30, 49, 50, 75, 95])
-@pytest.mark.parametrize("path", [GRAY, COLOR], ids=["gray", "color"])
-def test_jpeg_costs_what_libjpeg_costs(path: Path, quality: int) -> None:
+@pytest.mark.parametrize(
+    ("path", "subsampling"), [(GRAY, "4:2:0"), (COLOR, "4:2:0"), (COLOR, "4:4:4")], ids=["gray", "color", "4:4:4"]
+)
+def test_jpeg_costs_what_libjpeg_costs(path: Path, subsampling: Literal["4:2:0", "4:4:4"], quality: int) -> None:
     image = read_image(path)[:203, :301]
-    ours = to_image(quantize(Jpeg(quality)(to_tensor(image), seeded(0))))
-    coded = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    ours = to_image(quantize(Jpeg(quality, subsampling)(to_tensor(image), seeded(0))))
+    factor = {"4:2:0": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420, "4:4:4": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444}
+    settings = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor[subsampling]]
+    coded = cv2.imencode(".jpg", image[:, :, ::-1], settings)[1]
     libjpeg = cv2.imdecode(coded, cv2.IMREAD_UNCHANGED).reshape(image.shape)[:, :, ::-1]
     assert 10 * np.log10(mse(ours, image) / mse(libjpeg, image)) == pytest.approx(0, abs=0.1)
     assert mse(ours, libjpeg) < 0.1 * mse(libjpeg, image) + 0.2  # libjpeg computes in integers
@@ -102,6 +109,82 @@ def test_jpeg_draws_a_quality_for_each_image() -> None:
     assert len({image.sum().item() for image in coded}) > 20
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_blocks_of_a_crop_begin_anywhere_and_those_of_a_whole_image_at_its_corner(channels: int) -> None:
+    slope = torch.linspace(0, 1, 64).expand(50, channels, 64, 64)  # lowest quality: steps between blocks
+
+    def columns_of_steps(degradation: Jpeg) -> list[set[int]]:
+        steps = degradation(slope, seeded(0)).diff(dim=3).abs().mean((1, 2))
+        return [{int(column) % 8 for column in (row > 0.5 * row.max()).nonzero()} for row in steps]
+
+    assert columns_of_steps(Jpeg(1, "4:4:4")) == [{7}] * 50
+    cropped = columns_of_steps(Jpeg(1, "4:4:4", cropped=True))
+    assert {len(columns) for columns in cropped} == {1}
+    assert set.union(*cropped) == set(range(8))
+
+
+def correlation(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1])
+
+
+def noise_of(degradation: RealNoise, level: float = 128.0, count: int = 8) -> torch.Tensor:
+    """On the 0-255 scale, of (count, 3, 128, 128) of that level, coded at the highest quality."""
+    clean = torch.full((count, 3, 128, 128), level / 255)
+    return (degradation(clean, seeded(0)) - clean) * 255
+
+
+ONE_SIZE: dict[str, Any] = {"quality": 100, "sizes": (1.0,)}
+
+
+@pytest.mark.parametrize(("photons", "level", "expected"), [
+    (0.0, 64.0, 10.0), (0.0, 192.0, 10.0), (1.0, 64.0, 10 / 2**0.5), (0.5, 192.0, 10 * 1.25**0.5),
+])  # fmt: skip
+def test_real_noise_has_the_asked_level_in_mid_gray_and_a_share_that_grows_with_the_light(
+    photons: float, level: float, expected: float
+) -> None:
+    noise = noise_of(RealNoise(10.0, photons, common=1.0, blur=0.5, **ONE_SIZE), level)  # 4:2:0 keeps equal channels
+    assert noise.std().item() == pytest.approx(expected, rel=0.03)
+    assert noise.mean().item() == pytest.approx(0, abs=0.2)
+
+
+def test_real_noise_is_as_equal_in_all_channels_and_as_smooth_as_asked() -> None:
+    red, green, _ = noise_of(RealNoise(20.0, 0.5, common=1.0, blur=0.0, **ONE_SIZE)).unbind(1)
+    assert correlation(red, green) > 0.99
+    assert correlation(green[..., 1:], green[..., :-1]) == pytest.approx(0, abs=0.02)
+    smooth = noise_of(RealNoise(20.0, 0.5, common=1.0, blur=0.8, **ONE_SIZE))[:, 1]
+    offsets = np.arange(-3, 4)  # the correlation of a filter with itself, one pixel on
+    kernel = np.exp(-(offsets**2) / (2 * 0.8**2))
+    expected = (kernel[1:] * kernel[:-1]).sum() / (kernel**2).sum()
+    assert correlation(smooth[..., 1:], smooth[..., :-1]) == pytest.approx(expected, abs=0.03)
+    assert correlation(smooth[:, 1:], smooth[:, :-1]) == pytest.approx(expected, abs=0.03)
+    white = RealNoise(20.0, 0.5, common=0.5, blur=0.0, **ONE_SIZE)._noisy(torch.full((8, 3, 128, 128), 0.5), seeded(0))
+    assert correlation(white[:, 0], white[:, 2]) == pytest.approx(0.5, abs=0.02)
+
+
+def test_real_noise_of_a_reduced_photograph_is_reduced() -> None:
+    whole, half = (
+        noise_of(RealNoise(20.0, 0.0, common=1.0, blur=0.0, quality=100, sizes=(size,))).std() for size in (1.0, 0.5)
+    )
+    assert 0.4 < (half / whole).item() < 0.7  # by averaging; 1 would be noise added after it
+
+
+def test_each_image_gets_real_noise_of_its_own_kind() -> None:
+    noise = noise_of(RealNoise(), count=60)
+    levels = noise.flatten(1).std(1)
+    assert levels.min().item() < 6
+    assert levels.max().item() > 30
+    equal = [correlation(image[0], image[1]) for image in noise[levels > 5]]
+    assert min(equal) < 0.3
+    assert max(equal) > 0.7
+
+
+def test_without_noise_real_noise_is_jpeg_of_high_quality() -> None:
+    clean = to_tensor(read_image(COLOR)[:120, :160])
+    degraded = RealNoise(0.0, quality=100, sizes=(0.5,))(clean, seeded(0))
+    assert degraded.shape == clean.shape
+    assert (degraded - clean).square().mean().sqrt().item() * 255 < 3
+
+
 def test_the_mixture_of_dncnn3_draws_each_part_for_a_third_of_the_images() -> None:
     clean = to_tensor(read_image(GRAY)[100:132, 100:132]).expand(300, -1, -1, -1)
     degraded = DnCNN3Mixture()(clean, seeded(0))
@@ -110,7 +193,7 @@ def test_the_mixture_of_dncnn3_draws_each_part_for_a_third_of_the_images() -> No
 
 
 @pytest.mark.parametrize(
-    "degradation", [GaussianNoise((0, 55)), PoissonGaussian(), BicubicBlur(), Jpeg(), DnCNN3Mixture()]
+    "degradation", [GaussianNoise((0, 55)), PoissonGaussian(), BicubicBlur(), Jpeg(), DnCNN3Mixture(), RealNoise()]
 )
 def test_equal_generators_degrade_equally_and_others_differently(degradation: Degradation) -> None:
     clean = to_tensor(read_image(COLOR)[:48, :48]).expand(6, -1, -1, -1)
@@ -125,6 +208,10 @@ def test_equal_generators_degrade_equally_and_others_differently(degradation: De
     (lambda: Jpeg(0), "quality"),
     (lambda: PoissonGaussian(0.0), "gain"),
     (lambda: Bicubic(5), "scale"),
+    (lambda: Jpeg(10, "4:2:2"), "subsampling"),  # type: ignore[arg-type]
+    (lambda: RealNoise(photons=1.5), "photons must lie in 0 to 1"),
+    (lambda: RealNoise(sizes=(1.0, 2.0)), "sizes must lie in 0.25 to 1"),
+    (lambda: RealNoise(quality=(90, 60)), "quality"),
 ])  # fmt: skip
 def test_impossible_degradations_are_refused(make: type, complaint: str) -> None:
     with pytest.raises(UserError, match=complaint):

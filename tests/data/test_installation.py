@@ -2,6 +2,7 @@
 
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -43,9 +44,9 @@ def set5(folder: Path, resize: Resize | None = None) -> Path:
     return folder / "Set5"
 
 
-def packed(folder: Path, archive: Path) -> Path:
+def packed(folder: Path, archive: Path, files: str = "*.png") -> Path:
     with zipfile.ZipFile(archive, "w") as file:
-        for path in sorted(folder.rglob("*.png")):
+        for path in sorted(folder.rglob(files)):
             file.write(path, path.relative_to(folder.parent))
     return archive
 
@@ -110,8 +111,10 @@ def test_where_no_address_answers_the_message_says_what_to_do(
 
 
 def test_a_set_without_archive_is_put_there_by_hand(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"Set12: there is no archive .* put them into .*/Set12, or give .* --from"):
-        install("Set12", tmp_path)
+    with pytest.raises(
+        UserError, match=r"PolyU: there is no archive .* put 50 images into .*/PolyU/clean and 50 images"
+    ):
+        install("PolyU", tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["folder", "parent", "images", "archive", "address"])
@@ -133,7 +136,7 @@ def test_an_archive_of_a_known_name_must_have_the_known_bytes(tmp_path: Path) ->
 
 def test_nothing_is_installed_of_what_is_incomplete_damaged_or_something_else(tmp_path: Path) -> None:
     made = set5(tmp_path / "made")
-    with pytest.raises(UserError, match=r"holds no folder of Set12 \(looked for Set12\)"):
+    with pytest.raises(UserError, match=r"holds no folder of Set12 \(looked for testsets/Set12\)"):
         install_from("Set12", str(made), tmp_path / "root")
     image = made / "HR" / "3.png"
     image.write_bytes(image.read_bytes()[:1000])
@@ -144,6 +147,23 @@ def test_nothing_is_installed_of_what_is_incomplete_damaged_or_something_else(tm
     with pytest.raises(UserError, match="HR holds 4 images, expected 5"):
         install_from("Set5", str(made), tmp_path / "root")
     assert not [path for path in (tmp_path / "root").rglob("*") if path.is_file()]
+
+
+def test_a_test_set_is_taken_out_of_the_archive_of_a_whole_repository(
+    tmp_path: Path, site: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = SOURCES["classic5"]
+    repository = tmp_path / "SwinIR-main"
+    for name in ("classic5", "Set12"):
+        for number in range(5):
+            write_image(repository / "testsets" / name / f"{number}.bmp", np.full((512, 512, 1), 40, np.uint8))
+    packed(repository, site[0] / "main.zip", "*.bmp")
+    (archive,) = source.archives
+    at_hand = replace(archive, mirrors=(Mirror(f"{site[1]}/main.zip"),))
+    monkeypatch.setitem(SOURCES, "classic5", replace(source, archives=(at_hand,)))
+    assert archive.mirrors[0].url == "https://github.com/JingyunLiang/SwinIR/archive/refs/heads/main.zip"
+    assert install("classic5", tmp_path / "root") == ["classic5"]
+    assert len(find_images("classic5", "test", tmp_path / "root").clean) == 5
 
 
 def test_what_the_user_has_there_is_not_touched(tmp_path: Path) -> None:
@@ -187,10 +207,12 @@ def test_what_is_wrong_is_named(tmp_path: Path, mistake: Callable[[Path], None],
 def test_the_reference_sets_are_what_the_catalog_says(reference_data: Path) -> None:
     findings = {(f.name, f.split): f for name in SOURCES for f in verify(name, reference_data)}
     there = {("BSDS500", "train"): 400, ("BSDS500", "test"): 100, ("B100", "test"): 100, ("Train400", "train"): 400}
-    there |= {(name, "test"): n for name, n in {"Set5": 5, "Set14": 14, "Set12": 12, "BSD68": 68}.items()}
+    sets = {"Set5": 5, "Set14": 14, "Set12": 12, "BSD68": 68, "CBSD68": 68, "Kodak24": 24, "classic5": 5, "LIVE1": 29}
+    there |= {(name, "test"): n for name, n in {**sets, "PolyU": 50}.items()}
     assert {key: f.images for key, f in findings.items() if f.images} == there
     assert {(*f.wrong, *f.remarks) for f in findings.values()} == {()}
     assert findings["Set5", "test"].scales == (2, 4)
+    assert findings["PolyU", "test"].scales == (1,)
 
 
 def test_bsd68_is_made_from_bsds500_bit_for_bit(reference_data: Path, tmp_path: Path) -> None:
@@ -217,8 +239,8 @@ def test_the_command_installs_prints_a_table_and_fails_where_something_is_wrong(
     assert any(line.startswith("note: Set5 test: x2 was not made by MATLAB's bicubic") for line in lines)
     assert run("verify", "--root", root) == 0  # what is not installed is no fault
     assert run("verify", "Set14", "--root", root) == 1  # unless it was asked for
-    assert run("Set12", "--root", root) == 1
-    assert capsys.readouterr().err.startswith("failed: Set12: there is no archive to download")
+    assert run("PolyU", "--root", root) == 1
+    assert capsys.readouterr().err.startswith("failed: PolyU: there is no archive to download")
     (root / "Set5" / "HR" / "0.png").unlink()
     assert run("verify", "--root", root) == 1
     assert "0x2.png have no counterpart in the other folder" in capsys.readouterr().out

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from restore.data.augmentation import augment
 from restore.data.catalog import ImageSet, find_images
-from restore.data.degradation import Bicubic, DnCNN3Mixture, GaussianNoise, Jpeg, PoissonGaussian
+from restore.data.degradation import Bicubic, DnCNN3Mixture, GaussianNoise, Jpeg, PoissonGaussian, RealNoise
 from restore.data.pairs import PatchBatch, PatchSampler, ScaleSampler, load_pair, make_pair
 from restore.data.random import seeded
 from restore.data.store import StoreSpec, open_store
@@ -40,7 +40,7 @@ def test_shares_make_up_the_batch_of_one_process_whatever_their_number(
     store = open_store(find_images(str(image_folder), "train", Path()), StoreSpec(3), tmp_path / "cache")
     transforms = [albumentations.RandomBrightnessContrast(p=0.5)]
     draw = PatchSampler(store, patch_size=16, batch_size=6, seed=0, augment=partial(augment, transforms))
-    for degradation in (GaussianNoise((0, 55)), PoissonGaussian(), Jpeg((5, 99)), DnCNN3Mixture()):
+    for degradation in (GaussianNoise((0, 55)), PoissonGaussian(), Jpeg((5, 99)), DnCNN3Mixture(), RealNoise()):
         for step in range(4):
             whole = make_pair(draw.batch(step), degradation, seeded(step))
             shares = [

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from restore.folder import Job, pipeline
+from restore.folder import Job, Networks, pipeline
 from restore.folder.pipeline import Pipeline, Writing
 from restore.images.decode import Picture, read_picture
 from restore.images.io import read_image, write_image
@@ -23,8 +23,11 @@ SIZE = 10
 class Sleeper:
     """A runner that takes its time and changes nothing."""
 
-    channels = 3
+    channels = inputs = 3
+    multiple_of = 1
     scale = 1
+    inputs = 3
+    multiple_of = 1
     device = torch.device("cpu")
 
     def __init__(self, seconds: float = 0.0, scale: int = 1) -> None:
@@ -56,7 +59,7 @@ def test_the_network_hardly_waits_while_files_are_read_and_written(
 
     monkeypatch.setattr(pipeline, "read_picture", slow_read)
     monkeypatch.setattr(pipeline, "write_picture", slow_write)
-    line = Pipeline(Sleeper(1.5 * NAP_S), Writing(workers=2))
+    line = Pipeline(Networks.single(Sleeper(1.5 * NAP_S)), Writing(workers=2))
     start = time.perf_counter()
     outcomes = list(line.run(some_jobs(tmp_path, 20), tmp_path / "out"))
     elapsed_s = time.perf_counter() - start
@@ -91,7 +94,7 @@ def test_no_more_pixels_are_in_memory_than_there_is_space_for(
     monkeypatch.setattr(pipeline, "write_picture", counted_write)
     monkeypatch.setattr(pipeline, "PIXELS_IN_WORK", 2.5 * 2 * SIZE**2)
     jobs = some_jobs(tmp_path, 12, sizes={5: 4 * SIZE})  # one is larger than the space for all
-    outcomes = list(Pipeline(Sleeper(), Writing(workers=workers)).run(jobs, tmp_path / "out"))
+    outcomes = list(Pipeline(Networks.single(Sleeper()), Writing(workers=workers)).run(jobs, tmp_path / "out"))
     assert sorted(outcome.job for outcome in outcomes) == jobs
     assert most == 2 * (4 * SIZE) ** 2
     assert within == 0
@@ -99,7 +102,7 @@ def test_no_more_pixels_are_in_memory_than_there_is_space_for(
 
 def test_a_run_that_is_left_in_the_middle_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "PIXELS_IN_WORK", 1)  # the next reader waits for space
-    outcomes = Pipeline(Sleeper(), Writing(workers=3)).run(some_jobs(tmp_path, 10), tmp_path / "out")
+    outcomes = Pipeline(Networks.single(Sleeper()), Writing(workers=3)).run(some_jobs(tmp_path, 10), tmp_path / "out")
     next(outcomes)
     before = threading.active_count()
     outcomes.close()
@@ -117,7 +120,9 @@ def test_whatever_goes_wrong_with_one_image_is_its_reason_and_the_others_go_on(t
     jobs = some_jobs(tmp_path, 4)
     jobs[2].source.unlink()
     jobs[3].target.mkdir(parents=True)
-    outcomes = {outcome.job: outcome for outcome in Pipeline(Fragile(), Writing()).run(jobs, tmp_path / "out")}
+    outcomes = {
+        outcome.job: outcome for outcome in Pipeline(Networks.single(Fragile()), Writing()).run(jobs, tmp_path / "out")
+    }
     assert [outcomes[job].status for job in jobs] == ["restored", "failed", "failed", "failed"]
     assert [outcomes[job].reason for job in jobs[1:]] == [
         f"{jobs[1].source}: RuntimeError: out of memory",
@@ -130,7 +135,7 @@ def test_alpha_is_enlarged_as_matlab_does(tmp_path: Path) -> None:
     alpha = np.random.default_rng(0).integers(0, 256, (9, 7, 1), np.uint8)
     write_picture(tmp_path / "in/a.png", Picture(np.zeros((9, 7, 3), np.uint8), alpha))
     jobs = [Job(tmp_path / "in/a.png", tmp_path / "out/a.png")]
-    list(Pipeline(Sleeper(scale=3), Writing()).run(jobs, tmp_path / "out"))
+    list(Pipeline(Networks.single(Sleeper(scale=3)), Writing()).run(jobs, tmp_path / "out"))
     np.testing.assert_array_equal(read_picture(tmp_path / "out/a.png").alpha, imresize(alpha, 3))
 
 
@@ -141,7 +146,7 @@ def test_a_sheet_shows_the_center_of_input_and_result(tmp_path: Path, scale: int
     write_image(tmp_path / "in/sub/a.png", image)
     jobs = [Job(tmp_path / "in/sub/a.png", tmp_path / "out/sub/a.png")]
     writing = Writing(compare=tmp_path / "sheets")
-    list(Pipeline(Sleeper(scale=scale), writing).run(jobs, tmp_path / "out"))
+    list(Pipeline(Networks.single(Sleeper(scale=scale)), writing).run(jobs, tmp_path / "out"))
     sheet = read_image(tmp_path / "sheets/sub/a.png.png")[:, :, 0]
     size = 320 // scale * scale
     before, after = sheet[:size, :size], sheet[:size, size + 6 : 2 * size + 6]

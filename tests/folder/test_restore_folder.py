@@ -76,7 +76,7 @@ REASONS = {
     "damaged/text.png": "not a readable image (unknown format",
     "damaged/truncated_jpeg.jpg": "truncated",
     "damaged/truncated.png": "truncated",
-    "deep/float.tif": "SampleFormat 3 (floating-point numbers) is not read",
+    "deep/float.tif": "SampleFormat 3 (floating-point numbers) cannot be read",
     "several/gif.gif": "an animation of 3 frames",
     "several/apng.png": "an animation of 3 frames",
     "several/webp.webp": "an animation of 3 frames",
@@ -166,7 +166,7 @@ def test_images_of_different_settings_never_mix(weights: Path, images: Path) -> 
     out = images.parent / "out"
     restore(weights, images)
     other = save_denoiser(images.parent / "other.safetensors", added=50)
-    with pytest.raises(UserError, match=r"other settings \(weights sha256:\w+, now sha256:\w+\); --overwrite"):
+    with pytest.raises(UserError, match=r"other settings \(weights sha256:\w+, now sha256:\w+\); use --overwrite"):
         restore(other, images)
     with pytest.raises(UserError, match=r"\(quality None, now 90\)"):
         restore(weights, images, "--quality", "90")
@@ -199,7 +199,7 @@ def test_files_of_unknown_origin_are_not_overwritten_unasked(weights: Path, imag
 def test_a_damaged_log_is_named(weights: Path, images: Path) -> None:
     restore(weights, images)
     (images.parent / "out" / LOG).write_text("{")
-    with pytest.raises(UserError, match=r"restore-log\.json: not a log that this version wrote; --overwrite"):
+    with pytest.raises(UserError, match=r"restore-log\.json: not a log that this version wrote; use --overwrite"):
         restore(weights, images)
     assert restore(weights, images, "--overwrite") == 0
 
@@ -211,7 +211,7 @@ def test_results_inside_the_input_folder_are_no_input_of_the_next_run(
     for extra in ([], ["--overwrite"]):
         arguments = ["--weights", str(weights), "--input", str(images), "--compare", str(images / "sheets"), *extra]
         infer.main([*arguments, "--output", str(images / "restored"), *PLAIN])
-        assert "skipped (not image files): 1 .txt\n" in capsys.readouterr().out
+        assert "passed over: 1 .txt\n" in capsys.readouterr().out
     assert len(list_images(images)) == 4 + 4 + 4
 
 
