@@ -27,7 +27,6 @@ class Sleeper:
     multiple_of = 1
     scale = 1
     inputs = 3
-    multiple_of = 1
     device = torch.device("cpu")
 
     def __init__(self, seconds: float = 0.0, scale: int = 1) -> None:
