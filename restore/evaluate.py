@@ -17,7 +17,7 @@ EXAMPLES = f"""examples:
     --degradation PoissonGaussian --degradation.gain 2
   restore evaluate --weights my.safetensors --data CLEAN --degraded NOISY
   restore evaluate --model dncnn-color-blind --data PolyU --root DATA
-  restore evaluate --weights my.safetensors --data classic5 LIVE1 --quality 10 40
+  restore evaluate --weights my.safetensors --data LIVE1 --quality 10 40
   restore evaluate --weights bicubic --scale 2 --data B100 --root DATA
   restore evaluate --restored out/ --reference Set5/HR --protocol sr-y --scale 2
   restore evaluate --all-bundled docs/results/models.md --root DATA
