@@ -20,7 +20,6 @@ from restore.data.degradation import (
     GaussianNoise,
     Jpeg,
     Paired,
-    PoissonGaussian,
     from_description,
 )
 from restore.data.pairs import NOISE_SEED, ImagePair
@@ -97,7 +96,7 @@ def _check_targets(args: argparse.Namespace, ranks: Ranks) -> None:
 def _write_scores(args: argparse.Namespace, rows: list[Row]) -> None:
     """Print the table, and write what else is asked for of numbers."""
     print_rows([row.summary for row in rows])
-    differences = paired_differences([row for row in rows if row.model not in (*BASELINES, "input")])
+    differences = paired_differences([row for row in rows if row.model not in (*BASELINES, Degradation.baseline)])
     for difference in differences:
         print(difference)
     if args.json:
@@ -289,9 +288,7 @@ def _baseline_degradations(name: str, args: argparse.Namespace) -> list[Degradat
 
 
 def _baseline_name(degradation: Degradation) -> str:
-    if degradation.scale > 1:
-        return "bicubic"
-    return "noisy" if isinstance(degradation, GaussianNoise | PoissonGaussian) else "input"
+    return "bicubic" if degradation.scale > 1 else degradation.baseline
 
 
 def _finite(value: Any) -> Any:
