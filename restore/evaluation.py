@@ -104,7 +104,7 @@ def _check_targets(args: argparse.Namespace, ranks: Ranks) -> None:
 def _write_scores(args: argparse.Namespace, rows: list[Row]) -> None:
     """Print the table, and write what else is asked for of numbers."""
     print_rows([row.summary for row in rows])
-    differences = paired_differences([row for row in rows if row.model not in (*BASELINES, "input")])
+    differences = paired_differences([row for row in rows if row.model not in (*BASELINES, Degradation.baseline)])
     for difference in differences:
         print(difference)
     if args.json:
@@ -293,7 +293,15 @@ def _baseline_degradations(name: str, args: argparse.Namespace) -> list[Degradat
         return [args.degradation]
     if name == "bicubic":
         return [Bicubic(scale) for scale in args.scale]
+<<<<<<< HEAD
     return [*map(GaussianNoise, args.sigma), *map(Jpeg, args.quality)] or [GaussianNoise()]
+=======
+    return [GaussianNoise(sigma) for sigma in args.sigma or [25.0]]
+
+
+def _baseline_name(degradation: Degradation) -> str:
+    return "bicubic" if degradation.scale > 1 else degradation.baseline
+>>>>>>> doors
 
 
 def _finite(value: Any) -> Any:

@@ -28,12 +28,14 @@ class Degradation(ABC):
         scale: how many times smaller the degraded image is.
         precomputable: whether degraded images may be read from files, or made once and kept: it draws nothing at
             random. All others are computed from each clean patch as it is used.
+        baseline: what tables call an image without restoration, if it is not enlarged.
         has_level: whether it is noise of one level for each image, which `with_level` tells.
     """
 
     scale: int = 1
     precomputable: ClassVar[bool] = False
     has_level: ClassVar[bool] = False
+    baseline: ClassVar[str] = "input"
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
@@ -84,6 +86,7 @@ class GaussianNoise(Degradation):
     """
 
     has_level: ClassVar[bool] = True
+    baseline: ClassVar[str] = "noisy"
     sigma: float | tuple[float, float] = 25.0
 
     def __post_init__(self) -> None:
@@ -118,6 +121,7 @@ class PoissonGaussian(Degradation):
         sigma: standard deviation of the reading on the 0-255 scale, or (low, high).
     """
 
+    baseline: ClassVar[str] = "noisy"
     gain: float | tuple[float, float] = 1.0
     sigma: float | tuple[float, float] = 2.0
 
