@@ -250,6 +250,7 @@ def _plain(row: ProfileRow) -> dict[str, Any]:
         "source": row.profile.source,
         **{name: value for name, value in asdict(step).items() if name != "network"},
         "spec": json.dumps(asdict(step.network)),
+        "trained_by": step.optimizer,  # `optimizer` is the size of its state
         **sizes,
         "peak": row.peak,
         "tensors": row.profile.tensors,

@@ -56,7 +56,7 @@ def _compared(row: dict[str, Any]) -> dict[str, str]:
         row["batch"],
         row["patch"],
         row["loss"],
-        row["optimizer"],
+        row["trained_by"],
         row["precision"],
         row["channels_last"],
     )

@@ -26,6 +26,7 @@ def test_the_page_has_a_table_for_each_file_and_the_forecast_beside_the_measured
     assert expected.tensors is not None
     assert expected.device is not None
     row = asdict(step) | {"network": "DnCNN", "variant": "batch", "source": "cuda"}
+    row |= {"trained_by": step.optimizer, "optimizer": 4}  # bytes
     row["spec"] = json.dumps(asdict(step.network))
     sizes = {"tensors": 3 * MIB, "peak": 4 * MIB, "cuda_reserved": 20 * MIB, "cuda_used": None}
     document = {"rows": [row | sizes], "provenance": PROVENANCE}
