@@ -296,10 +296,6 @@ def _baseline_degradations(name: str, args: argparse.Namespace) -> list[Degradat
     return [*map(GaussianNoise, args.sigma), *map(Jpeg, args.quality)] or [GaussianNoise()]
 
 
-def _baseline_name(degradation: Degradation) -> str:
-    return "bicubic" if degradation.scale > 1 else degradation.baseline
-
-
 def _finite(value: Any) -> Any:
     """`value` with null for numbers that JSON has no word for (the PSNR of equal images is infinite)."""
     match value:
