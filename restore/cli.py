@@ -5,7 +5,6 @@ import io
 import logging
 import os
 import sys
-import sysconfig
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,10 +13,19 @@ from typing import NoReturn
 from restore import progress
 from restore.errors import UserError
 
-# The recipes: of the checkout that this is, or of the installed package.
-CHECKOUT = Path(__file__).parents[1]
-INSTALLED = Path(sysconfig.get_path("data")) / "share/restore"
-CONFIGS = (CHECKOUT if (CHECKOUT / "configs/quickstart.yaml").exists() else INSTALLED) / "configs"
+
+def _recipes() -> Path:
+    """The folder of recipes, of the checkout that this is or of the installed package."""
+    folder = Path(__file__).parents[1] / "configs"
+    if (folder / "quickstart.yaml").exists():
+        return folder
+    from importlib.metadata import files
+
+    installed = (file for file in files("restore-bn") or () if file.name == "quickstart.yaml")
+    return next((Path(str(file.locate())).parent.resolve() for file in installed), folder)
+
+
+CONFIGS = _recipes()
 
 LOG = logging.getLogger("restore")
 SIMILAR = 0.7  # of 1: how like a known word a misspelt one has to be
