@@ -293,15 +293,7 @@ def _baseline_degradations(name: str, args: argparse.Namespace) -> list[Degradat
         return [args.degradation]
     if name == "bicubic":
         return [Bicubic(scale) for scale in args.scale]
-<<<<<<< HEAD
     return [*map(GaussianNoise, args.sigma), *map(Jpeg, args.quality)] or [GaussianNoise()]
-=======
-    return [GaussianNoise(sigma) for sigma in args.sigma or [25.0]]
-
-
-def _baseline_name(degradation: Degradation) -> str:
-    return "bicubic" if degradation.scale > 1 else degradation.baseline
->>>>>>> doors
 
 
 def _finite(value: Any) -> Any:

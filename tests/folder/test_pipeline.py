@@ -26,10 +26,6 @@ class Sleeper:
     channels = inputs = 3
     multiple_of = 1
     scale = 1
-<<<<<<< HEAD
-=======
-    inputs = 3
->>>>>>> package
     device = torch.device("cpu")
 
     def __init__(self, seconds: float = 0.0, scale: int = 1) -> None:
