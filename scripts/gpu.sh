@@ -43,7 +43,7 @@ measure() {
     return
   fi
   echo "== $1 ($((SECONDS / 60)) min)"
-  timeout "$left" "${@:2}" --device "$device" --json "$file" > "$output/$1.txt" 2>&1 || echo "failed: $1; see $output/$1.txt"
+  timeout --foreground "$left" "${@:2}" --device "$device" --json "$file" > "$output/$1.txt" 2>&1 || echo "failed: $1; see $output/$1.txt"
 }
 
 for precision in fp32 bf16-mixed; do
