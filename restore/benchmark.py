@@ -13,7 +13,7 @@ from scipy.stats import bootstrap
 from torch import Tensor
 
 from restore.data.catalog import ImageSet
-from restore.data.degradation import Degradation, GaussianNoise, Jpeg, PoissonGaussian, RealNoise
+from restore.data.degradation import Degradation, GaussianNoise, Jpeg
 from restore.data.pairs import ImagePair, load_pair
 from restore.errors import UserError, about
 from restore.images.color import with_channels
@@ -47,9 +47,7 @@ def default_protocol(images: ImageSet, degradation: Degradation, channels: int) 
 
 def baseline_name(degradation: Degradation) -> str:
     """What the image that a network gets is called in tables; enlarged, if the degradation shrinks it."""
-    if degradation.scale > 1:
-        return "bicubic"
-    return "noisy" if isinstance(degradation, GaussianNoise | PoissonGaussian | RealNoise) else "input"
+    return "bicubic" if degradation.scale > 1 else degradation.baseline
 
 
 def measure(

@@ -290,6 +290,7 @@ class RealNoise(Degradation):
         sizes: one is drawn for each image: its size, as a share of the size at which it was photographed and coded.
     """
 
+    baseline: ClassVar[str] = "noisy"
     sigma: float | tuple[float, float] = (0.0, 55.0)
     photons: float | tuple[float, float] = (0.0, 1.0)
     common: float | tuple[float, float] = (0.0, 0.9)
