@@ -79,7 +79,7 @@ def test_a_network_that_is_told_the_level_takes_it_from_the_call(tmp_path: Path)
     given = image(np.float32, 8, 8)
     one, other = (restore.denoise(given, sigma, model=tmp_path / "w.safetensors") for sigma in (10, 60))
     assert not np.array_equal(one, other)
-    with pytest.raises(UserError, match="takes the noise level"):
+    with pytest.raises(UserError, match="takes the noise level of the image as input"):
         restore.denoise(given, model=tmp_path / "w.safetensors")
 
 

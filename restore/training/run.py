@@ -111,13 +111,8 @@ def fit(
         with known_warnings():
             lightning = _lightning(trainer, output, [*ours.all, stops], prepared.steps_per_epoch)
             _check_processes(lightning, prepared.batch_size, network.norm if trainer.get("sync_batchnorm") else None)
-            device = lightning.strategy.root_device
-            hardware = (hardware or Hardware()).resolved(device, prepared.store_bytes, network.norm)
-            whole = _train(network, prepared, optim, lightning, hardware, start)
-        if not lightning.is_global_zero:
-            return {}
-        trained = Trained(whole, prepared, optim, hardware, lightning, ours.best, ours.bad_steps, ours.throughput)
-        return conclude(trained, weights, output)
+            trained = _train(network, prepared, optim, lightning, hardware or Hardware(), ours, start)
+        return conclude(trained, weights, output) if lightning.is_global_zero else {}
 
 
 class _Callbacks(NamedTuple):
@@ -149,10 +144,12 @@ def _train(
     optim: Optimization,
     trainer: Trainer,
     hardware: Hardware,
+    ours: _Callbacks,
     start: Path | None,
-) -> RestorationNetwork:
-    """Train, from a checkpoint if there is one; returns the network with its last weights, whole on the first rank."""
+) -> Trained:
+    """Train, from a checkpoint if there is one."""
     device = trainer.strategy.root_device
+    hardware = hardware.resolved(device, data.store_bytes, network.norm)
     rank_zero_only(LOG.info)(f"Training on {hardware.describe(device, str(trainer.precision))}")
     if hardware.store_on_device:
         data.move_stores(device)
@@ -165,7 +162,8 @@ def _train(
     if start is not None:
         check_fits(start, read_checkpoint(start), module)
     trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
-    return module.whole_network()
+    whole = module.whole_network()
+    return Trained(whole, data, optim, hardware, trainer, ours.best, ours.bad_steps, ours.throughput)
 
 
 @contextmanager

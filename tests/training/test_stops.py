@@ -184,9 +184,7 @@ def test_a_limit_of_time_ends_a_run_at_a_whole_step_with_weights_and_summary(
 
 
 def test_a_schedule_over_the_whole_run_needs_its_end(photographs: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"optim.schedule onecycle needs to know how many steps the run has: set trainer.max_steps"
-    ):
+    with pytest.raises(UserError, match=r"optim.schedule onecycle needs to know .*: set trainer.max_steps"):
         train(photographs, "run", max_steps=-1, max_time="00:00:00:05")
 
 
