@@ -76,7 +76,7 @@ REASONS = {
     "damaged/text.png": "not a readable image (unknown format",
     "damaged/truncated_jpeg.jpg": "truncated",
     "damaged/truncated.png": "truncated",
-    "deep/float.tif": "SampleFormat 3 (floating-point numbers) is not read",
+    "deep/float.tif": "SampleFormat 3 (floating-point numbers) cannot be read",
     "several/gif.gif": "an animation of 3 frames",
     "several/apng.png": "an animation of 3 frames",
     "several/webp.webp": "an animation of 3 frames",
