@@ -29,6 +29,7 @@ CONFIGS = _recipes()
 
 LOG = logging.getLogger("restore")
 SIMILAR = 0.7  # of 1: how like a known word a misspelt one has to be
+INTERRUPTED = 128 + 2  # exit code of a process that SIGINT ended
 CLOSED_PIPE = 128 + 13  # exit code of a process that SIGPIPE ended
 
 
@@ -124,4 +125,5 @@ def run(main: Callable[[], int]) -> None:
             raise
         sys.exit("error: not enough memory; try a smaller batch, patch, image or network")
     except KeyboardInterrupt:
-        sys.exit("interrupted")
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)

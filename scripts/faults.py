@@ -49,7 +49,7 @@ OTHERS = {
     "accumulated gradients": "--trainer.accumulate_grad_batches 3 --data.steps_per_epoch 20",
     "clipped gradients": "--trainer.gradient_clip_val 0.1",
     "bf16": "--trainer.precision bf16-mixed",
-    "EMA with FSDP": "--trainer.strategy fsdp --trainer.devices 1",
+    "FSDP": "--trainer.strategy fsdp --trainer.devices 1 --optim.ema_decay 0",
 }
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 

@@ -173,11 +173,11 @@ def test_links_among_the_images_are_read_and_never_written_through(tmp_path: Pat
     (out / "link.png").symlink_to(kept / "x.png")
     assert "would overwrite an input" in str(restoring(tmp_path, "--weights", str(denoiser), "--overwrite"))
     (out / "link.png").unlink()
-    (kept / "y.png").write_text("precious")
-    (out / "link.png").symlink_to(kept / "y.png")
+    (tmp_path / "y.png").write_text("precious")
+    (out / "link.png").symlink_to(tmp_path / "y.png")
     assert restoring(tmp_path, "--weights", str(denoiser), "--overwrite") == 0
     assert (kept / "x.png").read_bytes() == before
-    assert (kept / "y.png").read_text() == "precious"
+    assert (tmp_path / "y.png").read_text() == "precious"
     assert not (out / "link.png").is_symlink()
 
 

@@ -45,7 +45,8 @@ def test_the_command_lists_its_subcommands_and_its_version(capsys: pytest.Captur
         dispatch(["abacus"])
 
 
-def test_a_shipped_recipe_is_named_without_its_path() -> None:
+def test_a_shipped_recipe_is_named_without_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     path = str(cli.CONFIGS / "edsr_x2.yaml")
     assert train._with_recipes(["--config", "edsr_x2", "--output", "dncnn3"]) == [
         "--config",

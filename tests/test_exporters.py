@@ -143,7 +143,7 @@ def test_an_mdsr_trained_here_opens_in_the_official_code(tmp_path: Path) -> None
 @pytest.mark.parametrize(("network", "layout", "name", "complaint"), [
     (SRResNet(features=4, blocks=1), "basicsr", "w.pth", "the layout basicsr holds EDSR, not SRResNet"),
     (EDSR(features=4, blocks=1, norm="layer"), "basicsr", "w.pth", "has no norm 'layer'"),
-    (EDSR(features=4, blocks=1, channels=1), "edsr-pytorch", "w.pth", "color only"),
+    (EDSR(features=4, blocks=1, channels=1), "edsr-pytorch", "w.pth", "color networks only"),
     (DnCNN(features=4, depth=3, residual=False), "kair", "w.pth", "this network outputs the clean image"),
     (DnCNN(features=4, depth=3), "kair", "w.onnx", r"needs the suffix \.pt, \.pth or \.safetensors"),
 ])  # fmt: skip

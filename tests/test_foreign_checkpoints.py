@@ -163,7 +163,7 @@ KAIR = prefixed("model.", numbered_dncnn(1, 4, 4, "all", 1e-4).state_dict())
     (KAIR | {"model.0.weight": torch.zeros(4, 4, 3, 3)}, "channels must be 1 .gray. or 3 .RGB., not 4"),
     ({"conv_first.weight": torch.zeros(1), "upconv1.weight": torch.zeros(1), "conv_hr.weight": torch.zeros(1)},
      "MSRResNet: leaky ReLUs"),
-    ({"layer.weight": torch.zeros(1)}, r"of no known layout .*; its keys are layer\.weight"),
+    ({"layer.weight": torch.zeros(1)}, r"has no known layout .*; its keys are layer\.weight"),
     ({"epoch": 3}, "expected tensors by name, but also found epoch"),
     ({}, "expected tensors by name"),
 ])  # fmt: skip

@@ -67,12 +67,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
     huge_pages = Path("/sys/kernel/mm/transparent_hugepage/enabled")
     if huge_pages.exists() and "[always]" in huge_pages.read_text():
         pytest.skip("pages are huge here")
-    assert faults("default") - faults("keep") > 15 * once
+    assert faults("default") - faults("keep") > 10 * once
 
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_channels_last_changes_the_step_by_rounding_alone(norm: Norm, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RestorationModule, "log", lambda *_, **__: None)
+    monkeypatch.setattr(RestorationModule, "trainer", None)
+    monkeypatch.setattr("restore.training.module.logs_this_step", lambda _: False)
 
     def gradients(channels_last: bool) -> dict[str, torch.Tensor]:
         torch.manual_seed(0)

@@ -101,7 +101,7 @@ def test_the_list_names_every_claim_and_what_would_decide_it(capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "phlogiston"], "phlogiston: no such claim"),
+        (["run", "phlogiston"], "phlogiston: unknown claim"),
         (["run", "--seeds", "0"], "--seeds must be at least 1"),
         (["run", "--jobs", "0"], "--jobs must be at least 1"),
         (["run", "--budget", "vast"], "invalid choice"),

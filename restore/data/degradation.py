@@ -70,7 +70,7 @@ class Degradation(ABC):
 
     @property
     def description(self) -> dict[str, Any]:
-        """Its class, as `package.module:Class` if it is not built in, and its settings, as JSON keeps them."""
+        """The class, by its import path if it is not built in, and the settings, as JSON keeps them."""
         return {"class_path": _REGISTRY.name_of(type(self)), "init_args": dict(vars(self))}
 
 

@@ -110,6 +110,8 @@ def fit(
         ours = _callbacks(prepared, optim, output, faults or Faults(), checkpoint_every)
         with known_warnings():
             lightning = _lightning(trainer, output, [*ours.all, stops], prepared.steps_per_epoch)
+            if optim.ema_decay and isinstance(lightning.strategy, ModelParallelStrategy):
+                raise UserError("optim.ema_decay needs whole weights, but the strategy fsdp shards them; use ddp")
             _check_processes(lightning, prepared.batch_size, network.norm if trainer.get("sync_batchnorm") else None)
             trained = _train(network, prepared, optim, lightning, hardware or Hardware(), ours, start)
         return conclude(trained, weights, output) if lightning.is_global_zero else {}

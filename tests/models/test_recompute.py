@@ -103,7 +103,7 @@ def test_norms_are_made_again_without_new_statistics_and_convolutions_run_once(
     again = recomputing.pop("norm")
     assert recomputing == plain
     # Nothing needs the norms before sums that are kept (behind blocks 2 and 4 of 5) or at the end of a body.
-    not_made = {DnCNN: 0, EDSR: 2, MDSR: 3, SRResNet: 3, WDSRA: 3, WDSRB: 3}[network]
+    not_made = {DnCNN: 0, FDnCNN: 0, FFDNet: 0, EDSR: 2, MDSR: 3, SRResNet: 3, WDSRA: 3, WDSRB: 3}[network]
     assert plain["norm with statistics"] - again == not_made
 
 

@@ -189,6 +189,12 @@ def test_a_checkpoint_cannot_name_files_to_load_or_delete(tmp_path: Path) -> Non
     assert foreign not in str(best.state_dict())
 
 
+def test_averaged_weights_under_fsdp_are_refused_in_one_line(photographs: Path) -> None:
+    sharded = {**QUIET, "max_steps": 5, "strategy": "fsdp", "devices": 1, "accelerator": "cpu"}
+    with pytest.raises(UserError, match="ema_decay needs whole weights"):
+        fit(TINY(), data(photographs), Optimization(ema_decay=0.5), photographs / "run", trainer=sharded)
+
+
 def test_averaged_weights_average_running_statistics_too(photographs: Path) -> None:
     optim = Optimization(ema_decay=0.5)
     fit(TINY(), data(photographs), optim, photographs / "run", trainer={**QUIET, "max_steps": 5})
@@ -350,7 +356,8 @@ def test_flags_reach_network_data_optimizer_and_trainer(photographs: Path) -> No
     assert train.main([*args, "--data.transforms", json.dumps(transforms), "--data.workers", "1"]) == 0
     summary = json.loads((photographs / "run/summary.json").read_text())
     assert summary["network"]["arguments"]["norm"] == "group"
-    assert summary["degradation"] == {"class_path": "Jpeg", "init_args": {"quality": [10, 40]}}
+    settings = {"quality": [10, 40], "subsampling": "4:2:0", "cropped": False}
+    assert summary["degradation"] == {"class_path": "Jpeg", "init_args": settings}
     assert (summary["optim"]["optimizer"], summary["optim"]["lr"], summary["seed"]) == ("sgd", 1e-5, 3)
     assert (summary["precision"], summary["steps"]) == ("bf16-mixed", 4)
     config = yaml.safe_load((photographs / "run/config.yaml").read_text())

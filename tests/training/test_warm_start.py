@@ -55,7 +55,7 @@ def test_a_wdsr_of_another_scale_starts_with_the_body_and_a_new_tail_and_skip(tm
     (EDSR(features=4, blocks=3), "its blocks is 2, the model's 3"),
     (EDSR(features=4, blocks=2, res_scale=0.1), r"its res_scale is 1\.0, the model's 0\.1"),
     (EDSR(features=4, blocks=2, norm="batch"), "its norm is none, the model's batch"),
-    (DnCNN(features=4), "holds a EDSR, the model is a DnCNN"),
+    (DnCNN(features=4), "contains a EDSR, but the model is a DnCNN"),
 ])  # fmt: skip
 def test_weights_of_another_network_are_refused(doubling: Path, network: RestorationNetwork, complaint: str) -> None:
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
