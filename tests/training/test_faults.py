@@ -14,4 +14,4 @@ def test_whatever_stops_a_run_it_is_resumed_to_the_same_weights(tmp_path: Path) 
     args = [sys.executable, ROOT / "scripts" / "faults.py", "--times", "1", "--json", tmp_path / "faults.json"]
     done = subprocess.run(args, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
-    assert "15 faults, 0 lost; " in done.stdout
+    assert "25 faults, 0 lost; " in done.stdout
