@@ -33,7 +33,6 @@ class Budget:
         precision: of training and restoring.
         first_seed: of the runs that judge. Those of `small` and `mid` were never used before the criteria were stated.
         images, crop: of test images, see `StudyData`.
-        conclusive: whether runs of this length say anything about training.
     """
 
     name: BudgetName
@@ -54,7 +53,6 @@ class Budget:
     first_seed: int = 0
     images: int | None = None
     crop: int | None = None
-    conclusive: bool = True
 
     def denoising(self, **arguments: Any) -> Experiment:
         """DnCNN, gray, sigma 25, Adam: what all experiments in denoising start from."""
@@ -102,7 +100,7 @@ BUDGETS: dict[BudgetName, Budget] = {
         Budget(
             "smoke", seeds=1, depth=4, features=8, blocks=2, sr_features=8, wdsr_features=8, wide_features=16,
             patch=16, sr_patch=12, batch=4, sr_batch=2, lengths=(75, 150), tuning_lengths=(), precision="fp32",
-            images=1, crop=32, conclusive=False,
+            images=1, crop=32,
         ),
         Budget(
             "small", seeds=5, depth=10, features=16, blocks=8, sr_features=16, wdsr_features=16, wide_features=64,
