@@ -10,7 +10,7 @@ from restore.models.fdncnn import FDnCNN
 from restore.models.ffdnet import FFDNet
 from restore.models.mdsr import MDSR
 from restore.models.network import REGISTRY, NetworkSpec, RestorationNetwork
-from restore.models.norm import NORMS, Norm
+from restore.models.norm import NORMS, Norm, Normalization
 from restore.models.srresnet import SRResNet
 from restore.models.wdsr import WDSRA, WDSRB
 
@@ -24,15 +24,25 @@ def build(spec: NetworkSpec) -> RestorationNetwork:
         ValueError: `spec` names no known network, an argument it does not take, or, as a UserError, one of a package
             that may not be imported.
     """
-    network: Callable[..., RestorationNetwork] = REGISTRY.find(spec.name)
-    for name, hint in get_type_hints(network.__init__).items():
+    network = REGISTRY.find(spec.name)
+    for name, hint in _hints(network).items():
         if name in spec.arguments and not _fits(spec.arguments[name], hint):
             choices = ", ".join(map(str, get_args(hint)[:-1])) + f" or {get_args(hint)[-1]}" if get_args(hint) else ""
             raise ValueError(f"{name} must be {choices or hint.__name__}, not {spec.arguments[name]!r}")
     try:
-        return network(**spec.arguments)
+        construct: Callable[..., RestorationNetwork] = network
+        return construct(**spec.arguments)
     except TypeError as error:
         raise ValueError(f"{spec.name}: {error}") from error
+
+
+def _hints(network: type[RestorationNetwork]) -> dict[str, Any]:
+    """The types of all arguments that the constructor takes or passes on."""
+    constructors = [vars(cls)["__init__"] for cls in reversed(network.__mro__) if "__init__" in vars(cls)]
+    hints = get_type_hints(Normalization)
+    for construct in constructors:
+        hints |= get_type_hints(construct)
+    return hints
 
 
 def _fits(value: object, hint: Any) -> bool:

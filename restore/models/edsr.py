@@ -5,15 +5,16 @@ CVPR Workshops 2017, arXiv:1707.02921.
 """
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from restore.models.blocks import ResidualBlock, Scale, Upsampler
 from restore.models.init import ResidualInit, initialize
-from restore.models.network import RestorationNetwork, check_channels
+from restore.models.network import RestorationNetwork
 from restore.models.norm import ConvNorm, Norm, conv
-from restore.models.recompute import Recompute, sequential
+from restore.models.recompute import sequential
 
 DIV2K_MEAN = torch.tensor([0.4488, 0.4371, 0.4040])
 LUMA_WEIGHTS = torch.tensor([0.299, 0.587, 0.114])
@@ -29,12 +30,9 @@ class EDSR(RestorationNetwork):
         scale: 2, 3, 4 or 8.
         res_scale: factor on each residual; 1 in the baseline, 0.1 in the paper's network.
         norm: normalization after each convolution of the residual blocks; the paper's is `none`.
-        bn_momentum: weight of the new batch in the running statistics.
-        bn_eps: added to the variance.
-        recompute: `norm` computes norms and activations again in backward instead of keeping them (`recompute.py`);
-            nothing to do for `none` and `weight`.
         rgb_range: the network works on pixels times this, as the published one does (0 to 255).
         init: initial weights, `torch` or `zero` (see `init.py`).
+        **normalization: the other settings of `Normalization`.
     """
 
     mean: Tensor
@@ -48,20 +46,16 @@ class EDSR(RestorationNetwork):
         scale: Scale = 2,
         res_scale: float = 1.0,
         norm: Norm = "none",
-        bn_momentum: float = 0.1,
-        bn_eps: float = 1e-5,
-        recompute: Recompute = "none",
         rgb_range: float = 255.0,
         init: ResidualInit = "torch",
+        **normalization: Any,
     ) -> None:
         super().__init__()
-        check_channels(channels)
-
-        conv_norm = partial(ConvNorm, norm=norm, bn_momentum=bn_momentum, bn_eps=bn_eps)
-        body = sequential(norm, recompute)
+        chosen = self.normalization(norm, **normalization)
+        conv_norm = partial(ConvNorm, normalization=chosen)
         relu = partial(nn.ReLU, inplace=True)
         self.head = conv(channels, features)
-        self.body = body(
+        self.body = sequential(chosen)(
             *(ResidualBlock(features, conv_norm, relu, res_scale) for _ in range(blocks)),
             conv(features, features),
         )

@@ -3,19 +3,17 @@
 Zhang, Zuo, Zhang: FFDNet. IEEE TIP 2018, arXiv:1710.04026; the network is in the same authors' KAIR.
 """
 
-from functools import partial
+from typing import Any
 
 from torch import Tensor
 
-from restore.models.dncnn import plain_layers
-from restore.models.init import DnCNNInit, initialize
-from restore.models.network import RestorationNetwork, check_channels
-from restore.models.norm import ConvNorm, Norm
-from restore.models.recompute import Recompute, sequential
+from restore.models.dncnn import DnCNN
+from restore.models.init import DnCNNInit
+from restore.models.norm import Norm
 
 
-class FDnCNN(RestorationNetwork):
-    """conv-ReLU, (depth - 2) x (conv-norm-ReLU), conv on an image with its noise level as one more channel.
+class FDnCNN(DnCNN):
+    """DnCNN's layers on an image with its noise level as one more channel.
 
     Args:
         channels: 1 (gray) or 3 (RGB).
@@ -23,10 +21,8 @@ class FDnCNN(RestorationNetwork):
         features: channels between the layers.
         norm: normalization of the middle layers; the authors' is `none`.
         bias: a bias on every convolution, also if a norm makes it redundant.
-        bn_momentum: weight of the new batch in the running statistics.
-        bn_eps: added to the variance.
-        recompute: `norm` computes norms and activations again in backward (`recompute.py`).
         init: initial weights, a word of `init.py`.
+        **normalization: the other settings of `Normalization`.
     """
 
     def __init__(
@@ -36,16 +32,10 @@ class FDnCNN(RestorationNetwork):
         features: int = 64,
         norm: Norm = "none",
         bias: bool = True,
-        bn_momentum: float = 0.1,
-        bn_eps: float = 1e-5,
-        recompute: Recompute = "none",
         init: DnCNNInit = "kair",
+        **normalization: Any,
     ) -> None:
-        super().__init__()
-        check_channels(channels)
-        conv_norm = partial(ConvNorm, norm=norm, bn_momentum=bn_momentum, bn_eps=bn_eps, bias=bias)
-        self.body = sequential(norm, recompute)(*plain_layers(self.inputs, channels, depth, features, conv_norm, bias))
-        initialize(self, init)
+        super().__init__(channels, depth, features, norm, residual=False, bias=bias, init=init, **normalization)
 
     @property
     def inputs(self) -> int:
@@ -53,5 +43,4 @@ class FDnCNN(RestorationNetwork):
 
     def forward(self, degraded: Tensor) -> Tensor:
         """(N, channels + 1, H, W), the last the noise level / 255 -> (N, channels, H, W) restored, unclamped."""
-        restored: Tensor = self.body(degraded)
-        return restored
+        return super().forward(degraded)

@@ -6,16 +6,16 @@ CVPR Workshops 2017, arXiv:1707.02921, section 3.4.
 
 import copy
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 from torch import Tensor, nn
 
 from restore.models.blocks import ResidualBlock, Scale, Upsampler
 from restore.models.edsr import mean_color
 from restore.models.init import ResidualInit, initialize
-from restore.models.network import RestorationNetwork, check_channels
+from restore.models.network import RestorationNetwork
 from restore.models.norm import ConvNorm, Norm, conv
-from restore.models.recompute import Recompute, sequential
+from restore.models.recompute import sequential
 
 
 class MDSR(RestorationNetwork):
@@ -28,12 +28,9 @@ class MDSR(RestorationNetwork):
         scales: those it is trained for, each 2, 3, 4 or 8.
         scale: the one of `scales` at which it works now; `at` gives it at another.
         norm: normalization after each convolution of the residual blocks; the paper's is `none`.
-        bn_momentum: weight of the new batch in the running statistics.
-        bn_eps: added to the variance.
-        recompute: `norm` computes norms and activations again in backward instead of keeping them (`recompute.py`);
-            nothing to do for `none` and `weight`.
         rgb_range: the network works on pixels times this, as the published one does (0 to 255).
         init: initial weights, `torch` or `zero` (see `init.py`).
+        **normalization: the other settings of `Normalization`.
     """
 
     mean: Tensor
@@ -48,20 +45,18 @@ class MDSR(RestorationNetwork):
         scales: tuple[Scale, ...] = (2, 3, 4),
         scale: Scale = 4,
         norm: Norm = "none",
-        bn_momentum: float = 0.1,
-        bn_eps: float = 1e-5,
-        recompute: Recompute = "none",
         rgb_range: float = 255.0,
         init: ResidualInit = "torch",
+        **normalization: Any,
     ) -> None:
         super().__init__()
-        check_channels(channels)
         if scale not in scales:
             raise ValueError(f"scale must be one of scales, {_words(scales)}, not {scale}")
         self.restate(scales=tuple(scales))
 
-        conv_norm = partial(ConvNorm, norm=norm, bn_momentum=bn_momentum, bn_eps=bn_eps)
-        body = sequential(norm, recompute)
+        chosen = self.normalization(norm, **normalization)
+        conv_norm = partial(ConvNorm, normalization=chosen)
+        body = sequential(chosen)
         relu = partial(nn.ReLU, inplace=True)
         self.head = conv(channels, features)
         self.pre_process = nn.ModuleList(

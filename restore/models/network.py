@@ -2,7 +2,7 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import wraps
 from typing import Any, Self
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from restore.extensions import Registry
-from restore.models.norm import Norm
+from restore.models.norm import Norm, Normalization
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class RestorationNetwork(nn.Module, ABC):
 
     The output is not clamped. A subclass is known by its name as soon as it is defined, and the arguments of its
     constructor are recorded: they are its `spec`, and attributes of the same names even before the constructor runs.
+    Of a constructor that passes `**` arguments on to its base class, or to `normalization`, the spec holds these, too,
+    with the defaults that they have there.
 
     Attributes:
         channels: of the restored image, 1 (gray) or 3 (RGB).
@@ -47,6 +49,12 @@ class RestorationNetwork(nn.Module, ABC):
     norm: Norm = "none"
     multiple_of: int = 1
     _arguments: dict[str, Any]
+    _passes_on: bool
+
+    def __init__(self) -> None:
+        super().__init__()
+        if self.channels not in (1, 3):
+            raise ValueError(f"channels must be 1 (gray) or 3 (RGB), not {self.channels}")
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
@@ -85,6 +93,23 @@ class RestorationNetwork(nn.Module, ABC):
     def spec(self) -> NetworkSpec:
         return NetworkSpec(REGISTRY.name_of(type(self)), dict(vars(self).get("_arguments", {})))
 
+    def normalization(self, norm: Norm, **settings: Any) -> Normalization:
+        """How the network normalizes, from arguments of its constructor.
+
+        Args:
+            norm: the word.
+            **settings: the other fields of `Normalization`.
+        """
+        chosen = Normalization(norm, **settings)
+        given = {"norm", *settings}
+        self._record_defaults({name: value for name, value in asdict(chosen).items() if name not in given})
+        return chosen
+
+    def _record_defaults(self, defaults: dict[str, Any]) -> None:
+        """Add what the outermost constructor, if it passes arguments on, has left to their defaults."""
+        if self._passes_on:
+            self._arguments |= {name: value for name, value in defaults.items() if name not in self._arguments}
+
     def restate(self, **arguments: Any) -> None:
         """Record other arguments than those of the constructor, for a network that was changed after it."""
         self._arguments = self._arguments | arguments
@@ -98,23 +123,20 @@ REGISTRY: Registry[RestorationNetwork] = Registry("network")
 def _record_arguments(cls: type[RestorationNetwork]) -> None:
     construct = cls.__init__
     signature = inspect.signature(construct)
+    rest = next((p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD), "")
 
     @wraps(construct)
     def recorded(self: RestorationNetwork, *args: Any, **kwargs: Any) -> None:
         bound = signature.bind(self, *args, **kwargs)
+        given = set(bound.arguments)
         bound.apply_defaults()
         arguments = dict(list(bound.arguments.items())[1:])
-        for parameter in signature.parameters.values():
-            if parameter.kind is parameter.VAR_KEYWORD:
-                arguments |= arguments.pop(parameter.name, {})
-        vars(self).update(arguments)
-        vars(self).setdefault("_arguments", arguments)  # a subclass's constructor, which calls this one, comes first
+        passed_on = arguments.pop(rest, {})
+        vars(self).update(arguments | passed_on)
+        if "_arguments" in vars(self):  # the constructor of a subclass calls this one
+            self._record_defaults({name: value for name, value in arguments.items() if name not in given})
+        else:
+            vars(self).update(_arguments=arguments | passed_on, _passes_on=bool(rest))
         construct(self, *args, **kwargs)
 
     setattr(cls, "__init__", recorded)  # noqa: B010 - what mypy cannot type
-
-
-def check_channels(channels: int) -> None:
-    """Raise ValueError unless `channels` is 1 (gray) or 3 (RGB)."""
-    if channels not in (1, 3):
-        raise ValueError(f"channels must be 1 (gray) or 3 (RGB), not {channels}")

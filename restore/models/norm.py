@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import assert_never
 
 import torch
@@ -10,6 +11,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from restore.choices import NORMS as NORMS
 from restore.choices import Norm as Norm
+from restore.choices import Recompute as Recompute
 
 LOG_EPS = 1e-6  # added to a standard deviation before its logarithm
 
@@ -24,6 +26,39 @@ def normalizes_output(norm: Norm) -> bool:
 def multiplies_by_deviation(norm: Norm) -> bool:
     """Whether the output of `norm` is in proportion to a standard deviation that is taken of each image."""
     return norm in ("adadm", "iln")
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """How a network normalizes its activations; its networks take the fields as arguments of the same names.
+
+    Args:
+        norm: one word: `batch`, statistics over (N, H, W) per channel (Ioffe & Szegedy 2015), running statistics in
+            eval mode; `none`; `group`, statistics over (C/G, H, W) per image, up to G = 32 groups of at least two
+            channels (Wu & He 2018); `instance`, over (H, W) per image and channel, affine (Ulyanov et al. 2016);
+            `layer`, over (C, H, W) per image, affine per channel (Ba et al. 2016); `weight`, on the convolution
+            instead of on its output (Salimans & Kingma 2016); `adadm`, `batch` times a learned power of each image's
+            deviation before it (Liu et al. 2021); `iln`, `layer` times each image's deviation before it (Lee et al.
+            2025).
+        bn_momentum: weight of the NEW batch in the running statistics (PyTorch's convention).
+        bn_eps: added to the variance before the root.
+        recompute: `norm` computes norms and activations again in backward instead of keeping them (`recompute.py`);
+            nothing to do for `none` and `weight`.
+
+    Raises:
+        ValueError: `bn_eps` is not positive, or `bn_momentum` not between 0 and 1.
+    """
+
+    norm: Norm
+    bn_momentum: float = 0.1
+    bn_eps: float = 1e-5
+    recompute: Recompute = "none"
+
+    def __post_init__(self) -> None:
+        if not self.bn_eps > 0 or not 0 <= self.bn_momentum <= 1:
+            raise ValueError(
+                f"bn_eps must be positive and bn_momentum in [0, 1], not {self.bn_eps} and {self.bn_momentum}"
+            )
 
 
 def conv(
@@ -111,41 +146,21 @@ class ConvNorm(nn.Sequential):
     Args:
         in_features: channels of the input.
         out_features: channels of the output.
-        norm: one word: `batch`, statistics over (N, H, W) per channel (Ioffe & Szegedy 2015), running statistics in
-            eval mode; `none`; `group`, statistics over (C/G, H, W) per image, up to G = 32 groups of at least two
-            channels (Wu & He 2018); `instance`, over (H, W) per image and channel, affine (Ulyanov et al. 2016);
-            `layer`, over (C, H, W) per image, affine per channel (Ba et al. 2016); `weight`, on the convolution
-            instead of on its output (Salimans & Kingma 2016); `adadm`, `batch` times a learned power of each image's
-            deviation before it (Liu et al. 2021); `iln`, `layer` times each image's deviation before it (Lee et al.
-            2025).
-        bn_momentum: weight of the NEW batch in the running statistics (PyTorch's convention).
-        bn_eps: added to the variance before the root.
+        normalization: which norm, and its settings.
         kernel: height and width of the convolution.
         bias: keep the convolution's bias even if the normalization makes it redundant.
-
-    Raises:
-        ValueError: `bn_eps` is not positive, or `bn_momentum` not between 0 and 1.
     """
 
     def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        *,
-        norm: Norm,
-        bn_momentum: float,
-        bn_eps: float,
-        kernel: int = 3,
-        bias: bool = False,
+        self, in_features: int, out_features: int, normalization: Normalization, *, kernel: int = 3, bias: bool = False
     ) -> None:
         super().__init__()
-        if not bn_eps > 0 or not 0 <= bn_momentum <= 1:
-            raise ValueError(f"bn_eps must be positive and bn_momentum in [0, 1], not {bn_eps} and {bn_momentum}")
+        norm, eps, momentum = normalization.norm, normalization.bn_eps, normalization.bn_momentum
         bias = bias or not normalizes_output(norm)
         self.add_module("conv", conv(in_features, out_features, kernel, bias=bias, weight_normed=norm == "weight"))
         match norm:
             case "batch":
-                self.add_module("norm", nn.BatchNorm2d(out_features, eps=bn_eps, momentum=bn_momentum))
+                self.add_module("norm", nn.BatchNorm2d(out_features, eps=eps, momentum=momentum))
             case "none" | "weight":
                 pass
             case "group":
@@ -155,7 +170,7 @@ class ConvNorm(nn.Sequential):
             case "layer":
                 self.add_module("norm", nn.GroupNorm(1, out_features))
             case "adadm":
-                self.add_module("norm", AdaDM(out_features, eps=bn_eps, momentum=bn_momentum))
+                self.add_module("norm", AdaDM(out_features, eps=eps, momentum=momentum))
             case "iln":
                 self.add_module("norm", ImageRestorationLayerNorm(out_features))
             case _:

@@ -15,16 +15,15 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
-from restore.choices import Norm
-from restore.choices import Recompute as Recompute
 from restore.models.blocks import Residual
-from restore.models.norm import AdaDM, OutputNorm, normalizes_output
+from restore.models.norm import AdaDM, Normalization, OutputNorm, normalizes_output
 from restore.torch_internals import batch_norm_statistics, storage_key
 
 
-def sequential(norm: Norm, recompute: Recompute) -> type[nn.Sequential]:
+def sequential(normalization: Normalization) -> type[nn.Sequential]:
     """What holds a network's body: `Recomputed` if that is asked for and outputs are normalized."""
-    return Recomputed if recompute == "norm" and normalizes_output(norm) else nn.Sequential
+    recomputed = normalization.recompute == "norm" and normalizes_output(normalization.norm)
+    return Recomputed if recomputed else nn.Sequential
 
 
 class Recomputed(nn.Sequential):

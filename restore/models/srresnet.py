@@ -4,14 +4,15 @@ Ledig et al.: Photo-Realistic Single Image Super-Resolution Using a GAN. CVPR 20
 """
 
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
 from restore.models.blocks import ResidualBlock, Scale, Upsampler
 from restore.models.init import ResidualInit, initialize
-from restore.models.network import RestorationNetwork, check_channels
+from restore.models.network import RestorationNetwork
 from restore.models.norm import ConvNorm, Norm, conv
-from restore.models.recompute import Recompute, sequential
+from restore.models.recompute import sequential
 
 
 class SRResNet(RestorationNetwork):
@@ -24,11 +25,8 @@ class SRResNet(RestorationNetwork):
         scale: 2, 3, 4 or 8.
         res_scale: factor on each residual; 1 as published.
         norm: normalization after each convolution of the body; the paper's is `batch`.
-        bn_momentum: weight of the new batch in the running statistics.
-        bn_eps: added to the variance.
-        recompute: `norm` computes norms and activations again in backward instead of keeping them (`recompute.py`);
-            nothing to do for `none` and `weight`.
         init: initial weights, `torch` or `zero` (see `init.py`).
+        **normalization: the other settings of `Normalization`.
     """
 
     def __init__(
@@ -39,17 +37,14 @@ class SRResNet(RestorationNetwork):
         scale: Scale = 4,
         res_scale: float = 1.0,
         norm: Norm = "batch",
-        bn_momentum: float = 0.1,
-        bn_eps: float = 1e-5,
-        recompute: Recompute = "none",
         init: ResidualInit = "torch",
+        **normalization: Any,
     ) -> None:
         super().__init__()
-        check_channels(channels)
-
-        conv_norm = partial(ConvNorm, norm=norm, bn_momentum=bn_momentum, bn_eps=bn_eps)
+        chosen = self.normalization(norm, **normalization)
+        conv_norm = partial(ConvNorm, normalization=chosen)
         self.head = nn.Sequential(conv(channels, features, kernel=9), nn.PReLU())
-        self.body = sequential(norm, recompute)(
+        self.body = sequential(chosen)(
             *(ResidualBlock(features, conv_norm, nn.PReLU, res_scale) for _ in range(blocks)),
             conv_norm(features, features),
         )

@@ -6,21 +6,34 @@ Yu, Fan, Yang, Xu, Wang, Wang, Huang: Wide Activation for Efficient and Accurate
 
 from abc import abstractmethod
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
 from restore.models.blocks import Residual, Scale
 from restore.models.edsr import mean_color
 from restore.models.init import ResidualInit, initialize
-from restore.models.network import RestorationNetwork, check_channels
+from restore.models.network import RestorationNetwork
 from restore.models.norm import ConvNorm, Norm, conv
-from restore.models.recompute import Recompute, sequential
+from restore.models.recompute import sequential
 
 CONTRAST = 2.0  # the published networks work on (pixel - mean) / 127.5
 
 
 class _WDSR(RestorationNetwork):
-    """Head, residual blocks and tail; beside them a skip of one 5x5 convolution; a pixel shuffle enlarges the sum."""
+    """Head, residual blocks and tail; beside them a skip of one 5x5 convolution; a pixel shuffle enlarges the sum.
+
+    Args:
+        channels: 1 (gray) or 3 (RGB).
+        features: channels between the blocks.
+        blocks: residual blocks.
+        scale: 2, 3, 4 or 8.
+        res_scale: factor on each residual; 1 as published.
+        norm: normalization after each convolution of the residual blocks. The paper's, `weight`, is on all
+            convolutions of the network.
+        init: initial weights, `torch` or `zero` (see `init.py`).
+        **normalization: the other settings of `Normalization`.
+    """
 
     mean: Tensor
     features: int
@@ -28,26 +41,21 @@ class _WDSR(RestorationNetwork):
 
     def __init__(
         self,
-        channels: int,
-        features: int,
-        blocks: int,
-        scale: Scale,
-        res_scale: float,
-        norm: Norm,
-        bn_momentum: float,
-        bn_eps: float,
-        recompute: Recompute,
-        init: ResidualInit,
+        channels: int = 3,
+        features: int = 32,
+        blocks: int = 16,
+        scale: Scale = 2,
+        res_scale: float = 1.0,
+        norm: Norm = "weight",
+        init: ResidualInit = "torch",
+        **normalization: Any,
     ) -> None:
         super().__init__()
-        check_channels(channels)
-
-        conv_norm = partial(ConvNorm, norm=norm, bn_momentum=bn_momentum, bn_eps=bn_eps)
+        chosen = self.normalization(norm, **normalization)
+        conv_norm = partial(ConvNorm, normalization=chosen)
         outer = partial(conv, weight_normed=norm == "weight")
         self.head = outer(channels, features)
-        self.body = sequential(norm, recompute)(
-            *(Residual(self._residual(conv_norm), res_scale) for _ in range(blocks))
-        )
+        self.body = sequential(chosen)(*(Residual(self._residual(conv_norm), res_scale) for _ in range(blocks)))
         self.skip = outer(channels, scale**2 * channels, kernel=5)
         self.tail = outer(features, scale**2 * channels)
         self.enlarge = nn.PixelShuffle(scale)
@@ -69,36 +77,12 @@ class WDSRA(_WDSR):
     """WDSR-A: blocks of two 3x3 convolutions, with `expansion` times the features at the ReLU between them.
 
     Args:
-        channels: 1 (gray) or 3 (RGB).
-        features: channels between the blocks.
-        blocks: residual blocks.
         expansion: channels before the activation, in `features`; 2 to 4 in the paper.
-        scale: 2, 3, 4 or 8.
-        res_scale: factor on each residual; 1 as published.
-        norm: normalization after each convolution of the residual blocks. The paper's, `weight`, is on all
-            convolutions of the network.
-        bn_momentum: weight of the new batch in the running statistics.
-        bn_eps: added to the variance.
-        recompute: `norm` computes norms and activations again in backward instead of keeping them (`recompute.py`);
-            nothing to do for `none` and `weight`.
-        init: initial weights, `torch` or `zero` (see `init.py`).
+        **shared: what WDSR-A and WDSR-B have in common.
     """
 
-    def __init__(
-        self,
-        channels: int = 3,
-        features: int = 32,
-        blocks: int = 16,
-        expansion: int = 4,
-        scale: Scale = 2,
-        res_scale: float = 1.0,
-        norm: Norm = "weight",
-        bn_momentum: float = 0.1,
-        bn_eps: float = 1e-5,
-        recompute: Recompute = "none",
-        init: ResidualInit = "torch",
-    ) -> None:
-        super().__init__(channels, features, blocks, scale, res_scale, norm, bn_momentum, bn_eps, recompute, init)
+    def __init__(self, *, expansion: int = 4, **shared: Any) -> None:
+        super().__init__(**shared)
 
     def _residual(self, conv_norm: partial[ConvNorm]) -> nn.Sequential:
         wide = self.expansion * self.features
@@ -109,40 +93,15 @@ class WDSRB(_WDSR):
     """WDSR-B: a 1x1 convolution to more features, ReLU, and 1x1 with 3x3 in place of one 3x3, of low rank.
 
     Args:
-        channels: 1 (gray) or 3 (RGB).
-        features: channels between the blocks.
-        blocks: residual blocks.
         expansion: channels before the activation, in `features`; 6 to 9 in the paper.
         low_rank: channels between the two convolutions after the ReLU, in `features`, rounded down.
-        scale: 2, 3, 4 or 8.
-        res_scale: factor on each residual; 1 as published.
-        norm: normalization after each convolution of the residual blocks. The paper's, `weight`, is on all
-            convolutions of the network.
-        bn_momentum: weight of the new batch in the running statistics.
-        bn_eps: added to the variance.
-        recompute: `norm` computes norms and activations again in backward instead of keeping them (`recompute.py`);
-            nothing to do for `none` and `weight`.
-        init: initial weights, `torch` or `zero` (see `init.py`).
+        **shared: what WDSR-A and WDSR-B have in common.
     """
 
     low_rank: float
 
-    def __init__(
-        self,
-        channels: int = 3,
-        features: int = 32,
-        blocks: int = 16,
-        expansion: int = 6,
-        low_rank: float = 0.8,
-        scale: Scale = 2,
-        res_scale: float = 1.0,
-        norm: Norm = "weight",
-        bn_momentum: float = 0.1,
-        bn_eps: float = 1e-5,
-        recompute: Recompute = "none",
-        init: ResidualInit = "torch",
-    ) -> None:
-        super().__init__(channels, features, blocks, scale, res_scale, norm, bn_momentum, bn_eps, recompute, init)
+    def __init__(self, *, expansion: int = 6, low_rank: float = 0.8, **shared: Any) -> None:
+        super().__init__(**shared)
 
     def _residual(self, conv_norm: partial[ConvNorm]) -> nn.Sequential:
         wide, narrow = self.expansion * self.features, int(self.low_rank * self.features)

@@ -6,21 +6,18 @@ Importing this module makes its networks known to `build`, and so to weights fil
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from restore.models import NetworkSpec
-from restore.models.init import DnCNNInit, initialize
-from restore.models.network import RestorationNetwork, check_channels
-from restore.models.norm import ConvNorm, Norm, conv
+from restore.models import DnCNN, NetworkSpec
+from restore.models.norm import ConvNorm, Normalization
 
 Order = Literal["norm-activation", "activation-norm"]
 Activation = Literal["relu", "sigmoid"]
 
 ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {"relu": partial(nn.ReLU, inplace=True), "sigmoid": nn.Sigmoid}
-BN_EPS = 1e-5
 
 
 class BiasFreeBatchNorm2d(nn.BatchNorm2d):
@@ -53,26 +50,22 @@ class BiasFreeBatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(variance * count / (count - 1), share)
 
 
-class DnCNNVariant(RestorationNetwork):
+class DnCNNVariant(DnCNN):
     """DnCNN, unless told otherwise.
 
     Args:
-        channels, depth, features, norm, residual, init, bn_momentum: of DnCNN.
         order: `norm-activation` is DnCNN's; with `activation-norm` the middle layers are conv-activation-norm, and
             their convolutions have a bias, which no shift of a norm replaces before the activation.
         activation: `relu` or `sigmoid`, everywhere.
         dropout: the share of features that are dropped after each middle activation (`nn.Dropout2d`).
         bias_free: no additive constant anywhere (Mohan et al. 2020, arXiv:1906.05478), so that with ReLUs
             f(a x) = a f(x) in eval mode: convolutions without biases and, with `batch`, `BiasFreeBatchNorm2d`.
+        **dncnn: the arguments of DnCNN.
 
     Raises:
         ValueError: `bias_free` with another norm than `batch` and `none`, or an argument out of its range.
     """
 
-    scale = 1
-    features: int
-    residual: bool
-    bn_momentum: float
     order: Order
     activation: Activation
     dropout: float
@@ -80,45 +73,31 @@ class DnCNNVariant(RestorationNetwork):
 
     def __init__(
         self,
-        channels: int = 1,
-        depth: int = 17,
-        features: int = 64,
-        norm: Norm = "batch",
-        residual: bool = True,
-        init: DnCNNInit = "released",
-        bn_momentum: float = 0.1,
+        *,
         order: Order = "norm-activation",
         activation: Activation = "relu",
         dropout: float = 0.0,
         bias_free: bool = False,
+        **dncnn: Any,
     ) -> None:
-        super().__init__()
-        check_channels(channels)
-        if depth < 2:
-            raise ValueError(f"depth must be at least 2, not {depth}")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), not {dropout}")
-        if bias_free and norm not in ("batch", "none"):
-            raise ValueError(f"bias_free needs the norm batch or none, not {norm}")
+        super().__init__(**dncnn)
+        if bias_free and self.norm not in ("batch", "none"):
+            raise ValueError(f"bias_free needs the norm batch or none, not {self.norm}")
 
-        layers: list[nn.Module] = [conv(channels, features, bias=False), ACTIVATIONS[activation]()]
-        for _ in range(depth - 2):
-            layers += self._middle()
-        self.body = nn.Sequential(*layers, conv(features, channels, bias=False))
-        initialize(self, init)
+    def _activation(self) -> nn.Module:
+        return ACTIVATIONS[self.activation]()
 
-    def _middle(self) -> list[nn.Module]:
+    def _middle_layer(self, normalization: Normalization) -> list[nn.Module]:
         """A convolution and an activation, either with the norm behind it; named alike in all variants."""
-        features, norm_comes_last = self.features, self.order == "activation-norm"
-        layer = ConvNorm(
-            features, features, norm=self.norm, bn_momentum=self.bn_momentum, bn_eps=BN_EPS,
-            bias=norm_comes_last,
-        )  # fmt: skip
+        norm_comes_last = self.order == "activation-norm"
+        layer = ConvNorm(self.features, self.features, normalization, bias=norm_comes_last)
         if self.bias_free:
             layer.get_submodule("conv").register_parameter("bias", None)
             if self.norm == "batch":
-                layer.norm = BiasFreeBatchNorm2d(features, BN_EPS, self.bn_momentum)
-        activation: nn.Module = ACTIVATIONS[self.activation]()
+                layer.norm = BiasFreeBatchNorm2d(self.features, normalization.bn_eps, normalization.bn_momentum)
+        activation = self._activation()
         if self.dropout:
             activation = nn.Sequential(activation, nn.Dropout2d(self.dropout))
         if norm_comes_last and hasattr(layer, "norm"):
@@ -126,11 +105,6 @@ class DnCNNVariant(RestorationNetwork):
             del layer.norm
             activation = nn.Sequential(OrderedDict(activation=activation, norm=norm))
         return [layer, activation]
-
-    def forward(self, degraded: Tensor) -> Tensor:
-        """(N, channels, H, W) degraded -> (N, channels, H, W) restored, both in [0, 1], unclamped."""
-        prediction: Tensor = self.body(degraded)
-        return degraded - prediction if self.residual else prediction
 
 
 def variant_of(spec: NetworkSpec) -> NetworkSpec:

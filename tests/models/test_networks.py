@@ -2,10 +2,11 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrize import is_parametrized
 
@@ -211,3 +212,34 @@ def test_a_specification_rebuilds_its_network(name: str) -> None:
 def test_an_impossible_network_is_refused_by_name(spec: NetworkSpec, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         build(spec)
+
+
+class TwoFixed(DnCNN):
+    """Fixes two of DnCNN's arguments and passes the rest on."""
+
+    def __init__(self, depth: int = 5, **rest: Any) -> None:
+        super().__init__(depth=depth, norm="batch", bn_eps=1e-3, **rest)
+
+
+class AllFixed(DnCNN):
+    """Takes one argument and passes nothing on."""
+
+    def __init__(self, width: int = 4) -> None:
+        super().__init__(features=2 * width, depth=3)
+
+
+def test_a_specification_holds_what_is_passed_on_but_not_what_is_fixed() -> None:
+    open_to = TwoFixed(features=8, recompute="norm")
+    arguments = {"channels", "depth", "features", "residual", "bias", "init", "bn_momentum", "recompute"}
+    assert set(open_to.spec.arguments) == arguments
+    assert open_to.spec.arguments["recompute"] == "norm"
+    again = TwoFixed(**open_to.spec.arguments)
+    assert again.spec == open_to.spec
+    assert [m.eps for m in again.modules() if isinstance(m, nn.BatchNorm2d)] == [1e-3] * 3
+    assert AllFixed().spec.arguments == {"width": 4}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_specification_states_the_settings_of_its_norm(name: str) -> None:
+    arguments = NETWORKS[name]().spec.arguments
+    assert arguments.items() >= {"bn_momentum": 0.1, "bn_eps": 1e-5, "recompute": "none"}.items()

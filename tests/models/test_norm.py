@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from restore.models import EDSR, NORMS, WDSRB, DnCNN, RestorationNetwork, SRResNet
-from restore.models.norm import LOG_EPS, ConvNorm, Norm
+from restore.models.norm import LOG_EPS, ConvNorm, Norm, Normalization
 
 EPS = 1e-5
 SMALL = [
@@ -19,7 +19,7 @@ SMALL = [
 
 
 def norm_layer(norm: Norm, features: int = 6) -> torch.nn.Module:
-    layer = ConvNorm(2, features, norm=norm, bn_momentum=0.1, bn_eps=EPS)[1].double()
+    layer = ConvNorm(2, features, Normalization(norm, bn_eps=EPS))[1].double()
     with torch.no_grad():
         layer.weight.uniform_(0.5, 2)
         layer.bias.uniform_(-1, 1)
@@ -117,7 +117,7 @@ def test_i_ln_is_layer_norm_times_each_images_deviation() -> None:
 @pytest.mark.parametrize("scale", [0.0, 1e-6, 300.0])
 def test_constant_and_large_features_give_finite_outputs_and_gradients(norm: Norm, scale: float) -> None:
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        layer = ConvNorm(2, 6, norm=norm, bn_momentum=0.1, bn_eps=EPS)[1]
+        layer = ConvNorm(2, 6, Normalization(norm, bn_eps=EPS))[1]
         features = (0.25 + scale * torch.randn(2, 6, 5, 5)).to(dtype).requires_grad_()
         out = layer(features)
         assert out.dtype == dtype
@@ -127,7 +127,7 @@ def test_constant_and_large_features_give_finite_outputs_and_gradients(norm: Nor
 
 
 def test_weight_norm_divides_the_weight_by_its_length_per_output_channel() -> None:
-    convolution = ConvNorm(3, 5, norm="weight", bn_momentum=0.1, bn_eps=EPS)[0]
+    convolution = ConvNorm(3, 5, Normalization("weight", bn_eps=EPS))[0]
     length, direction = (getattr(convolution.parametrizations.weight, name) for name in ("original0", "original1"))
     with torch.no_grad():
         length.copy_(torch.arange(1.0, 6.0).view(5, 1, 1, 1))
@@ -138,7 +138,7 @@ def test_weight_norm_divides_the_weight_by_its_length_per_output_channel() -> No
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_convolution_has_a_bias_exactly_where_its_norm_has_none(norm: Norm) -> None:
-    convolution, *rest = ConvNorm(4, 4, norm=norm, bn_momentum=0.1, bn_eps=EPS)
+    convolution, *rest = ConvNorm(4, 4, Normalization(norm, bn_eps=EPS))
     assert (convolution.bias is None) == bool(rest)
     assert bool(rest) == (norm not in ("none", "weight"))
 

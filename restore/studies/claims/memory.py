@@ -3,7 +3,7 @@
 from functools import cache
 
 from restore.models import NetworkSpec, build
-from restore.models.recompute import Recompute
+from restore.models.norm import Recompute
 from restore.profiling import Step, forecast
 from restore.studies.arms import tuned
 from restore.studies.budget import Budget
