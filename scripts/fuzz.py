@@ -36,7 +36,8 @@ from PIL import Image as Pillow
 
 from restore import cli, evaluate, infer, train
 from restore.checkpoint import Weights, save_weights
-from restore.data.catalog import PHOTOS, default_root, find_images
+from restore.data.catalog import default_root, find_images
+from restore.data.known_sets import PHOTOS
 from restore.data.sources import Folder
 from restore.data.unpacking import copy_folders
 from restore.folder import LOG_NAME

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from restore import cli
 from restore.data.catalog import default_root
-from restore.data.sources import SOURCES
+from restore.data.known_sets import SETS
 from restore.errors import UserError
 from restore.tables import print_table
 
@@ -20,8 +20,8 @@ EXAMPLES = f"""examples:
   restore data verify                      check the installed data sets
   restore data verify DIV2K --root data
 
-data sets: {", ".join(list(SOURCES)[:8])},
-  {", ".join(list(SOURCES)[8:])}
+data sets: {", ".join(list(SETS)[:8])},
+  {", ".join(list(SETS)[8:])}
 """
 
 
@@ -37,12 +37,12 @@ def main(argv: list[str] | None = None) -> int:
     only_verify = args.names[0] == "verify"
     names = args.names[1:] if only_verify else args.names
     for name in names:
-        if name != "all" and name not in SOURCES:
-            parser.error(f"{name}: unknown data set ({', '.join(SOURCES)})")
+        if name != "all" and name not in SETS:
+            parser.error(f"{name}: unknown data set ({', '.join(SETS)})")
     if args.given and (only_verify or len(names) != 1 or names == ["all"]):
         parser.error("--from takes exactly one data set")
     everything = not names or "all" in names
-    names = list(SOURCES) if everything else names
+    names = list(SETS) if everything else names
 
     from restore.data.installation import install, install_from
     from restore.data.verification import verify

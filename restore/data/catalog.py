@@ -1,19 +1,17 @@
-"""Known data sets: which files they are made of, in the layouts they are distributed in."""
+"""The images of a data set: of a known one, in the layouts that it is distributed in, or of any folder."""
 
 import importlib.util
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
+from restore.data.known_sets import PHOTOS, SETS, Layout, Split
 from restore.data.pairing import MAX_IMAGES_NAMED, by_name, pair
 from restore.errors import UserError
 from restore.images.io import list_images
-
-Split = Literal["train", "test"]
 
 
 @dataclass(frozen=True)
@@ -47,80 +45,7 @@ class ImageSet:
         return ImageSet(self.name, self.clean[:count], degraded)
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """Where a data set lies below the root: folders (or files) of clean images, and of `X{scale}` LR images, or of
-    `noisy` ones of the same size.
-
-    `scenes`, if any, are the stems of those images that belong to it; `files`, if any, the names of all.
-    """
-
-    clean: tuple[str, ...]
-    lr: str | None = None
-    noisy: str | None = None
-    scenes: frozenset[str] = frozenset()
-    files: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """Layouts by split, the first that exists is taken."""
-
-    train: tuple[_Layout, ...] = ()
-    test: tuple[_Layout, ...] = ()
-
-
-def _benchmark(name: str) -> tuple[_Layout, ...]:
-    return _Layout((f"{name}/HR",), f"{name}/LR_bicubic"), _Layout((name,))
-
-
-# The scenes of BSD68, among those of BSDS500's val, in the order of its names.
-BSD68 = (
-    101085, 101087, 102061, 103070, 105025, 106024, 108005, 108070, 108082, 109053, 119082, 12084, 123074, 126007,
-    130026, 134035, 14037, 143090, 145086, 147091, 148026, 148089, 157055, 159008, 160068, 16077, 163085, 167062,
-    167083, 170057, 175032, 175043, 182053, 189080, 19021, 196073, 197017, 208001, 210088, 21077, 216081, 219090,
-    220075, 223061, 227092, 229036, 236037, 24077, 241004, 241048, 253027, 253055, 260058, 271035, 285079, 291000,
-    295087, 296007, 296059, 299086, 300091, 302008, 304034, 304074, 306005, 3096, 33039, 351093,
-)  # fmt: skip
-
-# BSDS500's val is B100 and holds the scenes of BSD68: training uses train and test.
-_BSDS500_ROOTS = ("BSDS500/data/images", "BSR/BSDS500/data/images", "BSDS500/images", "BSDS500")
-_BSDS500_VAL = tuple(_Layout((f"{root}/val",)) for root in _BSDS500_ROOTS)
-_BSDS500_VAL_68 = tuple(replace(layout, scenes=frozenset(map(str, BSD68))) for layout in _BSDS500_VAL)
-
-_SETS: dict[str, _Entry] = {
-    "DIV2K": _Entry(
-        train=(_Layout(("DIV2K/DIV2K_train_HR",), "DIV2K/DIV2K_train_LR_bicubic"),),
-        test=(_Layout(("DIV2K/DIV2K_valid_HR",), "DIV2K/DIV2K_valid_LR_bicubic"),),
-    ),
-    "BSDS500": _Entry(
-        train=tuple(_Layout((f"{root}/train", f"{root}/test")) for root in _BSDS500_ROOTS), test=_BSDS500_VAL
-    ),
-    "Train400": _Entry(train=(_Layout(("Train400",)),)),
-    "Set5": _Entry(test=_benchmark("Set5")),
-    "Set14": _Entry(test=_benchmark("Set14")),
-    "B100": _Entry(test=(*_benchmark("B100"), *_BSDS500_VAL)),
-    "Urban100": _Entry(test=_benchmark("Urban100")),
-    "Set12": _Entry(test=_benchmark("Set12")),
-    "BSD68": _Entry(test=_benchmark("BSD68")),
-    "CBSD68": _Entry(test=(*_benchmark("CBSD68"), *_BSDS500_VAL_68)),
-    "Kodak24": _Entry(test=_benchmark("Kodak24")),
-    "McMaster": _Entry(test=_benchmark("McMaster")),
-    "classic5": _Entry(test=_benchmark("classic5")),
-    "LIVE1": _Entry(test=_benchmark("LIVE1")),
-    "PolyU": _Entry(test=(_Layout(("PolyU/clean",), noisy="PolyU/noisy"),)),
-}
-
-# Photographs inside the scikit-image package: real images that need no download. No scene is in both parts.
-PHOTOS: dict[Split, tuple[str, ...]] = {
-    "train": (
-        "astronaut.png", "brick.png", "coins.png", "grass.png", "gravel.png", "hubble_deep_field.jpg", "ihc.png",
-        "moon.png", "motorcycle_left.png", "motorcycle_right.png", "retina.jpg", "text.png",
-    ),
-    "test": ("camera.png", "chelsea.png", "coffee.png", "rocket.jpg"),
-}  # fmt: skip
-
-NAMES = ("photos", *_SETS)
+NAMES = ("photos", *SETS)
 
 # What the names of folders say of the images in them; a word after "_" counts if it is only a part of the name.
 _ROLES = {
@@ -135,7 +60,9 @@ _ROLES = {
 
 def has_real_noise(name: str) -> bool:
     """Whether a name is that of a known data set of noisy and clean photographs of the same scenes."""
-    return name in _SETS and any(layout.noisy is not None for layout in _SETS[name].test)
+    return name in SETS and any(
+        layout.noisy is not None for part in SETS[name].parts.values() for layout in part.layouts
+    )
 
 
 def default_root() -> Path:
@@ -176,35 +103,34 @@ def find_images(name: str, split: Split, root: Path, degraded: Path | None = Non
     return ImageSet(label, images, _published(base / str(layout.lr), by_path))
 
 
-def _layout(name: str, split: Split, root: Path) -> tuple[Path, _Layout]:
+def _layout(name: str, split: Split, root: Path) -> tuple[Path, Layout]:
     """Where a data set, or any folder, lies and what it is made of."""
     if name == "photos":
         spec = importlib.util.find_spec("skimage")  # found, not imported: that takes seconds
         assert spec is not None
         assert spec.origin is not None
-        return Path(spec.origin).parent, _Layout(("data",), files=PHOTOS[split])
-    if name not in _SETS:
+        return Path(spec.origin).parent, Layout(("data",), files=PHOTOS[split])
+    if name not in SETS:
         folder = Path(name).expanduser()
         if not folder.is_dir():
             raise UserError(f"{name}: neither a folder nor a known data set ({', '.join(NAMES)})")
         benchmark = all((folder / part).is_dir() for part in ("HR", "LR_bicubic"))
-        return folder, _Layout(("HR",), "LR_bicubic") if benchmark else _Layout((".",))
+        return folder, Layout(("HR",), "LR_bicubic") if benchmark else Layout((".",))
     root = root.expanduser()
-    layouts: tuple[_Layout, ...] = getattr(_SETS[name], split)
-    if not layouts:
-        known = [other for other in ("train", "test") if getattr(_SETS[name], other)]
-        raise UserError(f"{name} has no {split} split, only {', '.join(known)}")
+    parts = SETS[name].parts
+    if split not in parts:
+        raise UserError(f"{name} has no {split} split, only {', '.join(parts)}")
+    layouts = parts[split].layouts
     for layout in layouts:
         if all((root / folder).is_dir() for folder in layout.clean):
             return root, layout
     expected = " or ".join(" + ".join(str(root / folder) for folder in layout.clean) for layout in layouts)
-    from restore.data.sources import SOURCES  # which imports this module
+    raise UserError(
+        f"{name} ({split}) not found: looked for {expected}; `restore data {name} --root {root}` gets it or says how"
+    )
 
-    how = f"`restore data {name} --root {root}` gets it or says how" if name in SOURCES else "put its images there"
-    raise UserError(f"{name} ({split}) not found: looked for {expected}; {how}")
 
-
-def _images_of(folder: Path, layout: _Layout) -> list[Path]:
+def _images_of(folder: Path, layout: Layout) -> list[Path]:
     if layout.files:
         return [folder / file for file in layout.files]
     images = _of_one_role(folder)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from restore.data.catalog import BSD68, find_images
+from restore.data.catalog import find_images
 from restore.data.download import check, fetch
-from restore.data.sources import SOURCES, Archive, Folder, Mirror
+from restore.data.known_sets import BSD68, SETS
+from restore.data.sources import Archive, Folder, Mirror
 from restore.data.unpacking import copy_folders
 from restore.errors import UserError
 from restore.images.io import IMAGE_SUFFIXES, Image, Pixels, list_images, read_image, write_image
@@ -29,19 +30,19 @@ def install(name: str, root: Path) -> list[str]:
     Raises:
         UserError: there is nothing to download, no address answers, or what came is not what it should be.
     """
-    source = SOURCES[name]
-    if source.made_from:
+    described = SETS[name]
+    if described.made_from:
         return _make_bsd68(root)
-    if not source.archives:
-        if missing := [folder for folder in source.folders if not _is_there(folder, root)]:
+    if not described.archives:
+        if missing := [folder for folder in described.folders if not _is_there(folder, root)]:
             places = " and ".join(f"{folder.images} images into {root / folder.path}" for folder in missing)
             raise UserError(
-                f"{name}: there is no archive to download; take it by hand from {source.page} and put {places}, or "
+                f"{name}: there is no archive to download; take it by hand from {described.page} and put {places}, or "
                 "give its folder with --from"
             )
         return []
     new = []
-    for archive in source.archives:
+    for archive in described.archives:
         missing = [folder for folder in archive.folders if not _is_there(folder, root)]
         if missing:
             new += _download(name, archive, missing, root)
@@ -63,9 +64,9 @@ def install_from(name: str, given: str, root: Path) -> list[str]:
     Raises:
         UserError: it holds no folder of the data set, or it is not what it should be.
     """
-    source = SOURCES[name]
-    known = {mirror.file: mirror for archive in source.archives for mirror in archive.mirrors}
-    missing = [folder for folder in source.all_folders if not _is_there(folder, root)]
+    described = SETS[name]
+    known = {mirror.file: mirror for archive in described.archives for mirror in archive.mirrors}
+    missing = [folder for folder in described.all_folders if not _is_there(folder, root)]
     if given.startswith(("http://", "https://")):
         mirror = Mirror(given)
         if mirror.file in known:
@@ -93,7 +94,7 @@ def _download(name: str, archive: Archive, folders: Sequence[Folder], root: Path
         known = ", ".join(filter(None, (f"{mirror.size} bytes" if mirror.size else "", mirror.digest)))
         raise UserError(
             f"{name}: {error}; download {mirror.file}{f' ({known})' if known else ''} by hand from "
-            f"{SOURCES[name].page}, put it into {folder} and run this again"
+            f"{SETS[name].page}, put it into {folder} and run this again"
         ) from error
     try:
         new = _unpack(path, folders, root)
@@ -122,7 +123,7 @@ def _unpack(source: Path, folders: Sequence[Folder], root: Path) -> list[str]:
 
 def _make_bsd68(root: Path) -> list[str]:
     """BSD68 from BSDS500's val: MATLAB's rgb2gray, which reproduces the published images bit for bit."""
-    (folder,) = SOURCES["BSD68"].folders
+    (folder,) = SETS["BSD68"].folders
     if _is_there(folder, root):
         return []
     try:

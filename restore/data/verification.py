@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from restore.data.catalog import ImageSet, Split, find_images
+from restore.data.catalog import ImageSet, find_images
+from restore.data.known_sets import SETS, Part, Split
 from restore.data.pairing import check_sizes
-from restore.data.sources import SOURCES, Part
 from restore.data.store import crop_to_low_resolution
 from restore.errors import UserError
 from restore.images.color import with_channels
@@ -58,7 +58,7 @@ class _Decoded:
 
 def verify(name: str, root: Path) -> list[Finding]:
     """Decode all images of a data set below `root` and check counts, sizes, pixels and low-resolution images."""
-    return [_verify_split(name, split, part, root) for split, part in SOURCES[name].parts.items()]
+    return [_verify_split(name, split, part, root) for split, part in SETS[name].parts.items()]
 
 
 def fingerprint(paths: Sequence[Path]) -> str:
@@ -80,7 +80,7 @@ def _verify_split(name: str, split: Split, part: Part, root: Path) -> Finding:
         images = find_images(name, split, root)
     except UserError as error:
         # A set that is nowhere is no fault; one whose pieces do not fit together is.
-        if not any((root / folder.path).is_dir() for folder in SOURCES[name].all_folders):
+        if not any((root / folder.path).is_dir() for folder in SETS[name].all_folders):
             return finding
         finding.wrong.append(str(error))
         return finding

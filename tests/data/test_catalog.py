@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from restore.data.catalog import BSD68, PHOTOS, Split, find_images
-from restore.data.sources import SOURCES
+from restore.data.catalog import find_images
+from restore.data.known_sets import BSD68, PHOTOS, SETS, Split
 from restore.errors import UserError
 from restore.images.io import write_image
 
@@ -134,11 +134,11 @@ def test_reference_sets_have_their_published_sizes(reference_data: Path) -> None
     assert len(find_images("BSDS500", "train", reference_data).clean) == 400
 
 
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("name", SETS)
 def test_a_missing_data_set_says_where_it_was_looked_for_and_the_command_that_gets_it(
     name: str, tmp_path: Path
 ) -> None:
-    split: Split = "test" if SOURCES[name].parts.get("test") else "train"
+    split: Split = "test" if SETS[name].parts.get("test") else "train"
     with pytest.raises(UserError) as error:
         find_images(name, split, tmp_path)
     assert f"looked for {tmp_path}/" in str(error.value)

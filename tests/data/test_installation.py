@@ -16,7 +16,8 @@ from restore import cli
 from restore.data import __main__ as data
 from restore.data.catalog import find_images
 from restore.data.installation import install, install_from
-from restore.data.sources import SOURCES, Archive, Folder, Mirror, Part, Source
+from restore.data.known_sets import SETS
+from restore.data.sources import Archive, Folder, Mirror
 from restore.data.verification import verify
 from restore.errors import UserError
 from restore.images.io import read_image, write_image
@@ -36,7 +37,7 @@ def by_opencv(image: np.ndarray) -> np.ndarray:
 def set5(folder: Path, resize: Resize | None = None) -> Path:
     """Random images with Set5's sizes, as `Set5/HR`, and low-resolution ones where `resize` says how."""
     random = np.random.default_rng(0)
-    for number, (width, height) in enumerate(sorted(SOURCES["Set5"].parts["test"].sizes)):
+    for number, (width, height) in enumerate(sorted(SETS["Set5"].parts["test"].sizes)):
         image = random.integers(0, 256, (height, width, 3), np.uint8)
         write_image(folder / "Set5" / "HR" / f"{number}.png", image)
         if resize:
@@ -75,7 +76,7 @@ def test_what_was_downloaded_is_unpacked_and_not_downloaded_again(
     folder, url = site
     packed(set5(tmp_path / "made"), folder / "Set5_HR.zip")
     archive = Archive((Mirror(f"{url}/gone.zip"), Mirror(f"{url}/Set5_HR.zip")), (Folder("Set5/HR", 5, ("Set5/HR",)),))
-    monkeypatch.setitem(SOURCES, "Set5", Source({"test": Part(5)}, (archive,), "the page"))
+    monkeypatch.setitem(SETS, "Set5", replace(SETS["Set5"], archives=(archive,), folders=(), page="the page"))
     root = tmp_path / "root"
     assert install("Set5", root) == ["Set5/HR"]
     for path in find_images("Set5", "test", root).clean:
@@ -90,7 +91,7 @@ def test_an_answer_that_is_no_archive_is_said_and_can_be_deleted(
 ) -> None:
     (site[0] / "a.zip").write_text("<html>please log in</html>")
     archive = Archive((Mirror(f"{site[1]}/a.zip"),), (Folder("A", 1, ("A",)),))
-    monkeypatch.setitem(SOURCES, "Set5", Source({"test": Part(5)}, (archive,), "http://page"))
+    monkeypatch.setitem(SETS, "Set5", replace(SETS["Set5"], archives=(archive,), folders=(), page="http://page"))
     with pytest.raises(UserError, match=r"no zip or tar archive, .*; delete .*a\.zip to download it again"):
         install("Set5", tmp_path)
 
@@ -99,7 +100,7 @@ def test_where_no_address_answers_the_message_says_what_to_do(
     tmp_path: Path, site: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = Archive((Mirror(f"{site[1]}/a.zip", 7, "md5:0"), Mirror(f"{site[1]}/b.zip")), (Folder("A", 1, ("A",)),))
-    monkeypatch.setitem(SOURCES, "Set5", Source({"test": Part(5)}, (archive,), "http://page"))
+    monkeypatch.setitem(SETS, "Set5", replace(SETS["Set5"], archives=(archive,), folders=(), page="http://page"))
     with pytest.raises(UserError) as error:
         install("Set5", tmp_path)
     assert str(error.value) == (
@@ -152,7 +153,7 @@ def test_nothing_is_installed_of_what_is_incomplete_damaged_or_something_else(tm
 def test_a_test_set_is_taken_out_of_the_archive_of_a_whole_repository(
     tmp_path: Path, site: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = SOURCES["classic5"]
+    source = SETS["classic5"]
     repository = tmp_path / "SwinIR-main"
     for name in ("classic5", "Set12"):
         for number in range(5):
@@ -160,7 +161,7 @@ def test_a_test_set_is_taken_out_of_the_archive_of_a_whole_repository(
     packed(repository, site[0] / "main.zip", "*.bmp")
     (archive,) = source.archives
     at_hand = replace(archive, mirrors=(Mirror(f"{site[1]}/main.zip"),))
-    monkeypatch.setitem(SOURCES, "classic5", replace(source, archives=(at_hand,)))
+    monkeypatch.setitem(SETS, "classic5", replace(source, archives=(at_hand,)))
     assert archive.mirrors[0].url == "https://github.com/JingyunLiang/SwinIR/archive/refs/heads/main.zip"
     assert install("classic5", tmp_path / "root") == ["classic5"]
     assert len(find_images("classic5", "test", tmp_path / "root").clean) == 5
@@ -205,7 +206,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, mistake: Callable[[Path], None],
 
 
 def test_the_reference_sets_are_what_the_catalog_says(reference_data: Path) -> None:
-    findings = {(f.name, f.split): f for name in SOURCES for f in verify(name, reference_data)}
+    findings = {(f.name, f.split): f for name in SETS for f in verify(name, reference_data)}
     there = {("BSDS500", "train"): 400, ("BSDS500", "test"): 100, ("B100", "test"): 100, ("Train400", "train"): 400}
     sets = {"Set5": 5, "Set14": 14, "Set12": 12, "BSD68": 68, "CBSD68": 68, "Kodak24": 24, "classic5": 5, "LIVE1": 29}
     there |= {(name, "test"): n for name, n in {**sets, "PolyU": 50}.items()}
