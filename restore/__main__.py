@@ -6,7 +6,7 @@ from functools import partial
 
 import restore
 from restore import cli
-from restore.errors import UserError
+from restore.errors import UserError, nearest
 
 COMMANDS = {
     "infer": "restore images: remove noise, upscale",
@@ -41,7 +41,7 @@ def dispatch(argv: list[str]) -> int:
         print(f"restore {restore.__version__}")
         return 0
     if name not in COMMANDS:
-        raise UserError(f"{name}: unknown command; known: {', '.join(COMMANDS)}")
+        raise UserError(f"{name}: unknown command{nearest(name, COMMANDS)}; known: {', '.join(COMMANDS)}")
     module = importlib.import_module("restore.data.__main__" if name == "data" else f"restore.{name}")
     code: int = module.main(argv[1:])
     return code

@@ -5,13 +5,18 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable
-from difflib import get_close_matches
+from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from restore import progress
-from restore.errors import UserError
+from restore.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Chosen = TypeVar("Chosen", bound="DataclassInstance")
 
 
 def _recipes() -> Path:
@@ -28,33 +33,36 @@ def _recipes() -> Path:
 CONFIGS = _recipes()
 
 LOG = logging.getLogger("restore")
-SIMILAR = 0.7  # of 1: how like a known word a misspelt one has to be
 INTERRUPTED = 128 + 2  # exit code of a process that SIGINT ended
 CLOSED_PIPE = 128 + 13  # exit code of a process that SIGPIPE ended
 
 
 class ActionParser(argparse.ArgumentParser):
-    """argparse's parser that raises `UserError` for wrong arguments."""
+    """argparse's parser that raises `UserError` for wrong arguments, and names misspelt options first."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words: Sequence[str] = sys.argv[1:] if args is None else args
+        options = [word.partition("=")[0] for word in words if word.startswith("--")]
+        self._unknown = [option for option in options if option not in self._option_string_actions]
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}{self._suggestion(message)} (see {self.prog} --help)")
-
-    def _suggestion(self, message: str) -> str:
-        """For a misspelt option, the one that it is nearest to."""
+        if "required" in message and self._unknown:  # what is missing is perhaps what is misspelt
+            message = f"unrecognized arguments: {self._unknown[0]}"
         _, found, words = message.partition("unrecognized argument")
         misspelt = [word.partition("=")[0] for word in words.split() if word.startswith("--")] if found else []
-        return nearest(misspelt[0], self._option_string_actions) if misspelt else ""
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """For the end of a message about an unknown word: which known one is probably meant."""
-    matches = get_close_matches(word, list(known), 1, SIMILAR)
-    return f"; did you mean {matches[0]}?" if matches else ""
+        suggestion = nearest(misspelt[0], self._option_string_actions) if misspelt else ""
+        raise UserError(f"{message}{suggestion} (see {self.prog} --help)")
 
 
 def path(text: str) -> Path:
     """The type of an option that is a path; `~` is the home folder."""
     return Path(text).expanduser()
+
+
+def chosen(kind: type[Chosen], args: argparse.Namespace) -> Chosen:
+    """The dataclass whose fields are options of the same names; fields without an option keep their defaults."""
+    return kind(**{field.name: getattr(args, field.name) for field in fields(kind) if hasattr(args, field.name)})
 
 
 class ArgumentParser(ActionParser):

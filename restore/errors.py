@@ -1,7 +1,10 @@
 """The one error that means: the input is wrong, not the program."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
+
+SIMILAR = 0.7  # of 1: how like a known word a misspelt one has to be
 
 
 class UserError(ValueError):
@@ -23,3 +26,10 @@ def about(name: object) -> Iterator[None]:
         if str(name) in str(error):
             raise
         raise UserError(f"{name}: {error}") from error
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """For a message about an unknown word: which known one is probably meant, upper or lower case alike."""
+    spelled = {name.lower(): name for name in known}
+    matches = get_close_matches(word.lower(), list(spelled), 1, SIMILAR)
+    return f"; did you mean {spelled[matches[0]]}?" if matches else ""

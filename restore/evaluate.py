@@ -36,9 +36,20 @@ def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     args, settings = parser.parse_known_args(argv)
     _check(parser, args, settings)
-    from restore.evaluation import evaluate
+    options = cli.chosen(runner_options.Options, args)
+    from restore import evaluation
 
-    return evaluate(args, settings)
+    if args.all_bundled:
+        evaluation.evaluate_bundled(options, args.root, None if args.all_bundled == STDOUT else args.all_bundled)
+        return 0
+    files = cli.chosen(evaluation.Files, args)
+    if args.restored:
+        scale = (args.scale or [1])[0]
+        evaluation.evaluate_folder(args.restored, args.reference, args.protocol, scale, files)
+        return 0
+    args.options = options
+    args.degradation = evaluation.make_degradation(args.degradation, settings) if args.degradation or settings else None
+    return evaluation.evaluate(cli.chosen(evaluation.Evaluation, args), files)
 
 
 def _parser() -> cli.ArgumentParser:

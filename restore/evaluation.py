@@ -1,12 +1,14 @@
 """What `restore evaluate` does: measures networks on test sets, prints the rows and writes files."""
 
-import argparse
 import json
 import math
 import sys
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from restore import bundled, cli, extensions, runner_options
 from restore.benchmark import (
@@ -32,7 +34,6 @@ from restore.data.degradation import (
 )
 from restore.data.pairs import NOISE_SEED, ImagePair
 from restore.errors import UserError
-from restore.evaluate import STDOUT
 from restore.foreign_checkpoints import load_any
 from restore.hardware import available_device, keep_pages
 from restore.images.io import IMAGE_SUFFIXES, check_writable, read_image, write_atomically
@@ -43,19 +44,64 @@ from restore.page import ComparisonPage
 from restore.provenance import provenance
 from restore.ranks import Ranks, ranks_of_torchrun
 from restore.report import Panel, comparison, contact_sheet, print_rows, write_csv
+from restore.runner_options import Options
 
 BASELINES = ("noisy", "bicubic")
 ANY_CHANNELS = 0  # if only a baseline is measured: JPEG and gray sets in gray, others in color
 
 
-def evaluate(args: argparse.Namespace, settings: list[str]) -> int:
-    """Measure what the options of `restore evaluate` ask for, print the table and write the files.
+@dataclass(frozen=True)
+class Evaluation:
+    """What is measured, on which images, and how: fields are the options of `restore evaluate`.
+
+    Attributes:
+        options: how networks are run.
+        data: test sets, known names or folders.
+        root: where known sets lie.
+        weights: files, `noisy` or `bicubic`.
+        model: names of bundled models.
+        sigma, quality, scale: levels of degradation; empty: those that the weights state.
+        degradation: in place of levels.
+        degraded: folders of degraded images, one for each of `data`.
+        paired: degraded images are read, of `degraded` or of the sets' own.
+        protocol: name; None: the papers' for each set.
+    """
+
+    options: Options
+    data: Sequence[str]
+    root: Path
+    weights: Sequence[str] = ()
+    model: Sequence[str] = ()
+    sigma: Sequence[float] = ()
+    quality: Sequence[int] = ()
+    scale: Sequence[int] = ()
+    degradation: Degradation | None = None
+    degraded: Sequence[Path] = ()
+    paired: bool = False
+    protocol: str | None = None
+
+
+@dataclass(frozen=True)
+class Files:
+    """What is written, for each that is not None: JSON and CSV of the rows, a picture, a page."""
+
+    json: Path | None = None
+    csv: Path | None = None
+    sheet: Path | None = None
+    report: Path | None = None
+
+    def check(self, ranks: Ranks) -> None:
+        """Raises UserError if something that is asked for cannot be written."""
+        if self.sheet and self.sheet.suffix.lower() not in IMAGE_SUFFIXES:
+            raise UserError(f"{self.sheet}: cannot write {self.sheet.suffix or 'a file without suffix'}; name a .png")
+        for path in filter(None, (self.json, self.csv, self.sheet, self.report)):
+            check_writable(ranks.own(path))
+
+
+def evaluate(asked: Evaluation, files: Files) -> int:
+    """Measure networks on test sets, print the table and write files.
 
     Scores are printed and written first; what else fails is reported after them.
-
-    Args:
-        args: of the command line.
-        settings: those of `--degradation`, as words.
 
     Returns:
         1 if something could not be measured or written, else 0.
@@ -63,124 +109,135 @@ def evaluate(args: argparse.Namespace, settings: list[str]) -> int:
     Raises:
         UserError: weights or images are missing or do not fit.
     """
-    args.degradation = make_degradation(args.degradation, settings) if args.degradation or settings else None
-    if available_device(args.device).type == "cpu":
-        keep_pages()
-    if args.all_bundled:
-        _measure_bundled(args)
-        return 0
+    device = _prepare(asked.options)
     ranks = ranks_of_torchrun()
-    _check_targets(args, ranks)
+    files.check(ranks)
     failures: list[UserError] = []
     panels: list[list[Panel]] = []
     page = ComparisonPage()
-    if args.restored or args.reference:
-        rows = [score_folder(args.restored, args.reference, PROTOCOLS[args.protocol], (args.scale or [1])[0])]
-    else:
 
-        def show(pair: ImagePair, outcomes: dict[str, ScoredImage]) -> None:
-            if args.sheet:
-                panels.append(comparison(pair, outcomes))
-            if args.report:
-                _add_to(page, pair, outcomes)
+    def show(pair: ImagePair, outcomes: dict[str, ScoredImage]) -> None:
+        if files.sheet:
+            panels.append(comparison(pair, outcomes))
+        if files.report:
+            _add_to(page, pair, outcomes)
 
-        rows = _measure_all(args, show, ranks, failures)
+    rows = _measure_all(asked, show if files.sheet or files.report else None, ranks, failures)
     if ranks.rank == 0 and rows:
-        _write_scores(args, rows)
-    _write_pictures(args, panels, page, rows, ranks, failures)
+        _write_scores(rows, files, asked.options.precision, device)
+
+    def write_page(path: Path) -> None:
+        protocols = ", ".join(dict.fromkeys(row.protocol for row in rows))
+        settings = {"weights": ", ".join([*asked.model, *asked.weights]), "protocol": protocols, **provenance(device)}
+        page.write(path, f"Restored: {', '.join(asked.data)}", settings)
+
+    for path, write in ((panels and files.sheet, lambda path: contact_sheet(path, panels)), (files.report, write_page)):
+        if path:
+            try:
+                write(ranks.own(path))
+                print(f"written: {ranks.own(path)}")
+            except UserError as error:
+                failures.append(error)
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     return 1 if failures else 0
 
 
-def _check_targets(args: argparse.Namespace, ranks: Ranks) -> None:
-    """Raises UserError if something that is asked for cannot be written."""
-    if args.sheet and args.sheet.suffix.lower() not in IMAGE_SUFFIXES:
-        raise UserError(f"{args.sheet}: cannot write {args.sheet.suffix or 'a file without suffix'}; name a .png")
-    for path in filter(None, (args.json, args.csv, args.sheet, args.report)):
-        check_writable(ranks.own(path))
+def evaluate_folder(restored: Path, reference: Path, protocol: str, scale: int, files: Files) -> None:
+    """Score the images of a folder against the true ones, print the table and write files.
+
+    Raises:
+        UserError: images are missing, do not fit, or a file cannot be written.
+    """
+    files.check(ranks_of_torchrun())
+    rows = [score_folder(restored, reference, PROTOCOLS[protocol], scale)]
+    _write_scores(rows, files, "fp32", torch.device("cpu"))
 
 
-def _write_scores(args: argparse.Namespace, rows: list[Row]) -> None:
+def evaluate_bundled(options: Options, root: Path, table_file: Path | None) -> None:
+    """Print the table of all bundled models, or write it between the markers of `table_file`.
+
+    Raises:
+        UserError: no models are bundled, or test sets are missing.
+    """
+    _prepare(options)
+    results = []
+    for model in bundled.available():
+        weights = load_any(model.weights)
+        runner, _ = runner_options.runner(options, model.weights, weights, root)
+        rows = bundled.measure_bundled(model, runner, root)
+        results.append((model, trained_on(weights), [row.summary for row in rows]))
+    if not results:
+        raise UserError("no models are bundled")
+    table = results_table(results)
+    if table_file is None:
+        print(table, end="")
+    else:
+        write_between_markers(table_file, table)
+        print(f"written: {table_file}")
+
+
+def _prepare(options: Options) -> torch.device:
+    """The device that networks run on."""
+    device = available_device(options.device)
+    if device.type == "cpu":
+        keep_pages()
+    return device
+
+
+def _write_scores(rows: list[Row], files: Files, precision: str, device: torch.device) -> None:
     """Print the table, and write what else is asked for of numbers."""
     print_rows([row.summary for row in rows])
     differences = paired_differences([row for row in rows if row.model not in (*BASELINES, Degradation.baseline)])
     for difference in differences:
         print(difference)
-    if args.json:
+    if files.json:
         document = {
             "rows": [asdict(row) for row in rows],
             "differences": [asdict(difference) for difference in differences],
             "noise_seed": NOISE_SEED,
-            "precision": args.precision,
-            "provenance": provenance(available_device(args.device)),
+            "precision": precision,
+            "provenance": provenance(device),
         }
-        write_atomically(args.json, json.dumps(_finite(document), indent=1, allow_nan=False) + "\n")
-    if args.csv:
-        write_csv(args.csv, [row.summary for row in rows])
-    for path in filter(None, (args.json, args.csv)):
+        write_atomically(files.json, json.dumps(_finite(document), indent=1, allow_nan=False) + "\n")
+    if files.csv:
+        write_csv(files.csv, [row.summary for row in rows])
+    for path in filter(None, (files.json, files.csv)):
         print(f"written: {path}")
 
 
-def _write_pictures(
-    args: argparse.Namespace,
-    panels: list[list[Panel]],
-    page: ComparisonPage,
-    rows: list[Row],
-    ranks: Ranks,
-    failures: list[UserError],
-) -> None:
-    """Sheet and page, if they are asked for, of the images that this process has measured."""
-
-    def write_page(path: Path) -> None:
-        protocols = ", ".join(dict.fromkeys(row.protocol for row in rows))
-        names = ", ".join([*args.model, *args.weights])
-        settings = {"weights": names, "protocol": protocols, **provenance(available_device(args.device))}
-        page.write(path, f"Restored: {', '.join(args.data)}", settings)
-
-    for asked, write in ((panels and args.sheet, lambda path: contact_sheet(path, panels)), (args.report, write_page)):
-        if asked:
-            try:
-                write(ranks.own(asked))
-                print(f"written: {ranks.own(asked)}")
-            except UserError as error:
-                failures.append(error)
-
-
-def _measure_all(args: argparse.Namespace, show: Show, ranks: Ranks, failures: list[UserError]) -> list[Row]:
+def _measure_all(asked: Evaluation, show: Show | None, ranks: Ranks, failures: list[UserError]) -> list[Row]:
     """The rows of all that can be measured; a single process adds what cannot be to `failures` and goes on."""
     tasks: dict[tuple[Degradation, int], dict[str, Runner | None]] = {}
-    files = {model.name: model.weights for model in map(bundled.find, args.model)}
-    files |= {name: cli.path(name) for name in args.weights if name not in BASELINES}
+    files = {model.name: model.weights for model in map(bundled.find, asked.model)}
+    files |= {name: cli.path(name) for name in asked.weights if name not in BASELINES}
     for name, path in files.items():
         weights = load_any(path)
         runners: dict[int, Runner] = {}
-        for degradation in _degradations(name, weights, args):
+        for degradation in _degradations(name, weights, asked):
             if degradation.scale not in runners:
                 at_scale = replace(weights, network=weights.network.at(degradation.scale))
-                runners[degradation.scale], engine = runner_options.runner(
-                    runner_options.options(args), path, at_scale, args.root
-                )
-                if args.precision != "fp32" and ranks.rank == 0:
+                runners[degradation.scale], engine = runner_options.runner(asked.options, path, at_scale, asked.root)
+                if asked.options.precision != "fp32" and ranks.rank == 0:
                     print(f"{name} run by {engine}")
             task = tasks.setdefault((degradation, weights.network.channels), {baseline_name(degradation): None})
             task[name] = runners[degradation.scale]
-    for name in args.weights:
+    for name in asked.weights:
         if name in BASELINES:
-            for degradation in _baseline_degradations(name, args):
+            for degradation in _baseline_degradations(name, asked):
                 if not any(degradation == known for known, _ in tasks):
                     tasks[degradation, ANY_CHANNELS] = {name: None}
 
     rows = []
     scale = next((degradation.scale for degradation, _ in tasks), 1)
-    for data, degraded in zip(args.data, args.degraded or [None] * len(args.data), strict=True):
-        images = find_images(data, "test", args.root, degraded, scale)
+    folders: Sequence[Path | None] = asked.degraded or [None] * len(asked.data)
+    for data, degraded in zip(asked.data, folders, strict=True):
+        images = find_images(data, "test", asked.root, degraded, scale)
         for (degradation, of_network), models in tasks.items():
             channels = of_network or (1 if isinstance(degradation, Jpeg) else read_image(images.clean[0]).shape[2])
-            protocol = PROTOCOLS[args.protocol] if args.protocol else default_protocol(images, degradation, channels)
-            look = show if args.sheet or args.report else None
+            protocol = PROTOCOLS[asked.protocol] if asked.protocol else default_protocol(images, degradation, channels)
             try:
-                rows += measure(models, images, degradation, protocol, channels, look, ranks)
+                rows += measure(models, images, degradation, protocol, channels, show, ranks)
             except UserError as error:
                 if ranks.count > 1:  # the others wait for this one's scores
                     raise
@@ -188,24 +245,6 @@ def _measure_all(args: argparse.Namespace, show: Show, ranks: Ranks, failures: l
     if failures and not rows:
         raise failures[0]
     return rows
-
-
-def _measure_bundled(args: argparse.Namespace) -> None:
-    """The table of all bundled models, printed or written between the markers of a file."""
-    results = []
-    for model in bundled.available():
-        weights = load_any(model.weights)
-        runner, _ = runner_options.runner(runner_options.options(args), model.weights, weights, args.root)
-        rows = bundled.measure_bundled(model, runner, args.root)
-        results.append((model, trained_on(weights), [row.summary for row in rows]))
-    if not results:
-        raise UserError("no models are bundled")
-    table = results_table(results)
-    if args.all_bundled == STDOUT:
-        print(table, end="")
-    else:
-        write_between_markers(args.all_bundled, table)
-        print(f"written: {args.all_bundled}")
 
 
 def _add_to(page: ComparisonPage, pair: ImagePair, outcomes: dict[str, ScoredImage]) -> None:
@@ -241,59 +280,59 @@ def make_degradation(name: str | None, settings: list[str]) -> Degradation:
     return made
 
 
-def _degradations(name: str, weights: Weights, args: argparse.Namespace) -> list[Degradation]:
+def _degradations(name: str, weights: Weights, asked: Evaluation) -> list[Degradation]:
     """Degradations at which to measure a network: what is asked for, else what its weights state, at all of its scales.
 
     Raises:
         UserError: what is asked for does not apply to the network, or nothing is asked for or stated.
     """
     network = weights.network
-    if args.paired:
-        asked: list[Degradation] = [Paired(network.scale)]
-    elif args.degradation:
-        asked = [args.degradation]
+    if asked.paired:
+        chosen: list[Degradation] = [Paired(network.scale)]
+    elif asked.degradation:
+        chosen = [asked.degradation]
     elif network.scale > 1:
-        if args.sigma or args.quality:
+        if asked.sigma or asked.quality:
             raise UserError(
                 f"{name}: is a super-resolution network; --sigma and --quality do not apply to it (--degradation can)"
             )
         stated = from_description(weights.degradation) or Bicubic(network.scale)
-        scales = [scale for scale in network.all_scales if scale in (args.scale or network.all_scales)]
-        asked = [Bicubic(scale) for scale in scales] if isinstance(stated, Bicubic) else [stated]
+        scales = [scale for scale in network.all_scales if scale in (asked.scale or network.all_scales)]
+        chosen = [Bicubic(scale) for scale in scales] if isinstance(stated, Bicubic) else [stated]
     else:
-        asked = [
-            *map(GaussianNoise, args.sigma),
-            *map(Jpeg, args.quality),
-            *(BicubicBlur((factor,)) for factor in args.scale),
+        chosen = [
+            *map(GaussianNoise, asked.sigma),
+            *map(Jpeg, asked.quality),
+            *(BicubicBlur((factor,)) for factor in asked.scale),
         ]
-        if not asked and weights.degradation:
-            asked = list(filter(None, [from_description(weights.degradation)]))
-    if not asked:
+        if not chosen and weights.degradation:
+            chosen = list(filter(None, [from_description(weights.degradation)]))
+    if not chosen:
         raise UserError(
             f"{name}: cannot be measured: the file states no degradation, or it does not apply; choose one with "
             "--degradation, --sigma, --quality or --scale"
         )
-    for degradation in asked:
+    for degradation in chosen:
         if degradation.scale not in network.all_scales:
             raise UserError(f"{name}: {degradation.label} has scale {degradation.scale}, the network {network.scale}")
-        if isinstance(degradation, Paired) and not args.paired:
+        if isinstance(degradation, Paired) and not asked.paired:
             raise UserError(
                 f"{name}: was trained on pairs of images; give the folder of degraded images with --degraded"
             )
-    return asked
+    return chosen
 
 
-def _baseline_degradations(name: str, args: argparse.Namespace) -> list[Degradation]:
+def _baseline_degradations(name: str, asked: Evaluation) -> list[Degradation]:
     """Degradations at which to measure a baseline without a network."""
-    if name == "bicubic" and not args.scale:
+    if name == "bicubic" and not asked.scale:
         raise UserError("--weights bicubic needs --scale")
-    if args.paired:
-        return [Paired(scale) for scale in (args.scale or [1])]
-    if args.degradation:
-        return [args.degradation]
+    if asked.paired:
+        return [Paired(scale) for scale in (asked.scale or [1])]
+    if asked.degradation:
+        return [asked.degradation]
     if name == "bicubic":
-        return [Bicubic(scale) for scale in args.scale]
-    return [*map(GaussianNoise, args.sigma), *map(Jpeg, args.quality)] or [GaussianNoise()]
+        return [Bicubic(scale) for scale in asked.scale]
+    return [*map(GaussianNoise, asked.sigma), *map(Jpeg, asked.quality)] or [GaussianNoise()]
 
 
 def _finite(value: Any) -> Any:

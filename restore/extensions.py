@@ -8,7 +8,7 @@ import importlib
 import os
 from typing import Any, Generic, TypeVar
 
-from restore.errors import UserError
+from restore.errors import UserError, nearest
 
 VARIABLE = "RESTORE_EXTENSIONS"
 BUILT_IN = "restore"
@@ -82,5 +82,6 @@ class Registry(Generic[Kind]):
             found = load(name)
             name = self.name_of(found) if isinstance(found, type) else name
         if name not in self._known:
-            raise UserError(f"unknown {self._kind} {name!r}; known: {', '.join(self.built_in())}")
+            known = self.built_in()
+            raise UserError(f"unknown {self._kind} {name!r}{nearest(name, known)}; known: {', '.join(known)}")
         return self._known[name]

@@ -197,7 +197,7 @@ def _runner(args: argparse.Namespace, path: Path) -> "tuple[Runner, str]":
     weights = load_any(path, scale=args.scale)
     if args.sigma is not None and weights.network.inputs == weights.network.channels:
         raise UserError(f"--sigma: {type(weights.network).__name__} does not take a noise level")
-    runner, engine = runner_options.runner(runner_options.options(args), path, weights, default_root())
+    runner, engine = runner_options.runner(cli.chosen(runner_options.Options, args), path, weights, default_root())
     return at_level(runner, None if args.sigma is None else args.sigma / 255), engine
 
 

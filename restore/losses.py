@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from restore.errors import UserError
+from restore.errors import UserError, nearest
 from restore.extensions import load
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -39,6 +39,7 @@ def find_loss(name: str) -> Loss:
     if name in LOSSES:
         return LOSSES[name]
     if "." not in name:
-        raise UserError(f"unknown loss {name!r}; known: {', '.join(LOSSES)}; or the path package.module.function")
+        meant, known = nearest(name, LOSSES), ", ".join(LOSSES)
+        raise UserError(f"unknown loss {name!r}{meant}; known: {known}; or the path package.module.function")
     loss: Loss = load(name)
     return loss

@@ -30,9 +30,9 @@ def main(argv: list[str] | None = None) -> int:
     args = sys.argv[1:] if argv is None else argv
     if args[:1] == ["fit"]:
         settings = _fit_parser().parse_args(args[1:])
-        from restore.memory_table import print_fitting
+        from restore.memory_table import Steps, print_fitting
 
-        print_fitting(settings)
+        print_fitting(cli.chosen(Steps, settings), settings.budget)
         return 0
     parser = _parser()
     settings = parser.parse_args(args)
@@ -40,9 +40,9 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--compile needs --device, because it cannot be forecast")
     if settings.device and (settings.layers or settings.sweep):
         parser.error("--layers and --sweep use the forecast; drop --device")
-    from restore.memory_table import compare
+    from restore.memory_table import Shown, Steps, compare
 
-    compare(settings)
+    compare(cli.chosen(Steps, settings), cli.chosen(Shown, settings))
     return 0
 
 

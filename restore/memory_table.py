@@ -1,17 +1,16 @@
 """The tables of `restore memory`: where a training step's memory goes, by network and norm."""
 
-import argparse
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
-from restore.choices import Norm, Quantity
+from restore.choices import Norm, Quantity, Recompute, StepPrecision
 from restore.cli import CONFIGS
 from restore.errors import UserError
 from restore.hardware import available_device, keep_pages
@@ -59,67 +58,122 @@ SWEEPS: dict[Quantity, tuple[int, ...]] = {
 SWEPT: tuple[Norm, Norm] = ("batch", "none")
 
 
-def compare(args: argparse.Namespace) -> None:
-    """Print the table of networks and norms that the options of `restore memory` ask for, and write its files."""
-    keep_pages()  # as training does: it is part of what a step takes
-    if args.device:
-        args.device = str(available_device(args.device))
-    if args.sweep:
-        rows = _sweep(args)
+@dataclass(frozen=True)
+class Steps:
+    """Training steps of several networks and norms; fields are the options of `restore memory`.
+
+    Attributes:
+        networks: names of `RECIPES` or YAML files.
+        norms: each network is taken with each.
+        batch, patch, scale, optimizer: in place of the recipe's.
+        precision, channels_last, compile: see `Step`.
+        device: where real steps are measured; None: forecast.
+    """
+
+    networks: Sequence[str]
+    norms: Sequence[Norm]
+    batch: int | None = None
+    patch: int | None = None
+    scale: int | None = None
+    optimizer: str | None = None
+    precision: StepPrecision = "fp32"
+    channels_last: bool = False
+    compile: float | None = None
+    device: str | None = None
+
+    def recipe(self, name: str) -> Step:
+        """The step of a named network or a YAML file, changed as is asked for.
+
+        Raises:
+            UserError: there is no such recipe, or it is none.
+        """
+        path = CONFIGS / f"{RECIPES[name]}.yaml" if name in RECIPES else Path(name)
+        try:
+            recipe = yaml.safe_load(path.read_text())
+            arguments = dict(recipe["model"].get("init_args", {}))
+            network = NetworkSpec(str(recipe["model"]["class_path"]), arguments)
+            data, optim = recipe["data"], recipe.get("optim", {})
+            batch, patch = self.batch or data["batch_size"], self.patch or data["patch_size"]
+        except OSError as error:
+            raise UserError(f"{path}: no such recipe; known networks: {', '.join(RECIPES)}") from error
+        except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{path}: not a recipe of a network, data.batch_size and data.patch_size ({error})"
+            ) from error
+        if self.scale and "scale" in arguments:
+            arguments["scale"] = self.scale
+        return Step(
+            network=_complete(network),
+            batch=batch,
+            patch=patch,
+            loss=optim.get("loss", Step.loss),
+            optimizer=self.optimizer or optim.get("optimizer", Step.optimizer),
+            precision=self.precision,
+            channels_last=self.channels_last,
+            compile=self.compile,
+        )
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What is shown and written of steps; fields are the options of `restore memory`.
+
+    Attributes:
+        recompute: what is kept for backward, each in turn.
+        sweep: the saving against this quantity, in place of the table.
+        layers: what each layer keeps.
+        json, csv, plot: files to write.
+    """
+
+    recompute: Sequence[Recompute]
+    sweep: Quantity | None = None
+    layers: bool = False
+    json: Path | None = None
+    csv: Path | None = None
+    plot: Path | None = None
+
+
+def compare(steps: Steps, shown: Shown) -> None:
+    """Print the table of networks and norms, and write files.
+
+    Raises:
+        UserError: there is no such recipe or device, or a file cannot be written.
+    """
+    steps = _prepared(steps)
+    if shown.sweep:
+        rows = _sweep(steps, shown.sweep, shown.plot)
     else:
-        rows = _rows(args)
-        _print_rows(args, rows)
-        if args.device != "cpu":
+        rows = _rows(steps, shown.recompute)
+        _print_rows(steps, rows)
+        if steps.device != "cpu":
             print_table(*gpu_table(rows))
         for line in verdicts(rows):
             print(line)
-    if args.layers:
+    if shown.layers:
         for row in rows:
             _print_layers(row)
-    if args.json:
+    if shown.json:
         document = {
             "rows": [_plain(row) | {"layers": [layer._asdict() for layer in row.profile.layers]} for row in rows],
-            "provenance": provenance(torch.device(args.device or "cpu")),
+            "provenance": provenance(torch.device(steps.device or "cpu")),
         }
-        write_atomically(args.json, json.dumps(document, indent=1) + "\n")
-    if args.csv:
-        write_csv(args.csv, [_plain(row) for row in rows])
-    if args.plot and not args.sweep:
+        write_atomically(shown.json, json.dumps(document, indent=1) + "\n")
+    if shown.csv:
+        write_csv(shown.csv, [_plain(row) for row in rows])
+    if shown.plot and not shown.sweep:
         bars: dict[str, dict[str, dict[str, float]]] = {}
         for row in rows:
             if memory := row.profile.memory:
                 parts = {label: getattr(memory, name) / MIB for name, label in CATEGORIES.items()}
                 bars.setdefault(row.network, {})[row.variant] = parts
-        plot_stacks(args.plot, bars, f"MiB at the peak of a training step ({rows[0].profile.source})")
-    for written in filter(None, (args.json, args.csv, args.plot)):
+        plot_stacks(shown.plot, bars, f"MiB at the peak of a training step ({rows[0].profile.source})")
+    for written in filter(None, (shown.json, shown.csv, shown.plot)):
         print(f"written: {written}")
 
 
-def _recipe(name: str, args: argparse.Namespace) -> Step:
-    """The step of a named network or a YAML file, changed by the command line."""
-    path = CONFIGS / f"{RECIPES[name]}.yaml" if name in RECIPES else Path(name)
-    try:
-        recipe = yaml.safe_load(path.read_text())
-        arguments = dict(recipe["model"].get("init_args", {}))
-        network = NetworkSpec(str(recipe["model"]["class_path"]), arguments)
-        data, optim = recipe["data"], recipe.get("optim", {})
-        batch, patch = args.batch or data["batch_size"], args.patch or data["patch_size"]
-    except OSError as error:
-        raise UserError(f"{path}: no such recipe; known networks: {', '.join(RECIPES)}") from error
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not a recipe of a network, data.batch_size and data.patch_size ({error})") from error
-    if args.scale and "scale" in arguments:
-        arguments["scale"] = args.scale
-    return Step(
-        network=_complete(network),
-        batch=batch,
-        patch=patch,
-        loss=optim.get("loss", Step.loss),
-        optimizer=args.optimizer or optim.get("optimizer", Step.optimizer),
-        precision=args.precision,
-        channels_last=args.channels_last,
-        compile=getattr(args, "compile", None),
-    )
+def _prepared(steps: Steps) -> Steps:
+    keep_pages()  # as training does: it is part of what a step takes
+    return replace(steps, device=str(available_device(steps.device))) if steps.device else steps
 
 
 def _complete(spec: NetworkSpec) -> NetworkSpec:
@@ -140,33 +194,33 @@ def _title(name: str, step: Step) -> str:
     return f"{name}{f' x{scale}' if scale > 1 else ''}, {step.batch} x {step.patch}x{step.patch}"
 
 
-def _rows(args: argparse.Namespace) -> list[ProfileRow]:
+def _rows(steps: Steps, recomputed: Sequence[Recompute]) -> list[ProfileRow]:
     planned: list[tuple[str, str, Step]] = []
-    for name in args.networks:
-        step = _recipe(name, args)
-        for norm in args.norms:
-            for recompute in args.recompute if normalizes_output(norm) else ["none"]:
+    for name in steps.networks:
+        step = steps.recipe(name)
+        for norm in steps.norms:
+            for recompute in recomputed if normalizes_output(norm) else ["none"]:
                 variant = norm if recompute == "none" else f"{norm}, recomputed"
                 planned.append((_title(name, step), variant, _with(step, norm=norm, recompute=recompute)))
-    if {"SRResNet", "EDSR-baseline"} <= set(args.networks) and args.norms == ["batch", "none"]:
-        theirs = _recipe("SRResNet", args)
-        ours = replace(_recipe("EDSR-baseline", args), batch=theirs.batch, patch=theirs.patch)
+    if {"SRResNet", "EDSR-baseline"} <= set(steps.networks) and list(steps.norms) == ["batch", "none"]:
+        theirs = steps.recipe("SRResNet")
+        ours = replace(steps.recipe("EDSR-baseline"), batch=theirs.batch, patch=theirs.patch)
         title = f"{PAPER}: " + _title("", theirs).strip(", ")
         planned.append((title, "SRResNet", theirs))
         planned.append((title, "EDSR-baseline", _with(ours, scale=theirs.network.arguments["scale"])))
     profiles: dict[str, Profile] = {}
-    for _, _, step in progress(planned, "Measuring" if args.device else "Forecasting"):
+    for _, _, step in progress(planned, "Measuring" if steps.device else "Forecasting"):
         if repr(step) not in profiles:
-            profiles[repr(step)] = measure(step, torch.device(args.device)) if args.device else forecast(step)
+            profiles[repr(step)] = measure(step, torch.device(steps.device)) if steps.device else forecast(step)
     return [ProfileRow(network, variant, profiles[repr(step)]) for network, variant, step in planned]
 
 
-def _print_rows(args: argparse.Namespace, rows: list[ProfileRow]) -> None:
+def _print_rows(steps: Steps, rows: list[ProfileRow]) -> None:
     source = rows[0].profile.source
     for network in dict.fromkeys(row.network for row in rows):
         group = [row for row in rows if row.network == network]
         reference = group[0]
-        timed, times = _times(group, args.device)
+        timed, times = _times(group, steps.device)
         table = []
         for row in group:
             cells = {"MiB": row.variant}
@@ -178,7 +232,7 @@ def _print_rows(args: argparse.Namespace, rows: list[ProfileRow]) -> None:
             cells["saved %"] = f"{saving / reference.peak:.1%}" if saving is not None and reference.peak else ""
             cells["time"] = f"{times[row.variant]:.2f}x" if row.variant in times else ""
             table.append(cells)
-        settings = [source, args.precision, *(["channels-last"] if args.channels_last else [])]
+        settings = [source, steps.precision, *(["channels-last"] if steps.channels_last else [])]
         if group[0].profile.step.compile is not None:
             settings.append(f"compiled, budget {group[0].profile.step.compile:g}")
         print_table(f"{network} ({', '.join(settings)}; {timed})", table)
@@ -212,13 +266,12 @@ def _print_layers(row: ProfileRow) -> None:
     print_table(f"{row.network}, {row.variant}: kept for backward ({row.profile.source})", table)
 
 
-def _sweep(args: argparse.Namespace) -> list[ProfileRow]:
+def _sweep(steps: Steps, quantity: Quantity, plot: Path | None) -> list[ProfileRow]:
     """The saving of each network against a quantity: printed, and plotted if asked for."""
-    quantity: Quantity = args.sweep
     rows: list[ProfileRow] = []
     lines: dict[str, list[tuple[float, float]]] = {}
-    for name in args.networks:
-        recipe = _recipe(name, args)
+    for name in steps.networks:
+        recipe = steps.recipe(name)
         table = []
         for value in progress(SWEEPS[quantity], name):
             step = recipe.having(quantity, value)
@@ -233,9 +286,9 @@ def _sweep(args: argparse.Namespace) -> list[ProfileRow]:
                 "none, MiB": f"{none.peak / MIB:,.1f}",
                 "saved %": f"{saving:.1%}",
             })  # fmt: skip
-        print_table(f"{_title(name, recipe)} (forecast, {args.precision})", table)
-    if args.plot:
-        plot_lines(args.plot, lines, quantity, "memory saved without batch norm, %")
+        print_table(f"{_title(name, recipe)} (forecast, {steps.precision})", table)
+    if plot:
+        plot_lines(plot, lines, quantity, "memory saved without batch norm, %")
     return rows
 
 
@@ -258,32 +311,30 @@ def _plain(row: ProfileRow) -> dict[str, Any]:
     }
 
 
-def print_fitting(args: argparse.Namespace) -> None:
-    """Print the largest sizes that fit into `--budget`, for each network and norm.
+def print_fitting(steps: Steps, size: str) -> None:
+    """Print what fits into a memory of `size`, such as 12GiB, for each network and norm.
 
     Raises:
-        UserError: the budget is no size.
+        UserError: `size` is none.
     """
-    keep_pages()
-    if args.device:
-        args.device = str(available_device(args.device))
-    budget = _size(args.budget)
-    for name in args.networks:
-        recipe = _recipe(name, args)
+    steps = _prepared(steps)
+    budget = _size(size)
+    for name in steps.networks:
+        recipe = steps.recipe(name)
         table = []
-        for norm in args.norms:
+        for norm in steps.norms:
             step = _with(recipe, norm=norm)
-            cells = {"norm": norm}
+            cells: dict[str, str] = {"norm": norm}
             for quantity, unit in progress(STEPS_OF_QUANTITY.items(), f"{name}, {norm}"):
                 value = largest(step, quantity, budget, unit)
                 cells[quantity] = str(value or "none fits")
-                if args.device and value:
-                    real = measure(step.having(quantity, value), torch.device(args.device)).memory
+                if steps.device and value:
+                    real = measure(step.having(quantity, value), torch.device(steps.device)).memory
                     held = f"{real.peak / MIB:,.0f} MiB" if real else "out of memory"
-                    cells[quantity] += f" ({args.device}: {held})"
+                    cells[quantity] += f" ({steps.device}: {held})"
             table.append(cells)
-        print_table(f"{_title(name, recipe)}: what fits in {args.budget} (forecast, {args.precision})", table)
-        if "batch" in args.norms and "none" in args.norms:
+        print_table(f"{_title(name, recipe)}: what fits in {size} (forecast, {steps.precision})", table)
+        if "batch" in steps.norms and "none" in steps.norms:
             print(_bought(recipe))
 
 

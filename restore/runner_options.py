@@ -2,7 +2,7 @@
 
 import argparse
 import logging
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -57,7 +57,7 @@ def tile(text: str) -> Tile:
 
 @dataclass(frozen=True)
 class Options:
-    """How images are restored.
+    """How images are restored; fields are the options of `add_arguments`.
 
     Attributes:
         device: where to run, e.g. `cpu` or `cuda`; None: the fastest that is there.
@@ -72,11 +72,6 @@ class Options:
     tile: Tile = "auto"
     tile_approximate: bool = False
     ensemble: bool = False
-
-
-def options(args: argparse.Namespace) -> Options:
-    """What the arguments of `add_arguments` say."""
-    return Options(**{field.name: getattr(args, field.name) for field in fields(Options)})
 
 
 def runner(chosen: Options, path: Path, weights: "Weights", root: Path) -> tuple["Runner", str]:

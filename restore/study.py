@@ -22,9 +22,19 @@ EXAMPLES = """examples:
 
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    from restore.study_actions import act
+    from restore import study_actions as actions
 
-    act(args)
+    match args.action:
+        case "list":
+            actions.list_claims()
+        case "run":
+            actions.run(args.claims, cli.chosen(actions.Repetitions, args), cli.chosen(actions.Running, args))
+        case "report":
+            actions.report(args.folder)
+        case "plan":
+            actions.plan_seeds(args.folder)
+        case "contrast":
+            actions.contrast(cli.chosen(actions.Running, args))
     return 0
 
 

@@ -1,13 +1,15 @@
 """What `restore study` does: lists claims, runs what is not on record, judges and reports."""
 
-import argparse
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+from restore.choices import BudgetName, CollectionName
 from restore.data.catalog import default_root
-from restore.errors import UserError
+from restore.errors import UserError, nearest
 from restore.studies.budget import BUDGETS
 from restore.studies.claims import CLAIMS
 from restore.studies.contrast import FULL, Contrast, campaign
@@ -27,26 +29,45 @@ LOG = logging.getLogger(__name__)
 STOPPED = "stopped; the same command goes on from here"
 
 
-def act(args: argparse.Namespace) -> None:
-    """Do what the arguments of `restore study` say.
+@dataclass(frozen=True)
+class Repetitions:
+    """How much is asked of each claim.
 
-    Raises:
-        UserError: there is no such claim or budget, or no claim has all of its runs on record.
+    Attributes:
+        budget: sizes and lengths.
+        seeds: repetitions of each experiment; None: the budget's.
+        data: which images.
     """
-    match args.action:
-        case "list":
-            _list()
-        case "run":
-            _run(args)
-        case "report":
-            _report(Archive.load(args.folder / "records.json"), args.folder)
-        case "plan":
-            _plan(Archive.load(args.folder / "records.json"), args.folder)
-        case "contrast":
-            _contrast(args)
+
+    budget: BudgetName
+    seeds: int | None = None
+    data: CollectionName = "photos"
 
 
-def _list() -> None:
+@dataclass(frozen=True)
+class Running:
+    """Where and how long experiments run.
+
+    Attributes:
+        output: the folder of records and reports.
+        limit: seconds; None: to the end.
+        jobs: trainings at once; None: one for each GPU, or each core.
+        root: where data sets lie; None: RESTORE_DATA or `data`.
+    """
+
+    output: Path
+    limit: float | None = None
+    jobs: int | None = None
+    root: Path | None = None
+
+    @cached_property
+    def until(self) -> float | None:
+        """The time at which to stop, by the clock, counted from the first call."""
+        return None if self.limit is None else time.time() + self.limit
+
+
+def list_claims() -> None:
+    """Print all claims with their criteria."""
     for claim in sorted(CLAIMS.values(), key=lambda claim: claim.number):
         indented = claim.about.replace("\n", "\n    ")
         print(f"{claim.number:2}. {claim.name}: {claim.title}\n    {indented}")
@@ -55,23 +76,70 @@ def _list() -> None:
         print()
 
 
-def _run(args: argparse.Namespace) -> None:
-    names = list(CLAIMS) if args.claims in ([], ["all"]) else args.claims
+def run(claims: Sequence[str], repetitions: Repetitions, running: Running) -> None:
+    """Train and measure what the claims need and is not on record, as long as there is time; judge and report.
+
+    Args:
+        claims: names; none, or `all`, for all.
+        repetitions: how much.
+        running: where and how long.
+
+    Raises:
+        UserError: there is no such claim, or no claim has all of its runs on record.
+    """
+    names = list(CLAIMS) if claims in ([], ["all"]) else claims
     if unknown := [name for name in names if name not in CLAIMS]:
-        raise UserError(f"{unknown[0]}: unknown claim; known: all, {', '.join(CLAIMS)}")
-    budget = BUDGETS[args.budget]
-    for option, value in (("--seeds", args.seeds), ("--jobs", args.jobs)):
+        meant = nearest(unknown[0], CLAIMS)
+        raise UserError(f"{unknown[0]}: unknown claim{meant}; known: all, {', '.join(CLAIMS)}")
+    budget, seeds = BUDGETS[repetitions.budget], repetitions.seeds
+    for option, value in (("--seeds", seeds), ("--jobs", running.jobs)):
         if value is not None and value < 1:
             raise UserError(f"{option} must be at least 1, not {value}")
-    data = StudyData(args.data, args.root or default_root(), budget.images, budget.crop)
+    data = StudyData(repetitions.data, running.root or default_root(), budget.images, budget.crop)
     criteria = {f"{name}/{part}": it for name in names for part, it in CLAIMS[name].criteria.items()}
-    archive = Archive.opened(args.output / "records.json", budget, data, args.seeds or budget.seeds, criteria)
-    until = None if args.limit is None else time.time() + args.limit
+    archive = Archive.opened(running.output / "records.json", budget, data, seeds or budget.seeds, criteria)
     while requests := _waiting_for(names, archive):
-        if not put_on_record(requests, archive, args.output, jobs=args.jobs, until=until):
+        if not put_on_record(requests, archive, running.output, jobs=running.jobs, until=running.until):
             LOG.info(STOPPED)
             break
-    _report(archive, args.output)
+    _report(archive, running.output)
+
+
+def report(folder: Path) -> None:
+    """Judge the records of a folder once more and write the report.
+
+    Raises:
+        UserError: there are no records, or no claim has all of its runs on record.
+    """
+    _report(Archive.load(folder / "records.json"), folder)
+
+
+def plan_seeds(folder: Path) -> None:
+    """Print how many seeds each comparison on record would need.
+
+    Raises:
+        UserError: there are no records, or none of two seeds.
+    """
+    rows = plan(_standings(Archive.load(folder / "records.json"), folder))
+    if not rows:
+        raise UserError(f"{folder}: no comparison has two seeds on record; run the studies with more --seeds first")
+    print_table("seeds for a power of 80 %, two-sided at 5 %", rows)
+
+
+def contrast(running: Running) -> None:
+    """Go on with the contrast at full size as long as there is time, and write its page."""
+    data = StudyData("papers", running.root or default_root())
+    archive = Archive.opened(running.output / "records.json", FULL, data, FULL.seeds, CONTRAST)
+    while True:
+        found = Contrast({}, {})
+        standing = follow(campaign(found), archive)
+        if not standing.waiting_for:
+            break
+        LOG.info(found.stage)
+        if not put_on_record(standing.waiting_for, archive, running.output, jobs=running.jobs, until=running.until):
+            LOG.info(f"during the {found.stage}: {STOPPED}")
+            break
+    print(f"written: {', '.join(map(str, write_contrast(archive, found, running.output)))}")
 
 
 def _waiting_for(names: Sequence[str], archive: Archive) -> dict[object, Request]:
@@ -102,26 +170,3 @@ def _report(archive: Archive, folder: Path) -> None:
     if waiting := [name for name in _asked_for(archive) if name not in standings]:
         print(f"not all on record yet: {', '.join(waiting)}")
     print(f"written: {', '.join(map(str, written))}")
-
-
-def _plan(archive: Archive, folder: Path) -> None:
-    rows = plan(_standings(archive, folder))
-    if not rows:
-        raise UserError(f"{folder}: no comparison has two seeds on record; run the studies with more --seeds first")
-    print_table("seeds for a power of 80 %, two-sided at 5 %", rows)
-
-
-def _contrast(args: argparse.Namespace) -> None:
-    until = None if args.limit is None else time.time() + args.limit
-    data = StudyData("papers", args.root or default_root())
-    archive = Archive.opened(args.output / "records.json", FULL, data, FULL.seeds, CONTRAST)
-    while True:
-        found = Contrast({}, {})
-        standing = follow(campaign(found), archive)
-        if not standing.waiting_for:
-            break
-        LOG.info(found.stage)
-        if not put_on_record(standing.waiting_for, archive, args.output, jobs=args.jobs, until=until):
-            LOG.info(f"during the {found.stage}: {STOPPED}")
-            break
-    print(f"written: {', '.join(map(str, write_contrast(archive, found, args.output)))}")

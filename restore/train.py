@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from restore import cli, extensions
-from restore.errors import UserError
+from restore.errors import UserError, nearest
 
 if TYPE_CHECKING:  # with torch and Lightning, which are imported only if there is something to train
     import yaml
@@ -237,10 +237,10 @@ def _meant(message: str, parser: ArgumentParser) -> str:
     from restore.models import NETWORKS
 
     if found := re.search(r"[Uu]nrecognized arguments: (--[^\s=]+)", message):
-        return cli.nearest(found[1], parser._option_string_actions)
+        return nearest(found[1], parser._option_string_actions)
     if found := re.search(r"class_path '[\w.]*\.(\w+)':\s+(?:- )?Option '(\w+)' is not accepted", message):
         network = NETWORKS.get(found[1])
-        return cli.nearest(found[2], network().spec.arguments) if network else ""
+        return nearest(found[2], network().spec.arguments) if network else ""
     if 'key "model"' in message and ("Expected a dot import path" in message or "has no attribute" in message):
         return f"; known networks: {', '.join(NETWORKS)}"
     return ""

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 import restore
-from restore import cli, convert, evaluate, export, infer, memory, progress, train
+from restore import cli, convert, evaluate, export, infer, memory, progress, study, train
 from restore.__main__ import COMMANDS as NAMES
 from restore.__main__ import dispatch
 from restore.errors import UserError
 
-COMMANDS = {module.__name__: module for module in (train, infer, evaluate, convert, export, memory)}
+COMMANDS = {module.__name__: module for module in (train, infer, evaluate, convert, export, memory, study)}
 HELP_LINES = 2 * 40  # two screens
 
 
@@ -129,6 +129,12 @@ def test_a_mistake_ends_the_process_with_code_one_and_no_traceback() -> None:
     ("train", "--model.nrom none", "Option 'nrom' is not accepted; did you mean norm?"),
     ("train", "--model DnCN", "known networks: DnCNN, EDSR"),
     ("evaluate", "--weights noisy --dta photos", "unrecognized arguments: --dta; did you mean --data?"),
+    ("infer", "--denoise --inptu a.png --output out", "unrecognized arguments: --inptu; did you mean --input?"),
+    ("infer", "--denoize --input a.png --output=out", "unrecognized arguments: --denoize; did you mean --denoise?"),
+    ("evaluate", "--weights noisy --data sett5", "known data set; did you mean Set5?"),
+    ("evaluate", "--model dncn-gray-25 --data Set5", "unknown model; did you mean dncnn-gray-25?"),
+    ("study", "run higher_learning_rate", "unknown claim; did you mean higher_learning_rates?"),
+    ("train", "--optim.optimizer adma", "unknown optimizer 'adma'; did you mean adam?"),
 ])  # fmt: skip
 def test_a_misspelt_word_is_named_with_the_one_that_is_meant(name: str, args: str, complaint: str) -> None:
     with pytest.raises(SystemExit) as end:

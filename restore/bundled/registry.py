@@ -6,7 +6,7 @@ from pathlib import Path
 from restore.benchmark import Show, baseline_name, default_protocol, measure
 from restore.data.catalog import find_images
 from restore.data.degradation import Bicubic, Degradation, GaussianNoise, Jpeg, Paired, RealNoise
-from restore.errors import UserError
+from restore.errors import UserError, nearest
 from restore.images.content import Content
 from restore.inference import Runner
 from restore.metrics import Row
@@ -146,7 +146,7 @@ def find(name: str) -> BundledModel:
     """
     names = [name] if name in MODELS else [each for each in MODELS if each.startswith(name)]
     if not names:
-        raise UserError(f"{name}: unknown model; {_bundled()}")
+        raise UserError(f"{name}: unknown model{nearest(name, MODELS)}; {_bundled()}")
     if len(names) > 1:
         raise UserError(f"{name}: several models have names that begin so: {', '.join(names)}")
     model = MODELS[names[0]]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from restore import cli
 from restore.data.catalog import default_root
 from restore.data.known_sets import SETS
-from restore.errors import UserError
+from restore.errors import UserError, nearest
 from restore.tables import print_table
 
 if TYPE_CHECKING:  # with torch, which is not imported before the arguments are known to be right
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     names = args.names[1:] if only_verify else args.names
     for name in names:
         if name != "all" and name not in SETS:
-            parser.error(f"{name}: unknown data set ({', '.join(SETS)})")
+            parser.error(f"{name}: unknown data set{nearest(name, SETS)}; known: {', '.join(SETS)})")
     if args.given and (only_verify or len(names) != 1 or names == ["all"]):
         parser.error("--from takes exactly one data set")
     everything = not names or "all" in names

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from restore.data.known_sets import PHOTOS, SETS, Layout, Split
 from restore.data.pairing import MAX_IMAGES_NAMED, by_name, pair
-from restore.errors import UserError
+from restore.errors import UserError, nearest
 from restore.images.io import list_images
 
 
@@ -113,7 +113,8 @@ def _layout(name: str, split: Split, root: Path) -> tuple[Path, Layout]:
     if name not in SETS:
         folder = Path(name).expanduser()
         if not folder.is_dir():
-            raise UserError(f"{name}: neither a folder nor a known data set ({', '.join(NAMES)})")
+            meant = nearest(name, NAMES)
+            raise UserError(f"{name}: neither a folder nor a known data set{meant}; known: {', '.join(NAMES)}")
         benchmark = all((folder / part).is_dir() for part in ("HR", "LR_bicubic"))
         return folder, Layout(("HR",), "LR_bicubic") if benchmark else Layout((".",))
     root = root.expanduser()

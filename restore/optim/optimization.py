@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
-from restore.errors import UserError
+from restore.errors import UserError, nearest
 from restore.extensions import load
 from restore.losses import find_loss
 from restore.optim.muon import Muon, muon_groups
@@ -170,7 +170,8 @@ def state_tensors(optimizer: Optimizer) -> list[Tensor]:
 
 def _optimizer_class(path: str) -> Callable[..., Optimizer]:
     if "." not in path:
-        raise UserError(f"unknown optimizer {path!r}; known: {', '.join(OPTIMIZERS)}; or a path like torch.optim.NAdam")
+        meant, known = nearest(path, OPTIMIZERS), ", ".join(OPTIMIZERS)
+        raise UserError(f"unknown optimizer {path!r}{meant}; known: {known}; or a path like torch.optim.NAdam")
     found: object = load(path, "torch.optim")
     if not (isinstance(found, type) and issubclass(found, Optimizer)):
         raise UserError(f"optim.optimizer {path}: not a subclass of torch.optim.Optimizer")
