@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
@@ -15,13 +15,13 @@ from restore.data.pairs import ImagePair
 from restore.inference import baseline
 from restore.report import Panel, comparison, contact_sheet
 from restore.training.datamodule import TrainingData
-from restore.training.lightning_internals import is_last_batch
+from restore.training.lightning_internals import EpochProgressBar, is_last_batch
 from restore.training.module import RestorationModule
 
 INTERVAL_S = 0.5  # between updates of the bar
 
 
-class ProgressBar(RichProgressBar):
+class ProgressBar(EpochProgressBar):
     """Lightning's bar with loss, PSNR and the time that is left of the whole run.
 
     It follows the steps a few times a second only: to show the loss is to wait for the device.
@@ -57,9 +57,6 @@ class ProgressBar(RichProgressBar):
             left = (time.perf_counter() - started) / (done - first) * (total - done)
             metrics["left"] = str(timedelta(seconds=round(left)))
         return dict(metrics)
-
-    def _get_train_description(self, current_epoch: int) -> str:
-        return f"Epoch {current_epoch}".ljust(len(self.validation_description))
 
 
 class BestCheckpoint(ModelCheckpoint):

@@ -1,4 +1,7 @@
-"""What Lightning does not promise, and this package uses nevertheless. Checked on Lightning 2.6.6."""
+"""What Lightning does not promise, and this package uses nevertheless. Checked on Lightning 2.6.6.
+
+`tests/training/test_lightning_internals.py` tests what is expected of it.
+"""
 
 import warnings
 from collections.abc import Iterator
@@ -7,7 +10,7 @@ from types import MethodType
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import WeightAveraging
+from pytorch_lightning.callbacks import RichProgressBar, WeightAveraging
 from pytorch_lightning.profilers import PassThroughProfiler
 from torch import nn
 
@@ -46,6 +49,13 @@ class NoProfiler(PassThroughProfiler):
 
     def profile(self, action_name: str) -> AbstractContextManager[None]:  # type: ignore[override]
         return self._nothing
+
+
+class EpochProgressBar(RichProgressBar):
+    """Lightning's bar, which says the number of the epoch without that of the last one."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"Epoch {current_epoch}".ljust(len(self.validation_description))
 
 
 @contextmanager
