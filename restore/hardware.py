@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -26,14 +27,16 @@ class Hardware:
         channels_last: keep images and weights as (N, H, W, C) in memory, which convolution kernels prefer; default: so,
             but for group norm on a CPU, whose own kernel takes up to four times as long then.
         threads: of the CPU; default: the cores this process may use.
-        compile: `torch.compile` the network; off unless asked for: it gains a few per cent on a CPU at most.
+        compile: `torch.compile` the network, in its default mode or in `reduce-overhead`, which on a GPU also records
+            forward and backward as CUDA graphs, so that Python launches no kernels one by one; on a CPU both are the
+            same. Off unless asked for: it gains a few per cent on a CPU at most.
         store_on_device: keep all training patches in GPU memory; default: if they take at most half of what is free.
         keep_pages: let glibc's allocator keep freed memory; otherwise each large tensor is mapped and faulted in again.
     """
 
     channels_last: bool | None = None
     threads: int | None = None
-    compile: bool = False
+    compile: bool | Literal["reduce-overhead"] = False
     store_on_device: bool | None = None
     keep_pages: bool = True
 
@@ -56,7 +59,7 @@ class Hardware:
             precision,
             *(["channels_last"] if self.channels_last else []),
             *([f"{self.threads} threads"] if device.type == "cpu" else []),
-            *(["compiled"] if self.compile else []),
+            *(["compiled" if self.compile is True else f"compiled ({self.compile})"] if self.compile else []),
             "patches in GPU memory" if self.store_on_device else "patches memory-mapped",
             *(["allocator keeps pages"] if self.keep_pages else []),
         ]

@@ -1,9 +1,12 @@
 """What the machine is used for: automatic, overridable, and the same results."""
 
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -70,24 +73,43 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
     assert faults("default") - faults("keep") > 10 * once
 
 
-@pytest.mark.parametrize("norm", NORMS)
-def test_channels_last_changes_the_step_by_rounding_alone(norm: Norm, monkeypatch: pytest.MonkeyPatch) -> None:
+Gradients = Callable[[Norm, Hardware], dict[str, torch.Tensor]]
+
+
+@pytest.fixture
+def gradients(monkeypatch: pytest.MonkeyPatch) -> Gradients:
+    """Those of a training step in float64, by parameter."""
     monkeypatch.setattr(RestorationModule, "trainer", None)
     monkeypatch.setattr("restore.training.module.logs_this_step", lambda _: False)
 
-    def gradients(channels_last: bool) -> dict[str, torch.Tensor]:
+    def of(norm: Norm, hardware: Hardware) -> dict[str, torch.Tensor]:
         torch.manual_seed(0)
         network = DnCNN(depth=4, features=8, norm=norm).double()
-        optim, protocol = Optimization(), PROTOCOLS["denoise-gray"]
-        module = RestorationModule(network, optim, protocol, Hardware(channels_last=channels_last))
+        module = RestorationModule(network, Optimization(), PROTOCOLS["denoise-gray"], hardware)
         clean = torch.rand(2, 1, 12, 10, dtype=torch.float64)
         module.training_step(Pair(clean + 0.1 * torch.randn_like(clean), clean), 0).backward()
         return {name: parameter.grad for name, parameter in network.named_parameters() if parameter.grad is not None}
 
-    plain, fast = gradients(False), gradients(True)
+    return of
+
+
+def agree(plain: dict[str, torch.Tensor], fast: dict[str, torch.Tensor]) -> None:
     assert plain.keys() == fast.keys()
     for name, expected in plain.items():
         torch.testing.assert_close(fast[name], expected, rtol=1e-5, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_channels_last_changes_the_step_by_rounding_only(norm: Norm, gradients: Gradients) -> None:
+    agree(gradients(norm, Hardware(channels_last=False)), gradients(norm, Hardware(channels_last=True)))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
+@pytest.mark.parametrize("compiled", [True, "reduce-overhead"])
+def test_a_compiled_step_is_the_plain_step(compiled: bool | Literal["reduce-overhead"], gradients: Gradients) -> None:
+    # Of CUDA graphs, which `reduce-overhead` records on a GPU, nothing can be tested on a CPU.
+    plain = gradients("batch", Hardware(channels_last=False))
+    agree(plain, gradients("batch", Hardware(channels_last=False, compile=compiled)))
 
 
 def test_a_fused_step_is_the_plain_step() -> None:

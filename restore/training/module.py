@@ -42,7 +42,7 @@ class RestorationModule(QuickModule):
         self.network = network.to(memory_format=self._format)
         views = {scale: network.at(scale) for scale in network.all_scales}
         self._restore: dict[int, Callable[[Tensor], Tensor]] = {
-            scale: torch.compile(view.forward) if hardware.compile else view.__call__  # not submodules once more
+            scale: _compiled(view, hardware) if hardware.compile else view.__call__  # not submodules once more
             for scale, view in views.items()
         }
         self.optim = optim
@@ -111,3 +111,9 @@ class RestorationModule(QuickModule):
         fused = self.trainer.gradient_clip_val is None  # Lightning cannot clip before a fused step in mixed precision
         optimizer, schedule = self.optim.build(self.network, int(steps) if steps < math.inf else None, fused=fused)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _compiled(network: RestorationNetwork, hardware: Hardware) -> Callable[[Tensor], Tensor]:
+    mode = hardware.compile if isinstance(hardware.compile, str) else "default"
+    compiled: Callable[[Tensor], Tensor] = torch.compile(network.forward, mode=mode)
+    return compiled
