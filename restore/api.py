@@ -180,7 +180,7 @@ def _restored(
         version = path.stat().st_mtime_ns if path.is_file() else 0
         runner = _runner_of((path, version), scale, options)
     if runner.scale != scale:
-        raise UserError(f"{model}: enlarges {runner.scale} times, not {scale}")
+        raise UserError(f"{model}: upscales by {runner.scale}, not by {scale}")
     told = at_level(runner, None if sigma is None else sigma / 255)
     batch, back = _as_batch(image)
     restored = torch.cat([restore_any(told, one[None].cpu()).cpu() for one in batch])

@@ -133,7 +133,10 @@ def _check_degradation(parser: cli.ArgumentParser, args: argparse.Namespace) -> 
         parser.error(f"--degraded needs a folder for each of --data: {len(args.data)}, not {len(args.degraded)}")
     noisy = [name for name in args.data if has_real_noise(name)]
     if noisy and not ways and len(noisy) < len(args.data):
-        parser.error(f"{noisy[0]} has noisy images of its own: measure it alone, or say by --sigma what all go through")
+        parser.error(
+            f"{noisy[0]} has noisy images of its own: measure it separately, or choose one degradation for all sets "
+            "with --sigma"
+        )
     args.paired = bool(args.degraded or (noisy and not ways))
 
 

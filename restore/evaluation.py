@@ -207,7 +207,7 @@ def _write_scores(rows: list[Row], files: Files, precision: str, device: torch.d
 
 
 def _measure_all(asked: Evaluation, show: Show | None, ranks: Ranks, failures: list[UserError]) -> list[Row]:
-    """The rows of all that can be measured; a single process adds what cannot be to `failures` and goes on."""
+    """The rows of all that can be measured; a single process adds what cannot be to `failures` and continues."""
     tasks: dict[tuple[Degradation, int], dict[str, Runner | None]] = {}
     files = {model.name: model.weights for model in map(bundled.find, asked.model)}
     files |= {name: cli.path(name) for name in asked.weights if name not in BASELINES}

@@ -13,7 +13,7 @@ EXAMPLES = """examples:
   restore study run --budget smoke                    all, a few steps each
   restore study run higher_learning_rates --budget small
   restore study run --budget small --data papers --data.root DATA --for 150m
-                                                      run it again to go on
+                                                      run it again to continue
   restore study report runs/study                     judge the records again
   restore study plan runs/study                       how many seeds are needed
   restore study contrast --for 150m --output runs/contrast --data.root DATA
@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = cli.ArgumentParser("study", "Put what is said about batch norm to the test.", EXAMPLES)
     actions = parser.add_subparsers(dest="action", required=True, parser_class=cli.ActionParser)
     actions.add_parser("list", help="the claims")
-    run = actions.add_parser("run", help="train and measure what is not on record, then judge and report")
+    run = actions.add_parser("run", help="train and measure what is not recorded yet, then judge and report")
     run.add_argument("claims", nargs="*", metavar="CLAIM", help="names from `restore study list`, or all (default)")
     run.add_argument("--budget", choices=get_args(BudgetName), default="smoke", help="sizes and lengths")
     run.add_argument("--seeds", type=int, help="repetitions of each experiment (default: the budget's)")
@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         help="photos: of scikit-image, no download; papers: training on Train400 and BSDS500, scores on BSD68, Set12, "
         "B100 and Set5, settings chosen on photographs",
     )
-    contrast = actions.add_parser("contrast", help="the contrast at full size: go on with it")
+    contrast = actions.add_parser("contrast", help="continue the contrast at full size")
     for parser_of, folder in ((run, "runs/study"), (contrast, "runs/contrast")):
         parser_of.add_argument("--output", type=Path, default=Path(folder), help=f"folder (default: {folder})")
         parser_of.add_argument("--for", dest="limit", metavar="TIME", type=duration, help="stop after 90s, 150m or 2h")

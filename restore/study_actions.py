@@ -26,7 +26,7 @@ from restore.tables import print_table
 
 LOG = logging.getLogger(__name__)
 
-STOPPED = "stopped; the same command goes on from here"
+STOPPED = "stopped; the same command continues from here"
 
 
 @dataclass(frozen=True)

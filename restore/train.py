@@ -258,7 +258,7 @@ def _default_output(name: str, text: str) -> Path:
 
 
 def _identity(text: str) -> Any:
-    """Of a `config.yaml`, the settings that make one run another: not where it is, nor how long it is to go on."""
+    """Of a `config.yaml`, the settings that make one run another: not where it is, nor how long it is to continue."""
     import yaml
 
     try:

@@ -39,7 +39,7 @@ measure() {
   local file=$output/$1.json left=$((most - SECONDS))
   [ -e "$file" ] && return
   if [ "$left" -le 0 ]; then
-    echo "no time left for $1; the same command goes on with it"
+    echo "no time left for $1; the same command continues with it"
     return
   fi
   echo "== $1 ($((SECONDS / 60)) min)"

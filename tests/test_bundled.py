@@ -210,7 +210,7 @@ def test_one_line_restores_one_photograph(
 @pytest.mark.usefixtures("small_models")
 @pytest.mark.parametrize(("task", "complaint"), [
     ("--model bm3d", "bm3d: unknown model; bundled: dncnn-gray-25, dncnn-gray-blind, dncnn-color-blind, edsr-"),
-    ("--model dncnn-gray", "dncnn-gray: several models have names that begin so: dncnn-gray-25, dncnn-gray-blind"),
+    ("--model dncnn-gray", "dncnn-gray: the beginning of several models: dncnn-gray-25, dncnn-gray-blind"),
     ("--model edsr-baseline-x4", "edsr-baseline-x4: not included in the package"),
     ("--upscale 3", "edsr-baseline-x3: not included in the package; bundled: dncnn-gray-25, "),
     ("--denoise 80", "--denoise 80: the bundled networks are trained for sigma 0 to 55"),

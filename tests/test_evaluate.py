@@ -98,7 +98,7 @@ def test_a_set_of_noisy_and_clean_photographs_is_measured_as_it_is(weights: Path
     assert (baseline["model"], baseline["degradation"]) == ("input", "as given")
     assert baseline["psnr"] == network["psnr"] == pytest.approx(20 * np.log10(25.5))
     assert {row["degradation"] for row in rows(tmp_path, *asked, "--data", "PolyU", "--sigma", "25")} == {"sigma 25"}
-    with pytest.raises(UserError, match="PolyU has noisy images of its own: measure it alone"):
+    with pytest.raises(UserError, match="PolyU has noisy images of its own: measure it separately"):
         rows(tmp_path, *asked, "--data", "photos", "PolyU")
 
 
@@ -304,7 +304,7 @@ def test_a_network_that_yields_nan_is_named_and_the_scores_of_other_sets_are_kep
     torch.nn.init.constant_(network.body[-1].weight, torch.nan)
     save_weights(tmp_path / "nan.safetensors", Weights(network))
     asked = "--weights", str(tmp_path / "nan.safetensors"), "--data", str(image_folder), "--sigma", "25"
-    with pytest.raises(UserError, match=r"nan\.safetensors: .*a\.png: the network yields numbers that are not finite"):
+    with pytest.raises(UserError, match=r"nan\.safetensors: .*a\.png: the network's output is not finite"):
         evaluate.main([*asked])
 
     (tmp_path / "broken").mkdir()

@@ -148,7 +148,7 @@ def find(name: str) -> BundledModel:
     if not names:
         raise UserError(f"{name}: unknown model{nearest(name, MODELS)}; {_bundled()}")
     if len(names) > 1:
-        raise UserError(f"{name}: several models have names that begin so: {', '.join(names)}")
+        raise UserError(f"{name}: the beginning of several models: {', '.join(names)}")
     model = MODELS[names[0]]
     if not model.weights.is_file():
         raise UserError(f"{model.name}: not included in the package; {_bundled()}")

@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     names = args.names[1:] if only_verify else args.names
     for name in names:
         if name != "all" and name not in SETS:
-            parser.error(f"{name}: unknown data set{nearest(name, SETS)}; known: {', '.join(SETS)})")
+            parser.error(f"{name}: unknown data set{nearest(name, SETS)}; known: {', '.join(SETS)}")
     if args.given and (only_verify or len(names) != 1 or names == ["all"]):
         parser.error("--from takes exactly one data set")
     everything = not names or "all" in names

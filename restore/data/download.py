@@ -28,13 +28,13 @@ class _UnavailableError(Exception):
 
 
 class _BrokenOffError(Exception):
-    """The connection broke off; asking again may go on."""
+    """The connection broke off; asking again may continue."""
 
 
 def fetch(mirrors: Sequence[Mirror], folder: Path, timeout_s: float = 30, pause_s: float = 1) -> Path:
     """A file from the first address that gives it whole, in `folder`; one that lies there already is only checked.
 
-    What arrived before a connection broke off is kept as NAME.partial, and the download goes on from there, in this
+    What arrived before a connection broke off is kept as NAME.partial, and the download continues from there, in this
     call or a later one.
 
     Args:

@@ -15,7 +15,7 @@ from restore.inference.runner import Runner
 def check_finite(restored: Tensor) -> None:
     """Raises UserError if a network's result holds numbers that are not finite, which as pixels would be black."""
     if not restored.isfinite().all():
-        raise UserError("the network yields numbers that are not finite; its weights are spoilt or it cannot cope here")
+        raise UserError("the network's output is not finite (NaN or infinity); its weights may be damaged")
 
 
 @torch.inference_mode()

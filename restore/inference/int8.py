@@ -141,7 +141,7 @@ def _read(path: Path) -> "tuple[Model, dict[Floating, Change]] | None":
 
 
 def _write(path: Path, model: "Model", made: dict[str, Any]) -> None:
-    """Write the model with what was measured; if that cannot be, say so and go on."""
+    """Write the model with what was measured; if that cannot be, say so and continue."""
     from restore.inference.openvino_runner import serialize
 
     _, constants = serialize(model)

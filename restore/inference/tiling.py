@@ -61,7 +61,7 @@ def tiled(
 class Tiled(Like):
     """Restores images in tiles. Only tiles are moved to the runner's device; the result is where the image is.
 
-    Where memory runs out, it goes on with tiles of half the size, also in the images that follow.
+    Where memory runs out, it continues with tiles of half the size, also in the images that follow.
 
     Args:
         runner: restores the tiles.

@@ -12,8 +12,9 @@ from restore.studies.tuning import tune
 
 TWINS: tuple[Norm, Norm] = ("batch", "none")
 DENOISERS = ("DnCNN", "DnCNNVariant")
+SEEDS = 3  # of the search's finalists
 INITS: tuple[DnCNNInit, ...] = get_args(DnCNNInit)
-# Where the search of the learning rate begins; it goes on beyond the best value.
+# Where the search of the learning rate begins; it continues beyond the best value.
 FIRST_RATES: Mapping[tuple[bool, str], Sequence[float]] = {
     (True, "adam"): (3e-3, 1e-2),
     (True, "sgd"): (1e-3, 1e-2),
@@ -29,23 +30,27 @@ def tuned(
 ) -> Generator[Requests, Results, dict[Arm, Experiment]]:
     """Each arm at its best: denoisers over all initial weights and learning rates, other networks over learning rates.
 
+    The search ends at the length of the arm's own runs: what is best after fewer steps may be too fast for more.
+
     Args:
-        budget: says how long the search's runs are; without any, each arm is taken with the first settings.
+        budget: says how long the search's first runs are; without any, each arm is taken with the first settings.
         arms: their initial weights, if they are denoisers, and learning rates are not used.
         inits: of denoisers.
 
     Returns:
-        The arms with what was found, at the lengths that they had.
+        The arms with what was found.
     """
     candidates = {arm: _candidates(experiment, inits) for arm, experiment in arms.items()}
     rates = {arm: FIRST_RATES[_kind(experiment)] for arm, experiment in arms.items()}
     if not budget.tuning_lengths:
         return {arm: candidates[arm][0].with_rate(rates[arm][0]) for arm in arms}
     best: dict[Arm, Experiment] = {}
-    for first in dict.fromkeys(rates.values()):
-        alike = {arm: candidates[arm] for arm in arms if rates[arm] == first}
-        found = yield from tune(alike, first, budget.tuning_lengths)
-        best |= {arm: one.best.of_length(arms[arm].length) for arm, one in found.items()}
+    kinds = {arm: (rates[arm], experiment.length) for arm, experiment in arms.items()}
+    for first, length in dict.fromkeys(kinds.values()):
+        alike = {arm: candidates[arm] for arm in arms if kinds[arm] == (first, length)}
+        shorter = [one for one in budget.tuning_lengths if one < length]
+        found = yield from tune(alike, first, [*shorter, length], SEEDS)
+        best |= {arm: one.best for arm, one in found.items()}
     return {arm: best[arm] for arm in arms}
 
 

@@ -77,7 +77,7 @@ class Contrast:
 def campaign(found: Contrast) -> Generator[Requests, Results, None]:
     """The stages in order; `found` is filled as they are answered.
 
-    Denoising goes first up to 1500 steps, so that there is a complete result early; then both go on together.
+    Denoising goes first up to 1500 steps, so that there is a complete result early; then both continue together.
     """
     denoising: dict[Arm, list[Experiment]] = {}
     for size in SIZES:

@@ -15,7 +15,7 @@ from restore.training import Optimization
 FORMAT = 2
 WARM_UP = 100  # steps over which the learning rate rises to its full value
 DECAY_SHARE = 0.2  # of the length, which is added to it and over which the learning rate falls to nothing
-TUNING_SEED = 1000  # of runs that choose settings; none that judge has it
+TUNING_SEED = 1000  # the first of runs that choose settings; none that judge has it or a later one
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def conv_norms(network: RestorationNetwork) -> list[ConvNorm]:
     """
     layers = [module for module in network.modules() if isinstance(module, ConvNorm)]
     if not layers:
-        raise ValueError(f"{type(network).__name__} has no layer with a norm of its own choice")
+        raise ValueError(f"{type(network).__name__} has no layer whose norm can be chosen")
     return layers
 
 

@@ -19,9 +19,10 @@ from restore.studies.experiment import TUNING_SEED, Experiment, Record
 
 @dataclass(frozen=True)
 class Trial:
-    """A run that chooses settings: one seed that judges nothing, scored on validation images only."""
+    """Runs that choose settings: with seeds that judge nothing, scored on validation images only."""
 
     of: Experiment
+    seeds: int = 1
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ class Archive:
     def tasks(self, request: Request) -> list[Task]:
         """One task for each seed."""
         if isinstance(request, Trial):
-            return [Task(request, TUNING_SEED)]
+            # Each seed is a task of the same trial of one, so that a search that asks for more seeds reuses it.
+            return [Task(Trial(request.of), TUNING_SEED + number) for number in range(request.seeds)]
         first = self.budget.first_seed
         return [Task(request, seed) for seed in range(first, first + self.seeds)]
 
@@ -112,7 +114,7 @@ class Archive:
     def opened(
         cls, path: Path, budget: Budget, data: StudyData, seeds: int, criteria: Mapping[str, Criterion]
     ) -> "Archive":
-        """Go on with `records.json`, or begin one; its criteria are noted before anything is trained.
+        """Continue `records.json`, or begin one; its criteria are noted before anything is trained.
 
         Raises:
             UserError: it is of another budget or other data, or damaged.

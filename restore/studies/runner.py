@@ -1,10 +1,10 @@
 """Trains and measures what is asked for and not on record, in any number of sittings.
 
-Every state is kept: a run that is stopped goes on in mid-flight, bit for bit. Runs are made in rounds: all of one
+Every state is kept: a run that is stopped continues in mid-run, bit for bit. Runs are made in rounds: all of one
 length before any longer one, all of one seed before the next.
 
 A folder of studies holds `runs/` (a JSON file for each run and measurement, and the weights), `states/` (from which
-runs go on) and `records.json`, all that judging needs.
+runs continue) and `records.json`, all that judging needs.
 """
 
 import json
@@ -51,7 +51,7 @@ def train(
     device: torch.device | None = None,
     interrupted: Interrupted = lambda: False,
 ) -> Record | None:
-    """Train a network to its end, going on from what is kept in `folder`; the weights are left there.
+    """Train a network to its end, continuing from what is kept in `folder`; the weights are left there.
 
     Args:
         experiment: the run.
@@ -200,7 +200,7 @@ def _result(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except (ValueError, OSError) as error:
-        raise UserError(f"{path}: damaged ({error}); delete it to train or measure anew") from error
+        raise UserError(f"{path}: damaged ({error}); delete it to train or measure again") from error
 
 
 def _in_rounds(task: Task) -> tuple[bool, int, int]:

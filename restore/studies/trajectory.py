@@ -191,7 +191,7 @@ class Trajectory:
         except (UnpicklingError, RuntimeError, ValueError, LookupError, TypeError, EOFError, OSError) as error:
             reason = str(error).partition("\n")[0]
             raise UserError(
-                f"{path}: not a state of this run, or damaged ({reason}); delete it to begin anew"
+                f"{path}: not a state of this run, or damaged ({reason}); delete it to start again"
             ) from error
 
 

@@ -6,13 +6,15 @@ Settings are chosen by the PSNR of validation images, which are in no test set, 
 import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, TypeVar
 
 from restore.studies.experiment import Experiment, Record
 from restore.studies.requests import Requests, Results, Trial
 
 RATES = tuple(float(f"{digit}e{power}") for power in range(-6, 2) for digit in (1, 3))
-KEPT = 3  # of an arm's settings, a third goes on to the next length, at least two
+KEPT = 3  # of an arm's settings, a third stays for the next length, at least two
+FINALISTS = 2  # settings of an arm that are repeated with more seeds
 
 Arm = TypeVar("Arm")
 
@@ -39,18 +41,20 @@ class Tuned:
 
 
 def tune(
-    arms: Mapping[Arm, Sequence[Experiment]], rates: Sequence[float], lengths: Sequence[int]
+    arms: Mapping[Arm, Sequence[Experiment]], rates: Sequence[float], lengths: Sequence[int], seeds: int = 1
 ) -> Generator[Requests, Results, dict[Arm, Tuned]]:
     """Search each arm's candidates over learning rates, by successive halving over lengths.
 
     At each length the best setting of an arm is surrounded: while its learning rate is the lowest or the highest that
     was tried with that candidate, the next one (a factor of about 3) is tried, too. While all runs of an arm fail,
-    lower learning rates are tried.
+    lower learning rates are tried. With more than one seed, the best two settings at the last length are repeated, and
+    the higher mean wins: a rate at the edge of what works is good with some seeds only.
 
     Args:
         arms: for each, its candidates, which differ in initial weights, say; their learning rates are not used.
         rates: to begin with, out of RATES.
-        lengths: ascending. A third of an arm's settings, at least two, goes on from one to the next.
+        lengths: ascending. A third of an arm's settings, at least two, continues from one to the next.
+        seeds: with which the finalists are run.
     """
     alive = {arm: [Setting(i, rate) for i in range(len(found)) for rate in rates] for arm, found in arms.items()}
     tables: dict[Arm, list[dict[str, Any]]] = {arm: [] for arm in arms}
@@ -60,10 +64,27 @@ def tune(
         for arm, found in scores.items():
             tables[arm] += [_row(arms[arm], setting, score, length) for setting, score in found.items()]
             alive[arm] = sorted(found, key=lambda it: -found[it])[: max(2, len(found) // KEPT)]
+    if seeds > 1:
+        finalists = {arm: sorted(found, key=lambda it: -found[it])[:FINALISTS] for arm, found in scores.items()}
+        scores = yield from _scores(arms, finalists, lengths[-1], seeds)
+        for arm, found in scores.items():
+            tables[arm] += [
+                _row(arms[arm], setting, score, lengths[-1]) | {"seeds": seeds} for setting, score in found.items()
+            ]
     return {
         arm: Tuned(_at(arms[arm], max(found, key=lambda it: found[it]), lengths[-1]), tables[arm])
         for arm, found in scores.items()
     }
+
+
+def _scores(
+    arms: Mapping[Arm, Sequence[Experiment]], tried: Mapping[Arm, Sequence[Setting]], length: int, seeds: int = 1
+) -> Generator[Requests, Results, dict[Arm, dict[Setting, float]]]:
+    """The mean validation PSNR (dB) of each setting over seeds; -inf if a run failed."""
+    results = yield {
+        (arm, setting): Trial(_at(arms[arm], setting, length), seeds) for arm in arms for setting in tried[arm]
+    }
+    return {arm: {setting: fmean(map(_validation, results[arm, setting])) for setting in tried[arm]} for arm in arms}
 
 
 def _at_length(
@@ -72,10 +93,7 @@ def _at_length(
     """Validation PSNR (dB) of each setting, the best of each arm surrounded; -inf if a run failed."""
     tried = {arm: list(settings) for arm, settings in alive.items()}
     while True:
-        results = yield {
-            (arm, setting): Trial(_at(arms[arm], setting, length)) for arm in arms for setting in tried[arm]
-        }
-        scores = {arm: {setting: _validation(results[arm, setting][0]) for setting in tried[arm]} for arm in arms}
+        scores = yield from _scores(arms, tried, length)
         added = False
         for arm, found in scores.items():
             for setting in _next(found):

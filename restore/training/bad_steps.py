@@ -35,17 +35,17 @@ class Faults:
         on_bad_step: `stop` the run, `skip` the batch, or `rollback`: skip it and return weights, running statistics
             and optimizer to where they were at the last checkpoint. `stop` only reports and counts finite spikes;
             the other two look at each step before it is taken, for which a GPU is waited for.
-        most: how many bad steps are skipped or undone before the run stops all the same.
+        max_bad_steps: how many are skipped or undone before the run stops nevertheless.
         spike: a loss above this multiple of its running mean (of about 100 steps) is a spike; 0 disables it.
     """
 
     on_bad_step: Literal["stop", "skip", "rollback"] = "stop"
-    most: int = 10
+    max_bad_steps: int = 10
     spike: float = 10.0
 
     def __post_init__(self) -> None:
-        if self.most < 0:
-            raise UserError(f"faults.most must be at least 0, not {self.most}")
+        if self.max_bad_steps < 0:
+            raise UserError(f"faults.max_bad_steps must be at least 0, not {self.max_bad_steps}")
         if not (self.spike == 0 or self.spike > 1):
             raise UserError(f"faults.spike must be above 1, or 0 for none, not {self.spike}")
 
@@ -109,9 +109,9 @@ class BadSteps(Callback):
         what = not_finite or spike
         if what is None:
             return
-        if self.counts["skipped"] + self.counts["rolled_back"] == self._faults.most:
+        if self.counts["skipped"] + self.counts["rolled_back"] == self._faults.max_bad_steps:
             raise UserError(
-                f"{what}, giving up after {self._faults.most} bad steps (faults.most); "
+                f"{what}, giving up after {self._faults.max_bad_steps} bad steps (faults.max_bad_steps); "
                 f"{last_good(self._checkpoint.parent)}; lower optim.lr"
             )
         for parameter in module.parameters():
@@ -224,7 +224,7 @@ def _copy(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
 
 
 def _restore(good: dict[str, Any], trainer: Trainer, module: LightningModule) -> None:
-    """Put back what `_copy` took; the learning rate goes on as scheduled."""
+    """Put back what `_copy` took; the learning rate continues as scheduled."""
     module.load_state_dict(good["network"])
     optimizer, average = trainer.optimizers[0], average_model(trainer)
     optimizer.load_state_dict({**optimizer.state_dict(), "state": deepcopy(good["optimizer"])})

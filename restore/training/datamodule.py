@@ -110,10 +110,10 @@ class TrainingData(LightningDataModule):
             if not self._accept_changes:
                 found = f"(fingerprint {', '.join(now)} instead of {', '.join(before)})"
                 raise UserError(f"{message} {found}; use --data.accept_changes true to continue with them")
-            rank_zero_only(LOG.warning)(f"{message}: going on with them")
+            rank_zero_only(LOG.warning)(f"{message}: continuing with them")
 
     def check_unchanged(self) -> None:
-        """Look whether the files are still those that the run began with; training goes on from its own copy.
+        """Look whether the files are still those that the run began with; training continues from its own copy.
 
         Raises:
             UserError: a validation image or the patch store is not.
@@ -127,7 +127,7 @@ class TrainingData(LightningDataModule):
         if altered:
             rank_zero_only(LOG.warning)(
                 f"{len(altered)} training images have changed or vanished since the run began, the first is "
-                f"{altered[0]}; it goes on with those it began with, of which it has a copy"
+                f"{altered[0]}; it continues with those it began with, of which it has a copy"
             )
             self._train_states = {}  # said once
 

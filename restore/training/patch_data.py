@@ -50,7 +50,7 @@ class PatchData:
             that are always on; each as `class_path` and `init_args`. See `augmentation.make_transforms`.
         workers: processes that prepare batches; worth it with `transforms` only.
         seed: batches and noise are a pure function of it and the step, on however many processes.
-        accept_changes: go on with a run although its images are no longer those that it began with.
+        accept_changes: continue with a run although its images are no longer those that it began with.
 
     Raises:
         UserError: a setting is impossible, or two do not go together.

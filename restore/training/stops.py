@@ -1,4 +1,4 @@
-"""Ways to stop a run from outside so that it can go on: signals and a limit of time, both at whole steps only."""
+"""Ways to stop a run from outside so that it can continue: signals and a limit of time, both at whole steps only."""
 
 import os
 import signal

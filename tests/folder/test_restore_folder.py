@@ -338,7 +338,7 @@ def test_a_network_that_yields_nan_fails_its_images(
         assert restore(spoilt, images, "--overwrite") == 1
         captured = capsys.readouterr()
         assert captured.out.startswith("0 of 4 images restored")
-        assert f"failed: {images / '0.png'}: the network yields numbers that are not finite" in captured.err
+        assert f"failed: {images / '0.png'}: the network's output is not finite" in captured.err
         assert not (tmp_path / "out/0.png").exists()
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from restore.studies.budget import BUDGETS, Budget
 from restore.studies.claims import CLAIMS
 from restore.studies.data import StudyData
-from restore.studies.experiment import Experiment, Record
+from restore.studies.experiment import TUNING_SEED, Experiment, Record
 from restore.studies.judgement import Finding
 from restore.studies.measurements import CONTRASTS, OTHER_DOMAINS, SIGMAS
 from restore.studies.requests import Archive, Measurement, Requests, Results, Task, Trial, rounded
@@ -36,6 +36,10 @@ class World:
     def psnr(self, run: Experiment, seed: int | None) -> float | None:
         """Where a run ends, in dB; None if it failed. Seeds differ, but in all runs alike."""
         return BASE_DB if seed is None else BASE_DB + 0.4 * (seed % 3)
+
+    def tried(self, run: Experiment, number: int) -> float | None:
+        """Where a run that chooses settings ends; `number` counts its seeds from 0."""
+        return self.psnr(run, None)
 
     def at_contrast(self, run: Experiment, seed: int, contrast: float) -> float:
         """PSNR (dB) of f(a x) / a."""
@@ -86,8 +90,9 @@ def _result(task: Task, world: World, archive: Archive) -> Any:
     if isinstance(task.request, Measurement):
         failed = world.psnr(task.experiment, place) is None
         return None if failed else MEASURED[task.request.by](world, task.experiment, place)
-    seed = None if isinstance(task.request, Trial) else place
-    return rounded(_record(task, world.psnr(task.experiment, seed), world, seed))
+    if isinstance(task.request, Trial):
+        return rounded(_record(task, world.tried(task.experiment, task.seed - TUNING_SEED), world, None))
+    return rounded(_record(task, world.psnr(task.experiment, place), world, place))
 
 
 def _record(task: Task, psnr: float | None, world: World, seed: int | None) -> Record:

@@ -63,7 +63,7 @@ def weights(experiment: Experiment, folder: Path, seed: int = 0) -> dict[str, Te
 
 
 def outcome(experiment: Experiment, folder: Path, seed: int = 0) -> Outcome:
-    """The record, but for times, and the weights of a run that goes on from what the folder holds."""
+    """The record, but for times, and the weights of a run that continues from what the folder holds."""
     record = train(experiment, DATA, seed, folder)
     assert record is not None
     content = {name: it for name, it in asdict(record).items() if name not in ("step_s", "provenance")}

@@ -119,8 +119,8 @@ def test_a_resumed_run_skips_and_rolls_back_as_an_undisturbed_one(photographs: P
 
 
 def test_the_number_of_bad_steps_is_bounded(photographs: Path) -> None:
-    with pytest.raises(UserError, match=r"at step 6 .*, giving up after 2 bad steps \(faults.most\)"):
-        run(photographs, "run", Faults("skip", most=2), [Poison(dict.fromkeys((1, 4, 6), torch.nan))])
+    with pytest.raises(UserError, match=r"at step 6 .*, giving up after 2 bad steps \(faults.max_bad_steps\)"):
+        run(photographs, "run", Faults("skip", max_bad_steps=2), [Poison(dict.fromkeys((1, 4, 6), torch.nan))])
 
 
 def test_loss_spikes_are_counted_and_named_or_skipped(photographs: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -159,7 +159,7 @@ def test_on_a_device_that_is_not_waited_for_the_first_bad_step_is_named_afterwar
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(UserError, match=r"faults\.most must be at least 0, not -1"):
-        Faults(most=-1)
+    with pytest.raises(UserError, match=r"faults\.max_bad_steps must be at least 0, not -1"):
+        Faults(max_bad_steps=-1)
     with pytest.raises(UserError, match=r"faults\.spike must be above 1, or 0 for none, not 0\.5"):
         Faults(spike=0.5)

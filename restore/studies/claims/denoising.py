@@ -34,18 +34,20 @@ def faster_and_better_denoising(budget: Budget) -> Study:
     denoising performance" than either alone.
 
     The 2x2 of that figure for both optimizers, every one of the eight networks with its own best initial weights and
-    learning rate; and, with residual learning and Adam, whole runs of five lengths, from whose ends the steps to a
-    fixed PSNR are read.
+    learning rate; and, with residual learning and Adam, whole runs of five lengths, each with its own best settings,
+    too, from whose ends the steps to a fixed PSNR are read.
     """
     base = budget.denoising()
     keys = [(name, norm, residual) for name in ("adam", "sgd") for norm in TWINS for residual in (True, False)]
-    best = yield from tuned(
-        budget, {key: base.with_network(norm=key[1], residual=key[2]).with_optim(optimizer=key[0]) for key in keys}
-    )
     lengths = [round(share * base.length) for share in COURSE]
-    course = {(norm, length): best["adam", norm, True].of_length(length) for norm in TWINS for length in lengths}
+    arms = {key: base.with_network(norm=key[1], residual=key[2]).with_optim(optimizer=key[0]) for key in keys}
+    courses = {
+        (norm, length): base.with_network(norm=norm, residual=True).of_length(length)
+        for norm in TWINS for length in lengths
+    }  # fmt: skip
+    best = yield from tuned(budget, {**arms, **courses})
     samples = {("sample", norm): Measurement(best["adam", norm, True], "sample") for norm in TWINS}
-    runs = yield {**best, **course, **samples}
+    runs = yield {**best, **samples}
 
     batch, none = runs["adam", "batch", True], runs["adam", "none", True]
     by_length = {norm: {length: runs[norm, length] for length in lengths} for norm in TWINS}

@@ -36,18 +36,17 @@ def better_without(budget: Budget) -> Study:
     memory that the step with batch norm is forecast to take). Positive controls show that a difference would be seen:
     EDSR with instance norm, with batch norm on batches of one patch, and WDSR-B.
     """
-    arms: dict[Any, Experiment] = {norm: budget.edsr(norm=norm) for norm in (*TWINS, "instance")}
-    arms |= {("WDSR-B", norm): budget.wdsr("WDSRB", norm=norm) for norm in TWINS}
-    best = yield from tuned(budget, arms)
     features = _features_of_equal_memory(budget)
     length, last = budget.lengths[0], budget.lengths[-1]
-    trained: dict[Any, Experiment] = {
-        **best,
-        "shorter": best["batch"].of_length(round(SHORTER * length)),
-        "larger": best["none"].with_network(features=features),
-        **{("last", norm): best[norm].of_length(last) for norm in TWINS},
-        **{("batch 1", norm): replace(best[norm], batch_size=1) for norm in TWINS},
-    }
+    norms: tuple[Norm, ...] = *TWINS, "instance"
+    arms: dict[Any, Experiment] = {norm: budget.edsr(norm=norm) for norm in norms}
+    arms["shorter"] = arms["batch"].of_length(round(SHORTER * length))
+    arms["larger"] = arms["none"].with_network(features=features)
+    for norm in TWINS:
+        arms["last", norm] = arms[norm].of_length(last)
+        arms["batch 1", norm] = replace(arms[norm], batch_size=1)
+        arms["WDSR-B", norm] = budget.wdsr("WDSRB", norm=norm)
+    trained = yield from tuned(budget, arms)
     samples = {("sample", name): Measurement(trained[name], "sample") for name in ("batch", "none", "larger")}
     runs = yield {**trained, **samples}
     time = ratio([run.step_s for run in runs["none"]], [run.step_s for run in runs["batch"]])
