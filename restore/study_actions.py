@@ -19,7 +19,7 @@ from restore.studies.data import StudyData
 from restore.studies.judgement import Finding
 from restore.studies.plan import plan
 from restore.studies.report import overview, write_report
-from restore.studies.requests import Archive, Request
+from restore.studies.requests import Request, StudyRecords
 from restore.studies.runner import put_on_record
 from restore.studies.stages import Standing, follow
 from restore.tables import print_table
@@ -97,12 +97,12 @@ def run(claims: Sequence[str], repetitions: Repetitions, running: Running) -> No
             raise UserError(f"{option} must be at least 1, not {value}")
     data = StudyData(repetitions.data, running.root or default_root(), budget.images, budget.crop)
     criteria = {f"{name}/{part}": it for name in names for part, it in CLAIMS[name].criteria.items()}
-    archive = Archive.opened(running.output / "records.json", budget, data, seeds or budget.seeds, criteria)
-    while requests := _waiting_for(names, archive):
-        if not put_on_record(requests, archive, running.output, jobs=running.jobs, until=running.until):
+    records = StudyRecords.opened(running.output / "records.json", budget, data, seeds or budget.seeds, criteria)
+    while requests := _waiting_for(names, records):
+        if not put_on_record(requests, records, running.output, jobs=running.jobs, until=running.until):
             LOG.info(STOPPED)
             break
-    _report(archive, running.output)
+    _report(records, running.output)
 
 
 def report(folder: Path) -> None:
@@ -111,7 +111,7 @@ def report(folder: Path) -> None:
     Raises:
         UserError: there are no records, or no claim has all of its runs on record.
     """
-    _report(Archive.load(folder / "records.json"), folder)
+    _report(StudyRecords.load(folder / "records.json"), folder)
 
 
 def plan_seeds(folder: Path) -> None:
@@ -120,7 +120,7 @@ def plan_seeds(folder: Path) -> None:
     Raises:
         UserError: there are no records, or none of two seeds.
     """
-    rows = plan(_standings(Archive.load(folder / "records.json"), folder))
+    rows = plan(_standings(StudyRecords.load(folder / "records.json"), folder))
     if not rows:
         raise UserError(f"{folder}: no comparison has two seeds on record; run the studies with more --seeds first")
     print_table("seeds for a power of 80 %, two-sided at 5 %", rows)
@@ -129,44 +129,44 @@ def plan_seeds(folder: Path) -> None:
 def contrast(running: Running) -> None:
     """Go on with the contrast at full size as long as there is time, and write its page."""
     data = StudyData("papers", running.root or default_root())
-    archive = Archive.opened(running.output / "records.json", FULL, data, FULL.seeds, CONTRAST)
+    records = StudyRecords.opened(running.output / "records.json", FULL, data, FULL.seeds, CONTRAST)
     while True:
         found = Contrast({}, {})
-        standing = follow(campaign(found), archive)
+        standing = follow(campaign(found), records)
         if not standing.waiting_for:
             break
         LOG.info(found.stage)
-        if not put_on_record(standing.waiting_for, archive, running.output, jobs=running.jobs, until=running.until):
+        if not put_on_record(standing.waiting_for, records, running.output, jobs=running.jobs, until=running.until):
             LOG.info(f"during the {found.stage}: {STOPPED}")
             break
-    print(f"written: {', '.join(map(str, write_contrast(archive, found, running.output)))}")
+    print(f"written: {', '.join(map(str, write_contrast(records, found, running.output)))}")
 
 
-def _waiting_for(names: Sequence[str], archive: Archive) -> dict[object, Request]:
+def _waiting_for(names: Sequence[str], records: StudyRecords) -> dict[object, Request]:
     """What claims ask for next and is not on record."""
-    standings = {name: follow(CLAIMS[name].study(archive.budget), archive) for name in names}
+    standings = {name: follow(CLAIMS[name].study(records.budget), records) for name in names}
     return {(name, key): it for name, one in standings.items() for key, it in one.waiting_for.items()}
 
 
-def _standings(archive: Archive, folder: Path) -> dict[str, Standing[Finding]]:
+def _standings(records: StudyRecords, folder: Path) -> dict[str, Standing[Finding]]:
     """The claims that were asked for and have all of their runs on record."""
-    followed = {name: follow(CLAIMS[name].study(archive.budget), archive) for name in _asked_for(archive)}
+    followed = {name: follow(CLAIMS[name].study(records.budget), records) for name in _asked_for(records)}
     found = {name: one for name, one in followed.items() if one.outcome is not None}
     if not found:
         raise UserError(f"{folder}: no claim has all of its runs on record")
     return found
 
 
-def _asked_for(archive: Archive) -> list[str]:
+def _asked_for(records: StudyRecords) -> list[str]:
     """The claims whose criteria were noted, in any start."""
-    noted = {key.split("/")[0] for key in archive.criteria}
+    noted = {key.split("/")[0] for key in records.criteria}
     return [name for name in CLAIMS if name in noted]
 
 
-def _report(archive: Archive, folder: Path) -> None:
-    standings = _standings(archive, folder)
-    written = write_report(archive, standings, folder)
-    print_table(f"budget {archive.budget.name}, {archive.seeds} seeds", overview(standings, archive))
-    if waiting := [name for name in _asked_for(archive) if name not in standings]:
+def _report(records: StudyRecords, folder: Path) -> None:
+    standings = _standings(records, folder)
+    written = write_report(records, standings, folder)
+    print_table(f"budget {records.budget.name}, {records.seeds} seeds", overview(standings, records))
+    if waiting := [name for name in _asked_for(records) if name not in standings]:
         print(f"not all on record yet: {', '.join(waiting)}")
     print(f"written: {', '.join(map(str, written))}")

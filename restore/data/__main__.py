@@ -11,7 +11,7 @@ from restore.errors import UserError, nearest
 from restore.tables import print_table
 
 if TYPE_CHECKING:  # with torch, which is not imported before the arguments are known to be right
-    from restore.data.verification import Finding
+    from restore.data.verification import Verification
 
 EXAMPLES = f"""examples:
   restore data BSDS500 Set5                download, unpack, verify
@@ -56,31 +56,31 @@ def main(argv: list[str] | None = None) -> int:
                 failures.append(str(error))
             else:
                 print(f"{name}: installed {', '.join(new)}" if new else f"{name}: already installed")
-    findings = [finding for name in names for finding in verify(name, args.root)]
-    _print(findings)
+    verifications = [verification for name in names for verification in verify(name, args.root)]
+    _print(verifications)
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     absent = not only_verify or not everything
-    return int(bool(failures) or any(f.wrong or (absent and not f.images) for f in findings))
+    return int(bool(failures) or any(f.wrong or (absent and not f.images) for f in verifications))
 
 
-def _print(findings: "list[Finding]") -> None:
+def _print(verifications: "list[Verification]") -> None:
     rows = [
         {
-            "data set": finding.name,
-            "part": finding.split,
-            "images": str(finding.images),
-            "degraded": " ".join(f"x{scale}" for scale in finding.scales),
-            "verdict": finding.verdict,
+            "data set": verification.name,
+            "part": verification.split,
+            "images": str(verification.images),
+            "degraded": " ".join(f"x{scale}" for scale in verification.scales),
+            "verdict": verification.verdict,
         }
-        for finding in findings
+        for verification in verifications
     ]
     print_table("", rows)
-    for finding in findings:
-        for line in finding.wrong:
-            print(f"wrong: {finding.name} {finding.split}: {line}")
-        for line in finding.remarks:
-            print(f"note: {finding.name} {finding.split}: {line}")
+    for verification in verifications:
+        for line in verification.wrong:
+            print(f"wrong: {verification.name} {verification.split}: {line}")
+        for line in verification.remarks:
+            print(f"note: {verification.name} {verification.split}: {line}")
 
 
 if __name__ == "__main__":

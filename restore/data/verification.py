@@ -24,7 +24,7 @@ MAX_IMAGES_NAMED = 3  # images named in a complaint
 
 
 @dataclass
-class Finding:
+class Verification:
     """What was found of one split of a data set.
 
     Attributes:
@@ -56,7 +56,7 @@ class _Decoded:
     complaint: str = ""
 
 
-def verify(name: str, root: Path) -> list[Finding]:
+def verify(name: str, root: Path) -> list[Verification]:
     """Decode all images of a data set below `root` and check counts, sizes, pixels and low-resolution images."""
     return [_verify_split(name, split, part, root) for split, part in SETS[name].parts.items()]
 
@@ -74,45 +74,45 @@ def fingerprint(paths: Sequence[Path]) -> str:
     return _joined(decoded)
 
 
-def _verify_split(name: str, split: Split, part: Part, root: Path) -> Finding:
-    finding = Finding(name, split)
+def _verify_split(name: str, split: Split, part: Part, root: Path) -> Verification:
+    verification = Verification(name, split)
     try:
         images = find_images(name, split, root)
     except UserError as error:
         # A set that is nowhere is no fault; one whose pieces do not fit together is.
         if not any((root / folder.path).is_dir() for folder in SETS[name].all_folders):
-            return finding
-        finding.wrong.append(str(error))
-        return finding
-    finding.images = len(images.clean)
-    finding.scales = tuple(images.degraded)
-    originals = _check_originals(finding, part, images.clean)
+            return verification
+        verification.wrong.append(str(error))
+        return verification
+    verification.images = len(images.clean)
+    verification.scales = tuple(images.degraded)
+    originals = _check_originals(verification, part, images.clean)
     for scale in images.degraded:
-        _check_degraded(finding, images, originals, scale)
-    return finding
+        _check_degraded(verification, images, originals, scale)
+    return verification
 
 
-def _check_originals(finding: Finding, part: Part, paths: Sequence[Path]) -> list[_Decoded]:
+def _check_originals(verification: Verification, part: Part, paths: Sequence[Path]) -> list[_Decoded]:
     if len(paths) != part.images:
-        finding.wrong.append(f"{len(paths)} images, expected {part.images}")
-    decoded = _decode_all(paths, f"Verifying {finding.name} {finding.split}")
-    finding.wrong += [image.complaint for image in decoded if image.complaint][:MAX_IMAGES_NAMED]
+        verification.wrong.append(f"{len(paths)} images, expected {part.images}")
+    decoded = _decode_all(paths, f"Verifying {verification.name} {verification.split}")
+    verification.wrong += [image.complaint for image in decoded if image.complaint][:MAX_IMAGES_NAMED]
     odd = [
         f"{path.name} is {image.size[0]}x{image.size[1]}"
         for path, image in zip(paths, decoded, strict=True)
         if not image.complaint and ((part.sizes and image.size not in part.sizes) or max(image.size) < part.long_side)
     ]
     if odd:
-        finding.wrong.append(f"{len(odd)} images have a size that does not occur: {', '.join(odd[:MAX_IMAGES_NAMED])}")
-    if part.pixels and not finding.wrong and _joined(decoded) != part.pixels:
-        finding.remarks.append("other pixels than the reference copy: scores may differ from published ones")
+        verification.wrong.append(f"{len(odd)} images have a size that does not occur: {', '.join(odd[:MAX_IMAGES_NAMED])}")
+    if part.pixels and not verification.wrong and _joined(decoded) != part.pixels:
+        verification.remarks.append("other pixels than the reference copy: scores may differ from published ones")
     return decoded
 
 
-def _check_degraded(finding: Finding, images: ImageSet, originals: list[_Decoded], scale: int) -> None:
+def _check_degraded(verification: Verification, images: ImageSet, originals: list[_Decoded], scale: int) -> None:
     """The sizes of all pairs; of a few low-resolution images, whether MATLAB's bicubic made them."""
     low = images.degraded[scale]
-    decoded = _decode_all(low, f"Verifying {finding.name} {finding.split} x{scale}")
+    decoded = _decode_all(low, f"Verifying {verification.name} {verification.split} x{scale}")
     wrong = [image.complaint for image in decoded if image.complaint]
     for path, original, reduced in zip(images.clean, originals, decoded, strict=True):
         if original.complaint or reduced.complaint:
@@ -121,13 +121,13 @@ def _check_degraded(finding: Finding, images: ImageSet, originals: list[_Decoded
             check_sizes(original.size[::-1], reduced.size[::-1], scale, path)
         except UserError as error:
             wrong.append(str(error))
-    finding.wrong += wrong[:MAX_IMAGES_NAMED]
-    if finding.wrong or scale == 1:
+    verification.wrong += wrong[:MAX_IMAGES_NAMED]
+    if verification.wrong or scale == 1:
         return
     sample = sorted({round(part * (len(low) - 1) / (IMAGES_RECOMPUTED - 1)) for part in range(IMAGES_RECOMPUTED)})
     share, path = min((_share_as_matlab(images.clean[n], low[n], scale), low[n]) for n in sample)
     if share < 1:
-        finding.remarks.append(
+        verification.remarks.append(
             f"x{scale} was not made by MATLAB's bicubic: {share:.1%} of the pixels of {path.name} are as it makes them"
         )
 

@@ -15,7 +15,7 @@ from restore.studies.curves import failures, gain, psnr, steps_to, void
 from restore.studies.experiment import Record
 from restore.studies.figures import Curves, Figure, Forest, draw
 from restore.studies.judgement import Part, judge
-from restore.studies.requests import Archive
+from restore.studies.requests import StudyRecords
 from restore.studies.scaling import Observation, Trend, fit
 
 TITLE = "Batch norm at full size"
@@ -33,11 +33,11 @@ PAIRS: dict[str, tuple[Arm, Arm]] = {
 Runs = Mapping[tuple[Arm, int], Sequence[Record]]
 
 
-def write_contrast(archive: Archive, found: Contrast, folder: Path) -> list[Path]:
+def write_contrast(records: StudyRecords, found: Contrast, folder: Path) -> list[Path]:
     """Write `contrast.json`, `contrast.md` and `plots/` from the rounds that are complete; returns their paths.
 
     Args:
-        archive: the records.
+        records: the records.
         found: what the campaign has so far.
         folder: where to write.
     """
@@ -54,7 +54,7 @@ def write_contrast(archive: Archive, found: Contrast, folder: Path) -> list[Path
     rows = _verdicts(runs)
     content = {
         "stage": found.stage,
-        "criteria": archive.criteria,
+        "criteria": records.criteria,
         "verdicts": rows,
         "targets": _targets(runs),
         "trend": None if trend is None else trend.summary,
@@ -62,7 +62,7 @@ def write_contrast(archive: Archive, found: Contrast, folder: Path) -> list[Path
     }
     written = [folder / "contrast.json", folder / "contrast.md"]
     write_atomically(written[0], json.dumps(content, indent=2) + "\n")
-    write_atomically(written[1], _markdown(archive, found, rows, trend))
+    write_atomically(written[1], _markdown(records, found, rows, trend))
     return [*written, *(folder / "plots" / f"contrast-{name}.png" for name in figures)]
 
 
@@ -213,7 +213,7 @@ def _forest(runs: Runs) -> Forest:
     return Forest("All contrasts at full size, longest complete round", "dB, 95 % interval", rows, DENOISING_MARGIN_DB)
 
 
-def _markdown(archive: Archive, found: Contrast, rows: Sequence[Mapping[str, Any]], trend: Trend | None) -> str:
+def _markdown(records: StudyRecords, found: Contrast, rows: Sequence[Mapping[str, Any]], trend: Trend | None) -> str:
     tuned = [
         {
             "arm": " ".join(arm),
@@ -262,7 +262,7 @@ def _markdown(archive: Archive, found: Contrast, rows: Sequence[Mapping[str, Any
         "",
         "## Criteria, stated before the first run",
         "",
-        *(f"- {name}: {_criterion(it)} ({_noted(archive.criteria[name])})" for name, it in criteria.items()),
+        *(f"- {name}: {_criterion(it)} ({_noted(records.criteria[name])})" for name, it in criteria.items()),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 

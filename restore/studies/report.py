@@ -15,7 +15,7 @@ from restore.studies.effects import short
 from restore.studies.experiment import Experiment
 from restore.studies.figures import draw
 from restore.studies.judgement import Finding, Judgement, Part, judge_all
-from restore.studies.requests import Archive, Request, Trial
+from restore.studies.requests import Request, StudyRecords, Trial
 from restore.studies.stages import Standing
 
 TITLE = "What batch norm does to restoration networks"
@@ -56,11 +56,11 @@ class Entry:
     plots: Sequence[tuple[str, bytes]]
 
 
-def write_report(archive: Archive, standings: Mapping[str, Standing[Finding]], folder: Path) -> list[Path]:
+def write_report(records: StudyRecords, standings: Mapping[str, Standing[Finding]], folder: Path) -> list[Path]:
     """Write `verdicts.json`, `report.md` with `plots/`, and `report.html`; returns their paths.
 
     Args:
-        archive: the records.
+        records: the records.
         standings: of each claim that has its finding.
         folder: where to write.
     """
@@ -69,10 +69,10 @@ def write_report(archive: Archive, standings: Mapping[str, Standing[Finding]], f
         for path, picture in entry.plots:
             write_atomically(folder / path, picture)
     written = [folder / file for file in ("verdicts.json", "report.md", "report.html")]
-    verdicts = {"verdicts": [_verdict(entry, archive) for entry in entries]}
+    verdicts = {"verdicts": [_verdict(entry, records) for entry in entries]}
     write_atomically(written[0], json.dumps(verdicts, indent=2) + "\n")
-    write_atomically(written[1], _markdown(archive, entries))
-    _write_page(written[2], archive, entries)
+    write_atomically(written[1], _markdown(records, entries))
+    _write_page(written[2], records, entries)
     return written
 
 
@@ -91,12 +91,12 @@ def _entries(standings: Mapping[str, Standing[Finding]]) -> list[Entry]:
     ]
 
 
-def overview(standings: Mapping[str, Standing[Finding]], archive: Archive) -> list[dict[str, str]]:
+def overview(standings: Mapping[str, Standing[Finding]], records: StudyRecords) -> list[dict[str, str]]:
     """One row for each claim, for the terminal."""
-    return [_row(entry, archive) for entry in _entries(standings)]
+    return [_row(entry, records) for entry in _entries(standings)]
 
 
-def _row(entry: Entry, archive: Archive) -> dict[str, str]:
+def _row(entry: Entry, records: StudyRecords) -> dict[str, str]:
     first = entry.finding.parts[0]
     return {
         "": str(entry.claim.number),
@@ -105,7 +105,7 @@ def _row(entry: Entry, archive: Archive) -> dict[str, str]:
         "networks and steps": extent(entry.used),
         "effect [95 %]": str(first.effect),
         "seeds": str(len(first.effect.values)) if first.effect.stochastic else "exact",
-        "criterion before data": "yes" if _criterion_before_data(entry, archive) else "no",
+        "criterion before data": "yes" if _criterion_before_data(entry, records) else "no",
     }
 
 
@@ -127,20 +127,20 @@ def _range(steps: set[int]) -> str:
     return f"{min(steps)}" if len(steps) == 1 else f"{min(steps)} to {max(steps)}"
 
 
-def _criterion_before_data(entry: Entry, archive: Archive) -> bool:
+def _criterion_before_data(entry: Entry, records: StudyRecords) -> bool:
     """Whether each criterion is the one that was noted, and was noted before the first run that it judges."""
     runs = [it if isinstance(it, Experiment) else it.of for it in entry.used if not isinstance(it, Trial)]
     dates = [
-        archive.results[task.key(archive.data)]["provenance"]["date"] for run in runs for task in archive.tasks(run)
+        records.results[task.key(records.data)]["provenance"]["date"] for run in runs for task in records.tasks(run)
     ]
     for name, criterion in entry.claim.criteria.items():
-        noted = archive.criteria.get(f"{entry.claim.name}/{name}")
+        noted = records.criteria.get(f"{entry.claim.name}/{name}")
         if noted is None or noted["hash"] != criterion.hash or any(date < noted["since"] for date in dates):
             return False
     return True
 
 
-def _verdict(entry: Entry, archive: Archive) -> dict[str, Any]:
+def _verdict(entry: Entry, records: StudyRecords) -> dict[str, Any]:
     first = entry.finding.parts[0].effect
     return {
         "claim": entry.claim.name,
@@ -151,11 +151,11 @@ def _verdict(entry: Entry, archive: Archive) -> dict[str, Any]:
         "unit": first.unit,
         "interval": first.interval(),
         "seeds": len(first.values),
-        "budget": archive.budget.name,
+        "budget": records.budget.name,
         "extent": extent(entry.used),
-        "device": _device(archive),
+        "device": _device(records),
         "stochastic": first.stochastic,
-        "criterion_before_data": _criterion_before_data(entry, archive),
+        "criterion_before_data": _criterion_before_data(entry, records),
         "parts": [_part(it, entry.judgement) for it in entry.finding.parts],
         "sentence": entry.finding.sentence,
     }
@@ -201,44 +201,45 @@ def _p(value: float | None) -> str:
     return "" if value is None else "< 0.001" if value < 0.001 else short(value)
 
 
-def _settings(archive: Archive) -> dict[str, object]:
-    budget, records = archive.budget, _records(archive)
-    first: dict[str, Any] = next((it["provenance"] for it in records), {})
+def _settings(records: StudyRecords) -> dict[str, object]:
+    budget, runs = records.budget, _runs(records)
+    first: dict[str, Any] = next((it["provenance"] for it in runs), {})
     return {
         "budget": budget.name,
-        "seeds": f"{archive.seeds}, from {budget.first_seed}",
-        "device": _device(archive),
-        "images": f"{archive.data.collection} (see `python -m restore.study run --help`); whole test images under "
+        "seeds": f"{records.seeds}, from {budget.first_seed}",
+        "device": _device(records),
+        "images": f"{records.data.collection} (see `python -m restore.study run --help`); whole test images under "
         "denoise-gray and sr-y",
         "training": f"batches of {budget.batch} patches of {budget.patch}x{budget.patch} (super-resolution: "
         f"{budget.sr_batch} of {budget.sr_patch}x{budget.sr_patch}), {budget.precision}; learning rate: warm-up of 100 "
         "steps, constant, decay over a fifth more",
-        "search": f"runs of {' and '.join(map(str, budget.tuning_lengths))} steps, by validation PSNR"
+        "search": f"runs of {', '.join(map(str, budget.tuning_lengths))} steps and of the length judged, by validation "
+        "PSNR; the best two with three seeds"
         if budget.tuning_lengths
         else "none",
-        "runs": len(records),
-        "failed runs": sum(it["failed_at"] is not None for it in records),
+        "runs": len(runs),
+        "failed runs": sum(it["failed_at"] is not None for it in runs),
         "versions": first.get("packages", {}),
-        "commits": ", ".join(sorted({str(it["provenance"]["commit"]) for it in records})),
+        "commits": ", ".join(sorted({str(it["provenance"]["commit"]) for it in runs})),
     }
 
 
-def _records(archive: Archive) -> list[dict[str, Any]]:
-    return [it for it in archive.results.values() if isinstance(it, dict) and "provenance" in it]
+def _runs(records: StudyRecords) -> list[dict[str, Any]]:
+    return [it for it in records.results.values() if isinstance(it, dict) and "provenance" in it]
 
 
-def _device(archive: Archive) -> str:
-    return ", ".join(sorted({it["provenance"]["device"] for it in _records(archive)})) or "none"
+def _device(records: StudyRecords) -> str:
+    return ", ".join(sorted({it["provenance"]["device"] for it in _runs(records)})) or "none"
 
 
-def _command(archive: Archive, name: str) -> str:
-    data = "" if archive.data.collection == "photos" else f" --data {archive.data.collection} --data.root DATA"
-    return f"python -m restore.study run {name} --budget {archive.budget.name} --seeds {archive.seeds}{data}"
+def _command(records: StudyRecords, name: str) -> str:
+    data = "" if records.data.collection == "photos" else f" --data {records.data.collection} --data.root DATA"
+    return f"python -m restore.study run {name} --budget {records.budget.name} --seeds {records.seeds}{data}"
 
 
-def _markdown(archive: Archive, entries: Sequence[Entry]) -> str:
-    lines = [f"# {TITLE}", "", *markdown_table([_row(entry, archive) for entry in entries]), "", METHOD, ""]
-    lines += [f"- {name}: {_words(value)}" for name, value in _settings(archive).items()]
+def _markdown(records: StudyRecords, entries: Sequence[Entry]) -> str:
+    lines = [f"# {TITLE}", "", *markdown_table([_row(entry, records) for entry in entries]), "", METHOD, ""]
+    lines += [f"- {name}: {_words(value)}" for name, value in _settings(records).items()]
     for entry in entries:
         claim, finding = entry.claim, entry.finding
         lines += ["", f"## {claim.number}. {claim.title}", ""]
@@ -248,16 +249,16 @@ def _markdown(archive: Archive, entries: Sequence[Entry]) -> str:
         lines += ["", *(f"![{figure.title}]({path})" for figure, (path, _) in pictures)]
         if finding.table:
             lines += ["", *markdown_table([{k: _cell(v) for k, v in row.items()} for row in finding.table])]
-        lines += ["", f"`{_command(archive, claim.name)}`"]
+        lines += ["", f"`{_command(records, claim.name)}`"]
     return "\n".join(lines) + "\n"
 
 
-def _write_page(path: Path, archive: Archive, entries: Sequence[Entry]) -> None:
-    sections: list[Section] = [Table("All claims", [_row(entry, archive) for entry in entries], METHOD)]
+def _write_page(path: Path, records: StudyRecords, entries: Sequence[Entry]) -> None:
+    sections: list[Section] = [Table("All claims", [_row(entry, records) for entry in entries], METHOD)]
     for entry in entries:
         title = f"{entry.claim.number}. {entry.claim.title}"
         about = f"{entry.judgement.verdict.capitalize()} ({extent(entry.used)}): {entry.finding.sentence}"
-        repeat = f"To repeat: {_command(archive, entry.claim.name)}"
+        repeat = f"To repeat: {_command(records, entry.claim.name)}"
         sections.append(Table(title, _parts_table(entry), f"{about} {repeat} — {entry.claim.about}"))
         if entry.finding.table:
             sections.append(Table(f"{title}: numbers", entry.finding.table))
@@ -265,7 +266,7 @@ def _write_page(path: Path, archive: Archive, entries: Sequence[Entry]) -> None:
             Figure(figure.title, data_uri(picture, "image/png"))
             for figure, (_, picture) in zip(entry.finding.figures, entry.plots, strict=True)
         ]
-    write_page(path, TITLE, sections, _settings(archive), f"{len(entries)} claims")
+    write_page(path, TITLE, sections, _settings(records), f"{len(entries)} claims")
 
 
 def _cell(value: str | float) -> str:

@@ -62,7 +62,7 @@ class Task:
         return f"{run}-{self.request.by}" if isinstance(self.request, Measurement) else run
 
 
-class Archive:
+class StudyRecords:
     """All results of a folder of studies, and the settings they were made with.
 
     Attributes:
@@ -113,22 +113,22 @@ class Archive:
     @classmethod
     def opened(
         cls, path: Path, budget: Budget, data: StudyData, seeds: int, criteria: Mapping[str, Criterion]
-    ) -> "Archive":
+    ) -> "StudyRecords":
         """Continue `records.json`, or begin one; its criteria are noted before anything is trained.
 
         Raises:
             UserError: it is of another budget or other data, or damaged.
         """
-        archive = cls(budget, data, seeds)
+        records = cls(budget, data, seeds)
         if path.exists():
             before = cls.load(path)
             if (before.budget, before.data.identity) != (budget, data.identity):
-                found, asked = (f"{it.budget.name} on {it.data.collection}" for it in (before, archive))
+                found, asked = (f"{it.budget.name} on {it.data.collection}" for it in (before, records))
                 raise UserError(f"{path}: records of the budget {found}, not {asked}; choose another --output")
-            archive.results, archive.criteria = before.results, before.criteria
-        archive.criteria = registered(archive.criteria, criteria, provenance(torch.device("cpu"))["commit"])
-        archive.save(path)
-        return archive
+            records.results, records.criteria = before.results, before.criteria
+        records.criteria = registered(records.criteria, criteria, provenance(torch.device("cpu"))["commit"])
+        records.save(path)
+        return records
 
     def save(self, path: Path) -> None:
         """Write it as `records.json`."""
@@ -142,7 +142,7 @@ class Archive:
         write_atomically(path, json.dumps(content, separators=(",", ":")) + "\n")
 
     @classmethod
-    def load(cls, path: Path) -> "Archive":
+    def load(cls, path: Path) -> "StudyRecords":
         """Read `records.json`.
 
         Raises:

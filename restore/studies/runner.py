@@ -33,7 +33,7 @@ from restore.studies.data import StudyData, scores
 from restore.studies.experiment import Experiment, Record
 from restore.studies.measurements import MEASUREMENTS
 from restore.studies.probes import dead_features, kept_buffers
-from restore.studies.requests import Archive, Measurement, Requests, Task, Trial, rounded
+from restore.studies.requests import Measurement, Requests, StudyRecords, Task, Trial, rounded
 from restore.studies.trajectory import Trajectory
 
 LOG = logging.getLogger(__name__)
@@ -167,13 +167,13 @@ def perform(task: Task, data: StudyData, folder: Path, device: torch.device, int
 
 
 def put_on_record(
-    requests: Requests, archive: Archive, folder: Path, *, jobs: int | None = None, until: float | None = None
+    requests: Requests, records: StudyRecords, folder: Path, *, jobs: int | None = None, until: float | None = None
 ) -> bool:
     """Train and measure what is requested and not on record, in processes of one thread each.
 
     Args:
         requests: what is asked for.
-        archive: is filled from `folder`, and written to its `records.json`.
+        records: is filled from `folder`, and written to its `records.json`.
         folder: of the studies.
         jobs: processes at once; default: as many as there are GPUs, or else processor cores.
         until: time (of `time.time`) to stop at, with all states kept.
@@ -186,14 +186,14 @@ def put_on_record(
     """
     for name in ("runs", "states"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    for task in archive.missing(requests):
-        path = folder / "runs" / f"{task.key(archive.data)}.json"
+    for task in records.missing(requests):
+        path = folder / "runs" / f"{task.key(records.data)}.json"
         if path.exists():
-            archive.results[task.key(archive.data)] = _result(path)
-    if todo := sorted(archive.missing(requests), key=_in_rounds):
-        _work_off(todo, archive, folder, jobs, until)
-    archive.save(folder / "records.json")
-    return not archive.missing(requests)
+            records.results[task.key(records.data)] = _result(path)
+    if todo := sorted(records.missing(requests), key=_in_rounds):
+        _work_off(todo, records, folder, jobs, until)
+    records.save(folder / "records.json")
+    return not records.missing(requests)
 
 
 def _result(path: Path) -> Any:
@@ -207,7 +207,7 @@ def _in_rounds(task: Task) -> tuple[bool, int, int]:
     return isinstance(task.request, Measurement), task.experiment.length, task.seed
 
 
-def _work_off(todo: list[Task], archive: Archive, folder: Path, jobs: int | None, until: float | None) -> None:
+def _work_off(todo: list[Task], records: StudyRecords, folder: Path, jobs: int | None, until: float | None) -> None:
     devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
     jobs = jobs or (len(devices) if devices != ["cpu"] else usable_cores())
     context = multiprocessing.get_context("spawn")
@@ -221,29 +221,29 @@ def _work_off(todo: list[Task], archive: Archive, folder: Path, jobs: int | None
         try:
             while todo or flying:
                 while len(flying) < jobs and not _over(stop, until):
-                    task = _next(todo, list(flying.values()), archive)
+                    task = _next(todo, list(flying.values()), records)
                     if task is None:
                         break
                     todo.remove(task)
-                    flying[pool.submit(_work, task, archive.data, folder)] = task
+                    flying[pool.submit(_work, task, records.data, folder)] = task
                 if not flying:
                     return
                 for future in wait(flying, return_when=FIRST_COMPLETED).done:
                     task = flying.pop(future)
                     if future.result():
-                        _take_over(task, archive, folder, rounds)
+                        _take_over(task, records, folder, rounds)
         except BaseException:
             stop.set()
             raise
 
 
-def _next(todo: list[Task], flying: list[Task], archive: Archive) -> Task | None:
+def _next(todo: list[Task], flying: list[Task], records: StudyRecords) -> Task | None:
     """The first task that needs nothing of those under way: neither their weights nor their state."""
-    data = archive.data
+    data = records.data
     busy = {task.experiment.trunk_key(data, task.seed) for task in flying}
     for task in todo:
         waits = (
-            isinstance(task.request, Measurement) and Task(task.experiment, task.seed).key(data) not in archive.results
+            isinstance(task.request, Measurement) and Task(task.experiment, task.seed).key(data) not in records.results
         )
         if not waits and task.experiment.trunk_key(data, task.seed) not in busy:
             return task
@@ -264,10 +264,10 @@ class _Progress:
         return f"{self._done}/{self._total} {words}; about {left_s / 60:.0f} min left of this stage"
 
 
-def _take_over(task: Task, archive: Archive, folder: Path, progress: _Progress) -> None:
-    """Put a result that a process has written into the archive, and say so in one line."""
-    key = task.key(archive.data)
-    archive.results[key] = result = _result(folder / "runs" / f"{key}.json")
+def _take_over(task: Task, records: StudyRecords, folder: Path, progress: _Progress) -> None:
+    """Put a result that a process has written into the records, and say so in one line."""
+    key = task.key(records.data)
+    records.results[key] = result = _result(folder / "runs" / f"{key}.json")
     LOG.info(progress.line(f"{describe(task)}: {_outcome(task, result)}"))
 
 

@@ -4,13 +4,13 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from restore.studies.requests import Archive, Request, Requests, Results
+from restore.studies.requests import Request, Requests, Results, StudyRecords
 
-Outcome = TypeVar("Outcome")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Standing(Generic[Outcome]):
+class Standing(Generic[Result]):
     """How far a study has come.
 
     Attributes:
@@ -19,19 +19,19 @@ class Standing(Generic[Outcome]):
         answered: all that it has asked for and got.
     """
 
-    outcome: Outcome | None
+    outcome: Result | None
     waiting_for: Requests
     answered: tuple[Request, ...]
 
 
-def follow(study: Generator[Requests, Results, Outcome], archive: Archive) -> Standing[Outcome]:
-    """Answer a study's requests from the archive until one is not all there."""
+def follow(study: Generator[Requests, Results, Result], records: StudyRecords) -> Standing[Result]:
+    """Answer a study's requests from the records until one is not all there."""
     answered: list[Request] = []
     requests = next(study)
-    while not archive.missing(requests):
+    while not records.missing(requests):
         answered += requests.values()
         try:
-            requests = study.send(archive.answer(requests))
+            requests = study.send(records.answer(requests))
         except StopIteration as end:
             return Standing(end.value, {}, tuple(answered))
     return Standing(None, requests, tuple(answered))

@@ -125,8 +125,8 @@ def test_a_data_set_comes_from_whatever_is_at_hand(tmp_path: Path, site: tuple[P
     given = {"folder": made, "parent": made.parent, "images": made / "HR", "archive": archive}
     new = install_from("Set5", str(given.get(kind, f"{site[1]}/mine.zip")), tmp_path / "root")
     assert new == (["Set5/HR"] if kind == "images" else ["Set5/HR", "Set5/LR_bicubic/X2"])
-    (finding,) = verify("Set5", tmp_path / "root")
-    assert (finding.images, finding.scales, finding.wrong) == (5, () if kind == "images" else (2,), [])
+    (verification,) = verify("Set5", tmp_path / "root")
+    assert (verification.images, verification.scales, verification.wrong) == (5, () if kind == "images" else (2,), [])
 
 
 def test_an_archive_of_a_known_name_must_have_the_known_bytes(tmp_path: Path) -> None:
@@ -200,20 +200,20 @@ def test_low_resolution_images_that_matlab_did_not_make_are_remarked(tmp_path: P
 ])  # fmt: skip
 def test_what_is_wrong_is_named(tmp_path: Path, mistake: Callable[[Path], None], complaint: str) -> None:
     mistake(set5(tmp_path, by_matlab))
-    (finding,) = verify("Set5", tmp_path)
-    assert finding.verdict == "wrong"
-    assert complaint in "; ".join(finding.wrong)
+    (verification,) = verify("Set5", tmp_path)
+    assert verification.verdict == "wrong"
+    assert complaint in "; ".join(verification.wrong)
 
 
 def test_the_reference_sets_are_what_the_catalog_says(reference_data: Path) -> None:
-    findings = {(f.name, f.split): f for name in SETS for f in verify(name, reference_data)}
+    verifications = {(f.name, f.split): f for name in SETS for f in verify(name, reference_data)}
     there = {("BSDS500", "train"): 400, ("BSDS500", "test"): 100, ("B100", "test"): 100, ("Train400", "train"): 400}
     sets = {"Set5": 5, "Set14": 14, "Set12": 12, "BSD68": 68, "CBSD68": 68, "Kodak24": 24, "classic5": 5, "LIVE1": 29}
     there |= {(name, "test"): n for name, n in {**sets, "PolyU": 50}.items()}
-    assert {key: f.images for key, f in findings.items() if f.images} == there
-    assert {(*f.wrong, *f.remarks) for f in findings.values()} == {()}
-    assert findings["Set5", "test"].scales == (2, 4)
-    assert findings["PolyU", "test"].scales == (1,)
+    assert {key: f.images for key, f in verifications.items() if f.images} == there
+    assert {(*f.wrong, *f.remarks) for f in verifications.values()} == {()}
+    assert verifications["Set5", "test"].scales == (2, 4)
+    assert verifications["PolyU", "test"].scales == (1,)
 
 
 def test_bsd68_is_made_from_bsds500_bit_for_bit(reference_data: Path, tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_the_command_installs_prints_a_table_and_fails_where_something_is_wrong(
 
 
 @pytest.mark.parametrize(("args", "complaint"), [
-    (["Set6"], "Set6: unknown data set (DIV2K, BSDS500, "),
+    (["Set6"], "Set6: unknown data set; did you mean Set5?; known: DIV2K, BSDS500, "),
     (["all", "--from", "."], "--from takes exactly one data set"),
     (["verify", "Set5", "--from", "."], "--from takes exactly one data set"),
 ])  # fmt: skip

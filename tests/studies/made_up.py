@@ -12,7 +12,7 @@ from restore.studies.data import StudyData
 from restore.studies.experiment import TUNING_SEED, Experiment, Record
 from restore.studies.judgement import Finding
 from restore.studies.measurements import CONTRASTS, OTHER_DOMAINS, SIGMAS
-from restore.studies.requests import Archive, Measurement, Requests, Results, Task, Trial, rounded
+from restore.studies.requests import Measurement, Requests, Results, StudyRecords, Task, Trial, rounded
 from restore.studies.stages import Standing, follow
 
 SMALL = BUDGETS["small"]
@@ -66,27 +66,27 @@ class World:
         return 1e-14
 
 
-def archive_of(seeds: int = SMALL.seeds, budget: Budget = SMALL) -> Archive:
-    return Archive(budget, StudyData("photos", Path()), seeds)
+def records_of(seeds: int = SMALL.seeds, budget: Budget = SMALL) -> StudyRecords:
+    return StudyRecords(budget, StudyData("photos", Path()), seeds)
 
 
-def standing(claim: str, world: World, archive: Archive) -> Standing[Finding]:
+def standing(claim: str, world: World, records: StudyRecords) -> Standing[Finding]:
     """A claim followed to its finding; what it asks for is made up and put on record."""
-    return followed(lambda: CLAIMS[claim].study(archive.budget), world, archive)
+    return followed(lambda: CLAIMS[claim].study(records.budget), world, records)
 
 
-def followed(begin: Callable[[], Generator[Requests, Results, T]], world: World, archive: Archive) -> Standing[T]:
+def followed(begin: Callable[[], Generator[Requests, Results, T]], world: World, records: StudyRecords) -> Standing[T]:
     """The same of any study."""
     while True:
-        found = follow(begin(), archive)
+        found = follow(begin(), records)
         if found.outcome is not None:
             return found
-        for task in archive.missing(found.waiting_for):
-            archive.results[task.key(archive.data)] = _result(task, world, archive)
+        for task in records.missing(found.waiting_for):
+            records.results[task.key(records.data)] = _result(task, world, records)
 
 
-def _result(task: Task, world: World, archive: Archive) -> Any:
-    place = task.seed - archive.budget.first_seed
+def _result(task: Task, world: World, records: StudyRecords) -> Any:
+    place = task.seed - records.budget.first_seed
     if isinstance(task.request, Measurement):
         failed = world.psnr(task.experiment, place) is None
         return None if failed else MEASURED[task.request.by](world, task.experiment, place)
@@ -174,8 +174,8 @@ MEASURED: dict[str, Callable[[World, Experiment, int], Any]] = {
 
 def runs_of(claim: str, budget: Budget = SMALL) -> list[Experiment]:
     """What a claim trains to judge, the trials of its search aside, at made-up settings that are all as good."""
-    archive = archive_of(budget=replace(budget, tuning_lengths=()))
-    asked = [it for it in standing(claim, World(), archive).answered if not isinstance(it, Trial)]
+    records = records_of(budget=replace(budget, tuning_lengths=()))
+    asked = [it for it in standing(claim, World(), records).answered if not isinstance(it, Trial)]
     return list(
         {str(run.description): run for it in asked for run in [it.of if isinstance(it, Measurement) else it]}.values()
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from made_up import BASE_DB, SMALL, World, archive_of, followed, runs_of, standing
+from made_up import BASE_DB, SMALL, World, followed, records_of, runs_of, standing
 
 from restore.studies.arms import FIRST_RATES, INITS, TWINS, tuned
 from restore.studies.budget import BUDGETS, Budget
@@ -91,11 +91,11 @@ def test_each_run_with_batch_norm_has_a_twin_without(claim: str) -> None:
 
 def test_all_arms_have_the_same_seeds_and_the_search_has_one_that_judges_nothing() -> None:
     for budget in BUDGETS.values():
-        archive = archive_of(seeds=8, budget=budget)
+        records = records_of(seeds=8, budget=budget)
         twins = [budget.denoising(norm=norm) for norm in TWINS]
-        batch, none = ([task.seed for task in archive.tasks(run)] for run in twins)
+        batch, none = ([task.seed for task in records.tasks(run)] for run in twins)
         assert batch == none == list(range(budget.first_seed, budget.first_seed + 8))
-        assert [task.seed for task in archive.tasks(Trial(twins[0], 3))] == [TUNING_SEED + i for i in range(3)]
+        assert [task.seed for task in records.tasks(Trial(twins[0], 3))] == [TUNING_SEED + i for i in range(3)]
         assert max(batch) < TUNING_SEED
 
 
@@ -117,7 +117,7 @@ def searched(
     world: World, lengths: Sequence[int] = (100,), rates: Sequence[float] = (3e-3, 1e-2)
 ) -> tuple[dict[Any, Tuned], list[Trial]]:
     arms = {norm: [SMALL.denoising(norm=norm, init=init) for init in INITS] for norm in TWINS}
-    found = followed(lambda: tune(arms, rates, lengths), world, archive_of())
+    found = followed(lambda: tune(arms, rates, lengths), world, records_of())
     assert found.outcome is not None
     return found.outcome, [it for it in found.answered if isinstance(it, Trial)]
 
@@ -146,7 +146,7 @@ def test_halving_keeps_a_third_but_at_least_two() -> None:
     longer = [it for it in trials if it.of.length == 200 and settings(it.of)["norm"] == "batch"]
     assert 2 <= len({str(it.of.description) for it in longer}) < 2 * len(INITS)
     one = {norm: [SMALL.edsr(norm=norm)] for norm in TWINS}
-    found = followed(lambda: tune(one, (1e-3, 3e-3), (100, 200)), Optimum({"batch": 1e-3, "none": 1e-3}), archive_of())
+    found = followed(lambda: tune(one, (1e-3, 3e-3), (100, 200)), Optimum({"batch": 1e-3, "none": 1e-3}), records_of())
     rates = {it.of.optim.lr for it in found.answered if isinstance(it, Trial) and it.of.length == 200}
     assert len(rates) >= 2
 
@@ -164,7 +164,7 @@ def test_a_rate_at_the_edge_of_what_works_is_not_taken_for_one_good_seed() -> No
     world = Edge({"batch": 3e-3, "none": 3e-3})
     arms = {norm: [SMALL.edsr(norm=norm)] for norm in TWINS}
     for seeds, rate in ((1, 1e-2), (3, 3e-3)):
-        found = followed(lambda seeds=seeds: tune(arms, (1e-3, 3e-3), (100,), seeds), world, archive_of()).outcome
+        found = followed(lambda seeds=seeds: tune(arms, (1e-3, 3e-3), (100,), seeds), world, records_of()).outcome
         assert found is not None
         assert {one.best.rate for one in found.values()} == {rate}
 
@@ -177,7 +177,7 @@ def test_the_search_ends_at_the_length_of_what_is_judged() -> None:
             return BASE_DB - abs(math.log10(run.optim.lr * run.length / 3))
 
     arms = {length: SMALL.edsr(norm="batch").of_length(length) for length in (300, 1000, 3000)}
-    found = followed(lambda: tuned(SMALL, arms), Slower({}), archive_of()).outcome
+    found = followed(lambda: tuned(SMALL, arms), Slower({}), records_of()).outcome
     assert found is not None
     assert {length: (run.length, run.rate) for length, run in found.items()} == {
         300: (300, 1e-2), 1000: (1000, 3e-3), 3000: (3000, 1e-3),
@@ -186,16 +186,16 @@ def test_the_search_ends_at_the_length_of_what_is_judged() -> None:
 
 @pytest.mark.parametrize("claim", [name for name in CLAIMS if name != "forty_percent_of_memory"])
 def test_settings_are_chosen_by_validation_alone(claim: str) -> None:
-    archive = archive_of(seeds=2)
-    asked = standing(claim, World(), archive).answered
+    records = records_of(seeds=2)
+    asked = standing(claim, World(), records).answered
     trials = [it for it in asked if isinstance(it, Trial)]
     assert trials or claim == "residual_scaling"
     first = {id(it): place for place, it in enumerate(asked)}
     judged = [first[id(it)] for it in asked if not isinstance(it, Trial)]
     assert all(first[id(it)] < min(judged) for it in trials)  # no arm is searched after any run that judges
     for trial in trials:
-        for task in archive.tasks(trial):
-            assert archive.results[task.key(archive.data)]["psnr"] == {}
+        for task in records.tasks(trial):
+            assert records.results[task.key(records.data)]["psnr"] == {}
 
 
 def test_every_arm_begins_its_search_at_rates_that_the_search_knows() -> None:
@@ -205,7 +205,7 @@ def test_every_arm_begins_its_search_at_rates_that_the_search_knows() -> None:
 def test_each_arm_is_searched_alike() -> None:
     world = Optimum({"batch": 3e-2, "none": 3e-2})
     arms = {norm: SMALL.denoising(norm=norm) for norm in TWINS}
-    found = followed(lambda: tuned(SMALL, arms), world, archive_of())
+    found = followed(lambda: tuned(SMALL, arms), world, records_of())
     tried: dict[str, set[tuple[tuple[str, str], ...]]] = {norm: set() for norm in TWINS}
     for trial in found.answered:
         assert isinstance(trial, Trial)

@@ -14,7 +14,7 @@ from restore.studies.contrast_report import write_contrast
 from restore.studies.criteria import CONTRAST
 from restore.studies.data import StudyData
 from restore.studies.experiment import TUNING_SEED
-from restore.studies.requests import Archive, Task, Trial
+from restore.studies.requests import StudyRecords, Task, Trial
 from restore.studies.runner import _in_rounds
 from restore.studies.stages import follow
 
@@ -40,16 +40,16 @@ def made_up(task: Task, effect: float) -> dict[str, object]:
     }  # fmt: skip
 
 
-def campaign_with(effect: float, tmp_path: Path) -> tuple[Archive, Contrast, list[list[Task]]]:
+def campaign_with(effect: float, tmp_path: Path) -> tuple[StudyRecords, Contrast, list[list[Task]]]:
     """The campaign at its end, and what it asked for in each of its stages."""
-    archive = Archive.opened(tmp_path / "records.json", FULL, StudyData("papers", Path()), FULL.seeds, CONTRAST)
+    records = StudyRecords.opened(tmp_path / "records.json", FULL, StudyData("papers", Path()), FULL.seeds, CONTRAST)
     asked = []
-    while tasks := archive.missing(follow(campaign(Contrast({}, {})), archive).waiting_for):
+    while tasks := records.missing(follow(campaign(Contrast({}, {})), records).waiting_for):
         asked.append(tasks)
-        archive.results |= {task.key(archive.data): made_up(task, effect) for task in tasks}
+        records.results |= {task.key(records.data): made_up(task, effect) for task in tasks}
     found = Contrast({}, {})
-    follow(campaign(found), archive)
-    return archive, found, asked
+    follow(campaign(found), records)
+    return records, found, asked
 
 
 def test_each_round_is_complete_before_the_next_and_searches_judge_nothing(tmp_path: Path) -> None:
@@ -76,8 +76,8 @@ def test_within_a_stage_shorter_runs_and_earlier_seeds_come_first() -> None:
 
 @pytest.mark.parametrize(("effect", "verdict"), [(0.3, "supported"), (-0.3, "refuted"), (0.0, "equal")])
 def test_the_report_says_what_the_records_say(tmp_path: Path, effect: float, verdict: str) -> None:
-    archive, found, _ = campaign_with(effect, tmp_path)
-    paths = write_contrast(archive, found, tmp_path)
+    records, found, _ = campaign_with(effect, tmp_path)
+    paths = write_contrast(records, found, tmp_path)
     content = json.loads((tmp_path / "contrast.json").read_text())
     of_dncnn = [row for row in content["verdicts"] if row["comparison"] == "DnCNN"]
     assert [row["steps"] for row in of_dncnn] == [900, 1800, 3600, 7200, 14400]
@@ -89,13 +89,13 @@ def test_the_report_says_what_the_records_say(tmp_path: Path, effect: float, ver
     for picture in re.findall(r"!\[.+\]\((.+)\)", text):
         assert (tmp_path / picture) in paths
     again = {path: path.read_bytes() for path in paths}
-    write_contrast(archive, found, tmp_path)
+    write_contrast(records, found, tmp_path)
     assert {path: path.read_bytes() for path in paths} == again
 
 
 def test_targets_that_no_run_passes_are_said_to_be_missed(tmp_path: Path) -> None:
-    archive, found, _ = campaign_with(0.3, tmp_path)
-    write_contrast(archive, found, tmp_path)
+    records, found, _ = campaign_with(0.3, tmp_path)
+    write_contrast(records, found, tmp_path)
     rows = json.loads((tmp_path / "contrast.json").read_text())["targets"]
     full = {(row["norm"], row["target (dB)"]): row for row in rows if row["size"] == FULL_SIZE.name}
     assert full["none", 28.5]["seeds that pass it"] == "3 of 3"

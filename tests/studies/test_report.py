@@ -1,4 +1,4 @@
-"""Reports and plans from a small archive that is made up."""
+"""Reports and plans from a small records that is made up."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up import BASE_DB, DATE, World, archive_of, standing
+from made_up import BASE_DB, DATE, World, records_of, standing
 
 from restore.studies.criteria import CRITERIA, Criterion, registered
 from restore.studies.effects import seeds_needed
@@ -15,7 +15,7 @@ from restore.studies.experiment import Experiment
 from restore.studies.judgement import Finding
 from restore.studies.plan import plan
 from restore.studies.report import criterion_in_words, write_report
-from restore.studies.requests import Archive
+from restore.studies.requests import StudyRecords
 from restore.studies.stages import Standing
 
 NAMES = ("one_decibel", "frozen_statistics", "weight_scale_does_not_matter")
@@ -34,14 +34,16 @@ def noted(names: tuple[str, ...] = NAMES) -> dict[str, dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def studied() -> tuple[Archive, dict[str, Standing[Finding]]]:
-    archive = archive_of()
-    archive.criteria = noted()
-    return archive, {name: standing(name, BatchNormAhead(), archive) for name in NAMES}
+def studied() -> tuple[StudyRecords, dict[str, Standing[Finding]]]:
+    records = records_of()
+    records.criteria = noted()
+    return records, {name: standing(name, BatchNormAhead(), records) for name in NAMES}
 
 
 @pytest.fixture(scope="module")
-def folder(studied: tuple[Archive, dict[str, Standing[Finding]]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(
+    studied: tuple[StudyRecords, dict[str, Standing[Finding]]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     folder = tmp_path_factory.mktemp("report")
     write_report(*studied, folder)
     return folder
@@ -84,10 +86,10 @@ def test_every_picture_that_is_linked_is_there_and_no_other(folder: Path) -> Non
 
 
 def test_the_same_records_give_the_same_files_to_the_byte_after_they_were_saved_and_loaded(
-    studied: tuple[Archive, dict[str, Standing[Finding]]], folder: Path, tmp_path: Path
+    studied: tuple[StudyRecords, dict[str, Standing[Finding]]], folder: Path, tmp_path: Path
 ) -> None:
     studied[0].save(tmp_path / "records.json")
-    again = Archive.load(tmp_path / "records.json")
+    again = StudyRecords.load(tmp_path / "records.json")
     write_report(again, {name: standing(name, World(), again) for name in NAMES}, tmp_path)
     files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
     assert len(files) > 3
@@ -106,15 +108,15 @@ def test_the_same_records_give_the_same_files_to_the_byte_after_they_were_saved_
 )
 @pytest.mark.parametrize("name", ["one_decibel", "weight_scale_does_not_matter"])
 def test_a_criterion_is_older_than_its_data_if_it_was_noted_as_it_is_before_the_first_run(
-    studied: tuple[Archive, dict[str, Standing[Finding]]],
+    studied: tuple[StudyRecords, dict[str, Standing[Finding]]],
     tmp_path: Path,
     name: str,
     change: dict[str, str],
     expected: bool,
 ) -> None:
-    archive, standings = studied
-    changed = {key: it | (change if key.startswith(name) else {}) for key, it in archive.criteria.items()}
-    other = Archive(archive.budget, archive.data, archive.seeds, archive.results, changed)
+    records, standings = studied
+    changed = {key: it | (change if key.startswith(name) else {}) for key, it in records.criteria.items()}
+    other = StudyRecords(records.budget, records.data, records.seeds, records.results, changed)
     write_report(other, {name: standings[name], "frozen_statistics": standings["frozen_statistics"]}, tmp_path)
     found = verdicts(tmp_path)
     assert found[name]["criterion_before_data"] is expected
@@ -123,10 +125,10 @@ def test_a_criterion_is_older_than_its_data_if_it_was_noted_as_it_is_before_the_
 
 
 def test_a_criterion_that_was_never_noted_is_not_older_than_its_data(
-    studied: tuple[Archive, dict[str, Standing[Finding]]], tmp_path: Path
+    studied: tuple[StudyRecords, dict[str, Standing[Finding]]], tmp_path: Path
 ) -> None:
-    archive, standings = studied
-    other = Archive(archive.budget, archive.data, archive.seeds, archive.results, noted(NAMES[1:]))
+    records, standings = studied
+    other = StudyRecords(records.budget, records.data, records.seeds, records.results, noted(NAMES[1:]))
     write_report(other, standings, tmp_path)
     assert verdicts(tmp_path)["one_decibel"]["criterion_before_data"] is False
 
@@ -149,9 +151,9 @@ def test_claims_whose_every_run_failed_are_reported_as_void(tmp_path: Path) -> N
         def psnr(self, run: Experiment, seed: int | None) -> float | None:
             return None
 
-    archive = archive_of(seeds=2)
+    records = records_of(seeds=2)
     names = ("one_decibel", "regularizes", "scale_is_lost", "frozen_statistics", "population_statistics")
-    write_report(archive, {name: standing(name, Failed(), archive) for name in names}, tmp_path)
+    write_report(records, {name: standing(name, Failed(), records) for name in names}, tmp_path)
     found = verdicts(tmp_path)
     assert {name: entry["verdict"] for name, entry in found.items()} == dict.fromkeys(found, "void")
 
@@ -164,7 +166,7 @@ def test_a_criterion_in_words_has_its_threshold_and_margin() -> None:
 
 
 def test_the_plan_says_how_many_seeds_each_comparison_needs(
-    studied: tuple[Archive, dict[str, Standing[Finding]]],
+    studied: tuple[StudyRecords, dict[str, Standing[Finding]]],
 ) -> None:
     rows = {row["claim"]: row for row in plan(studied[1])}
     assert rows.keys() == {"3. one_decibel", "17. frozen_statistics"}

@@ -25,7 +25,7 @@ from restore.studies import trajectory as trajectories
 from restore.studies.budget import BUDGETS
 from restore.studies.data import StudyData
 from restore.studies.experiment import Experiment, Record
-from restore.studies.requests import Archive, Measurement, Trial, rounded
+from restore.studies.requests import Measurement, StudyRecords, Trial, rounded
 from restore.studies.runner import put_on_record, train
 from restore.studies.trajectory import Trajectory
 
@@ -290,10 +290,10 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_another_process_makes_the_same_record(folders: Folders) -> None:
-    archive = Archive(BUDGET, DATA, seeds=1)
-    assert put_on_record({"plain": denoising()}, archive, folders("processes"), jobs=1)
+    records = StudyRecords(BUDGET, DATA, seeds=1)
+    assert put_on_record({"plain": denoising()}, records, folders("processes"), jobs=1)
     expected, _ = outcome(denoising(), folders("here"))
-    (found,) = archive.results.values()
+    (found,) = records.results.values()
     assert found["losses"] == expected["losses"]
     assert found["psnr"]["photos"] == pytest.approx(expected["psnr"]["photos"], abs=1e-3)
 
@@ -307,17 +307,17 @@ def test_what_is_on_record_is_not_made_again_and_what_is_lost_is(folders: Folder
         "weights": Measurement(denoising(), "contrast"),
     }
 
-    def done(until: float | None = None) -> tuple[bool, dict[str, int], Archive]:
-        archive = Archive(BUDGET, DATA, seeds=1)
-        complete = put_on_record(requests, archive, folder, jobs=1, until=until)
-        return complete, {path.name: path.stat().st_mtime_ns for path in (folder / "runs").iterdir()}, archive
+    def done(until: float | None = None) -> tuple[bool, dict[str, int], StudyRecords]:
+        records = StudyRecords(BUDGET, DATA, seeds=1)
+        complete = put_on_record(requests, records, folder, jobs=1, until=until)
+        return complete, {path.name: path.stat().st_mtime_ns for path in (folder / "runs").iterdir()}, records
 
     assert done(until=time.time() - 1)[:2] == (False, {})
-    complete, first, archive = done()
+    complete, first, records = done()
     assert complete
     assert len([name for name in first if name.endswith(".json")]) == 3
     assert done()[:2] == (True, first)
-    assert Archive.load(folder / "records.json").results == archive.results
+    assert StudyRecords.load(folder / "records.json").results == records.results
 
     lost = folder / "runs" / f"{denoising().key(DATA, 0)}.json"
     content = json.loads(lost.read_text())
@@ -336,10 +336,10 @@ def test_what_is_on_record_is_not_made_again_and_what_is_lost_is(folders: Folder
 
 @pytest.mark.usefixtures("here")
 def test_a_run_that_the_end_of_the_time_interrupts_is_not_said_to_be_on_record(folders: Folders) -> None:
-    archive = Archive(BUDGET, DATA, seeds=1)
+    records = StudyRecords(BUDGET, DATA, seeds=1)
     request = {"long": denoising(length=10**6)}
-    assert not put_on_record(request, archive, folders("studies"), jobs=1, until=time.time() + 1)
-    assert archive.results == {}
+    assert not put_on_record(request, records, folders("studies"), jobs=1, until=time.time() + 1)
+    assert records.results == {}
 
 
 @pytest.mark.parametrize("content", [b"", b"abc", b"PK\x03\x04 cut off", None])
@@ -363,7 +363,7 @@ def test_a_state_of_another_network_is_refused(tmp_path: Path) -> None:
 def test_damaged_records_are_one_line(tmp_path: Path, content: str) -> None:
     (tmp_path / "records.json").write_text(content)
     with pytest.raises(UserError, match="not the records of studies, or damaged"):
-        Archive.load(tmp_path / "records.json")
+        StudyRecords.load(tmp_path / "records.json")
 
 
 def test_a_record_is_the_same_after_it_was_written_and_read(folders: Folders) -> None:
