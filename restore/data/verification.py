@@ -75,44 +75,44 @@ def fingerprint(paths: Sequence[Path]) -> str:
 
 
 def _verify_split(name: str, split: Split, part: Part, root: Path) -> Verification:
-    verification = Verification(name, split)
+    found = Verification(name, split)
     try:
         images = find_images(name, split, root)
     except UserError as error:
         # A set that is nowhere is no fault; one whose pieces do not fit together is.
         if not any((root / folder.path).is_dir() for folder in SETS[name].all_folders):
-            return verification
-        verification.wrong.append(str(error))
-        return verification
-    verification.images = len(images.clean)
-    verification.scales = tuple(images.degraded)
-    originals = _check_originals(verification, part, images.clean)
+            return found
+        found.wrong.append(str(error))
+        return found
+    found.images = len(images.clean)
+    found.scales = tuple(images.degraded)
+    originals = _check_originals(found, part, images.clean)
     for scale in images.degraded:
-        _check_degraded(verification, images, originals, scale)
-    return verification
+        _check_degraded(found, images, originals, scale)
+    return found
 
 
-def _check_originals(verification: Verification, part: Part, paths: Sequence[Path]) -> list[_Decoded]:
+def _check_originals(found: Verification, part: Part, paths: Sequence[Path]) -> list[_Decoded]:
     if len(paths) != part.images:
-        verification.wrong.append(f"{len(paths)} images, expected {part.images}")
-    decoded = _decode_all(paths, f"Verifying {verification.name} {verification.split}")
-    verification.wrong += [image.complaint for image in decoded if image.complaint][:MAX_IMAGES_NAMED]
+        found.wrong.append(f"{len(paths)} images, expected {part.images}")
+    decoded = _decode_all(paths, f"Verifying {found.name} {found.split}")
+    found.wrong += [image.complaint for image in decoded if image.complaint][:MAX_IMAGES_NAMED]
     odd = [
         f"{path.name} is {image.size[0]}x{image.size[1]}"
         for path, image in zip(paths, decoded, strict=True)
         if not image.complaint and ((part.sizes and image.size not in part.sizes) or max(image.size) < part.long_side)
     ]
     if odd:
-        verification.wrong.append(f"{len(odd)} images have a size that does not occur: {', '.join(odd[:MAX_IMAGES_NAMED])}")
-    if part.pixels and not verification.wrong and _joined(decoded) != part.pixels:
-        verification.remarks.append("other pixels than the reference copy: scores may differ from published ones")
+        found.wrong.append(f"{len(odd)} images have a size that does not occur: {', '.join(odd[:MAX_IMAGES_NAMED])}")
+    if part.pixels and not found.wrong and _joined(decoded) != part.pixels:
+        found.remarks.append("other pixels than the reference copy: scores may differ from published ones")
     return decoded
 
 
-def _check_degraded(verification: Verification, images: ImageSet, originals: list[_Decoded], scale: int) -> None:
+def _check_degraded(found: Verification, images: ImageSet, originals: list[_Decoded], scale: int) -> None:
     """The sizes of all pairs; of a few low-resolution images, whether MATLAB's bicubic made them."""
     low = images.degraded[scale]
-    decoded = _decode_all(low, f"Verifying {verification.name} {verification.split} x{scale}")
+    decoded = _decode_all(low, f"Verifying {found.name} {found.split} x{scale}")
     wrong = [image.complaint for image in decoded if image.complaint]
     for path, original, reduced in zip(images.clean, originals, decoded, strict=True):
         if original.complaint or reduced.complaint:
@@ -121,13 +121,13 @@ def _check_degraded(verification: Verification, images: ImageSet, originals: lis
             check_sizes(original.size[::-1], reduced.size[::-1], scale, path)
         except UserError as error:
             wrong.append(str(error))
-    verification.wrong += wrong[:MAX_IMAGES_NAMED]
-    if verification.wrong or scale == 1:
+    found.wrong += wrong[:MAX_IMAGES_NAMED]
+    if found.wrong or scale == 1:
         return
     sample = sorted({round(part * (len(low) - 1) / (IMAGES_RECOMPUTED - 1)) for part in range(IMAGES_RECOMPUTED)})
     share, path = min((_share_as_matlab(images.clean[n], low[n], scale), low[n]) for n in sample)
     if share < 1:
-        verification.remarks.append(
+        found.remarks.append(
             f"x{scale} was not made by MATLAB's bicubic: {share:.1%} of the pixels of {path.name} are as it makes them"
         )
 
