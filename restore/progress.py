@@ -45,13 +45,13 @@ def counting(label: str, total: int | None, within: bool = False) -> Iterator[Ca
     Args:
         label: of the bar.
         total: pieces of work; None if nobody knows.
-        within: show no bar of its own on a terminal, which somebody else may be drawing on.
+        within: show no bar of its own on a terminal, which somebody else may be drawing on, and nothing of one piece.
     """
     global _bar, _said_at
     counter = _Counter(label, total)
     terminal = Console(stderr=True)
     owner = _bar is None
-    if not shown or (terminal.is_terminal and owner and within):
+    if not shown or (within and (total == 1 or (terminal.is_terminal and owner))):
         yield lambda: None
         return
     if terminal.is_terminal and _bar is None:
