@@ -1,7 +1,8 @@
 """The contrast at full size: DnCNN with batch norm and without, EDSR without and with, over size and length.
 
 A campaign of many hours in stages, each complete before the next: settings are searched, then rounds of ever longer
-runs are made, each arm and seed of a round before the next round.
+runs are made, each arm and seed of a round before the next round. Before a round that is longer than the search, each
+arm is offered lower learning rates at its length.
 """
 
 from collections.abc import Generator, Mapping, Sequence
@@ -11,7 +12,7 @@ from restore.models.init import DnCNNInit
 from restore.studies.budget import BUDGETS, Budget
 from restore.studies.experiment import Experiment, Record
 from restore.studies.requests import Requests, Results
-from restore.studies.tuning import Tuned, tune
+from restore.studies.tuning import Tuned, for_longer, tune
 
 FULL = BUDGETS["full"]
 TUNING_RATES = (1e-3, 3e-3, 1e-2)
@@ -98,6 +99,10 @@ def campaign(found: Contrast) -> Generator[Requests, Results, None]:
 
 
 def _round(found: Contrast, arms: Mapping[Arm, object], length: int) -> Generator[Requests, Results, None]:
-    found.stage = f"round of {length} steps, {', '.join(dict.fromkeys(name for name, _ in arms))}"
+    names = ", ".join(dict.fromkeys(name for name, _ in arms))
+    if length > FULL.tuning_lengths[-1]:
+        found.stage = f"learning rates for {length} steps, {names}"
+        found.tuned |= yield from for_longer({arm: found.tuned[arm] for arm in arms}, length)
+    found.stage = f"round of {length} steps, {names}"
     results = yield {(arm, length): found.tuned[arm].best.of_length(length) for arm in arms}
     found.runs |= results

@@ -77,6 +77,42 @@ def tune(
     }
 
 
+def for_longer(found: Mapping[Arm, Tuned], length: int) -> Generator[Requests, Results, dict[Arm, Tuned]]:
+    """Each arm in longer runs, at the learning rate that was found or at a lower one, as long as lower ones are better.
+
+    Args:
+        found: by shorter runs.
+        length: of the longer ones.
+    """
+    tried = {arm: [Setting(0, RATES[place]) for place in _from(one.best.rate)] for arm, one in found.items()}
+    candidates = {arm: [one.best] for arm, one in found.items()}
+    while True:
+        scores = yield from _scores(candidates, tried, length)
+        lowest = {arm: tried[arm][-1] for arm in found}
+        more = [
+            arm for arm, its in scores.items()
+            if RATES.index(lowest[arm].rate) and math.isfinite(max(its.values()))
+            and max(its, key=lambda it: its[it]) == lowest[arm]
+        ]  # fmt: skip
+        if not more:
+            break
+        for arm in more:
+            tried[arm].append(Setting(0, RATES[RATES.index(lowest[arm].rate) - 1]))
+    return {
+        arm: Tuned(
+            _at(candidates[arm], max(its, key=lambda it: its[it]), length),
+            [*found[arm].table, *(_row(candidates[arm], setting, score, length) for setting, score in its.items())],
+        )
+        for arm, its in scores.items()
+    }
+
+
+def _from(rate: float) -> list[int]:
+    """The places of a rate and of the next lower one."""
+    place = RATES.index(rate)
+    return [place, place - 1] if place else [place]
+
+
 def _scores(
     arms: Mapping[Arm, Sequence[Experiment]], tried: Mapping[Arm, Sequence[Setting]], length: int, seeds: int = 1
 ) -> Generator[Requests, Results, dict[Arm, dict[Setting, float]]]:

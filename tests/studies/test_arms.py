@@ -13,7 +13,7 @@ from restore.studies.budget import BUDGETS, Budget
 from restore.studies.claims import CLAIMS
 from restore.studies.experiment import TUNING_SEED, Experiment
 from restore.studies.requests import Trial
-from restore.studies.tuning import RATES, Tuned, tune
+from restore.studies.tuning import RATES, Tuned, for_longer, tune
 
 # What each claim studies: nothing else may differ between its runs of one network, found settings aside.
 STUDIED: dict[str, dict[str, set[str]]] = {
@@ -169,15 +169,27 @@ def test_a_rate_at_the_edge_of_what_works_is_not_taken_for_one_good_seed() -> No
         assert {one.best.rate for one in found.values()} == {rate}
 
 
+class Slower(World):
+    """The longer a run, the lower its best rate."""
+
+    def psnr(self, run: Experiment, seed: int | None) -> float | None:
+        return BASE_DB - abs(math.log10(run.optim.lr * run.length / 3))
+
+
+def test_longer_runs_are_offered_lower_rates() -> None:
+    arms = {"a": [SMALL.edsr(norm="batch")]}
+    found = followed(lambda: tune(arms, (1e-3, 3e-3), (300,)), Slower(), records_of()).outcome
+    assert found is not None
+    for length, rate in ((300, 1e-2), (1000, 3e-3), (10_000, 3e-4)):
+        longer = followed(lambda length=length: for_longer(found, length), Slower(), records_of()).outcome
+        assert longer is not None
+        assert (longer["a"].best.length, longer["a"].best.rate) == (length, rate)
+        assert len(longer["a"].table) > len(found["a"].table)
+
+
 def test_the_search_ends_at_the_length_of_what_is_judged() -> None:
-    class Slower(Optimum):
-        """The longer a run, the lower its best rate."""
-
-        def psnr(self, run: Experiment, seed: int | None) -> float | None:
-            return BASE_DB - abs(math.log10(run.optim.lr * run.length / 3))
-
     arms = {length: SMALL.edsr(norm="batch").of_length(length) for length in (300, 1000, 3000)}
-    found = followed(lambda: tuned(SMALL, arms), Slower({}), records_of()).outcome
+    found = followed(lambda: tuned(SMALL, arms), Slower(), records_of()).outcome
     assert found is not None
     assert {length: (run.length, run.rate) for length, run in found.items()} == {
         300: (300, 1e-2), 1000: (1000, 3e-3), 3000: (3000, 1e-3),

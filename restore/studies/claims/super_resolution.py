@@ -235,7 +235,9 @@ def frozen_statistics(budget: Budget) -> Study:
 @claim(22, "Batch norm can be made to work in super-resolution")
 def batch_norm_can_work_in_super_resolution(budget: Budget) -> Study:
     """Three ways: gain 0 at each block's end (Goyal et al. 2017); AdaDM (Liu et al. 2021), which gives back the
-    deviation that batch norm takes; i-LN (arXiv:2504.06629), layer norm rescaled by the image's own deviation.
+    deviation that batch norm takes; i-LN (arXiv:2504.06629), layer norm rescaled by the image's own deviation. Directly
+    after a convolution, as here, i-LN's division and multiplication cancel: what is left is a centering of the image's
+    features and an affine map of each channel. Its authors have a Transformer's layers between the two.
 
     In WDSR-B, which batch norm harms, and in EDSR; each at its own best rate; WDSR-B decides.
     """
