@@ -146,6 +146,8 @@ def _train(args: list[str]) -> int:
         seed_everything(settings.seed, verbose=False)
         made = parser.instantiate(settings)
         text = _dump(parser, settings)
+    except argparse.ArgumentTypeError as error:  # of a value in a file, whose name jsonargparse does not say
+        raise UserError(f"checkpoint_every: {error}") from error
     except (ArgumentError, ValueError) as error:
         raise UserError(_essence(str(error)) + _meant(str(error), parser)) from error
     output = (

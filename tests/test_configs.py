@@ -100,3 +100,10 @@ def test_a_misspelt_key_in_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("optim:\n  learning_rate: 0.1\n")
     with pytest.raises(UserError, match="learning_rate"):
         train.main(["--config", str(CONFIGS[0]), "--config", str(tmp_path / "mine.yaml")])
+
+
+@pytest.mark.parametrize("value", ["none", "true", "0", "[1]", "2.5"])
+def test_a_wrong_interval_in_a_file_is_named(value: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(f"checkpoint_every: {value}\n")
+    with pytest.raises(UserError, match="checkpoint_every"):
+        train.main(["--config", str(CONFIGS[0]), "--config", str(tmp_path / "mine.yaml")])
