@@ -62,13 +62,7 @@ def faster_and_better_denoising(budget: Budget) -> Study:
     together = difference(added["batch"], added["none"])
     trained = void(batch=batch, none=none)
     at_last = void(**{norm: by_length[norm][lengths[-1]] for norm in TWINS})
-    all_four = void(
-        **{
-            f"{norm}, {'residual' if residual else 'image'}": runs["adam", norm, residual]
-            for norm in TWINS
-            for residual in (True, False)
-        }
-    )
+    all_four = void(**{f"{norm}, residual {res}": runs["adam", norm, res] for norm in TWINS for res in (True, False)})
     too_few = f"in {censored} of {len(batch)} seeds a network does not pass {target:g} dB" if censored > 0 else ""
     return Finding(
         [

@@ -38,29 +38,14 @@ def better_without(budget: Budget) -> Study:
     """
     features = _features_of_equal_memory(budget)
     length, last = budget.lengths[0], budget.lengths[-1]
-    norms: tuple[Norm, ...] = *TWINS, "instance"
-    arms: dict[Any, Experiment] = {norm: budget.edsr(norm=norm) for norm in norms}
-    arms["shorter"] = arms["batch"].of_length(round(SHORTER * length))
-    arms["larger"] = arms["none"].with_network(features=features)
-    for norm in TWINS:
-        arms["last", norm] = arms[norm].of_length(last)
-        arms["batch 1", norm] = replace(arms[norm], batch_size=1)
-        arms["WDSR-B", norm] = budget.wdsr("WDSRB", norm=norm)
-    trained = yield from tuned(budget, arms)
+    trained = yield from tuned(budget, _arms_with_and_without(budget, features))
     samples = {("sample", name): Measurement(trained[name], "sample") for name in ("batch", "none", "larger")}
     runs = yield {**trained, **samples}
     time = ratio([run.step_s for run in runs["none"]], [run.step_s for run in runs["batch"]])
-    share = 1 + math.log(min(1.0, time.mean)) / -math.log(SHORTER)  # where between shorter (0) and full (1)
-    short_less_full = gain(runs["shorter"], runs["batch"])
     steps = gain(runs["none"], runs["batch"])
-    behind = Effect(
-        tuple((1 - share) * it for it in short_less_full.values), "dB",
-        images=tuple(tuple((1 - share) * it for it in one) for one in short_less_full.images),
-        seeds=short_less_full.seeds,
-    )  # fmt: skip
     effects = {
         "equal steps": gain(runs["last", "none"], runs["last", "batch"]),
-        "equal time": difference(steps, behind),
+        "equal time": difference(steps, _change_by_time(gain(runs["shorter"], runs["batch"]), time.mean)),
         "equal memory": gain(runs["larger"], runs["batch"]),
     }
     controls = {
@@ -108,6 +93,29 @@ def better_without(budget: Budget) -> Study:
         ],
         [{"compared": name, "difference": str(effect)} for name, effect in (effects | controls).items()],
     )
+
+
+def _arms_with_and_without(budget: Budget, features: int) -> dict[Any, Experiment]:
+    """EDSR with and without batch norm at two lengths, as long as takes equal time, with `features`, and controls."""
+    norms: tuple[Norm, ...] = *TWINS, "instance"
+    arms: dict[Any, Experiment] = {norm: budget.edsr(norm=norm) for norm in norms}
+    arms["shorter"] = arms["batch"].of_length(round(SHORTER * budget.lengths[0]))
+    arms["larger"] = arms["none"].with_network(features=features)
+    for norm in TWINS:
+        arms["last", norm] = arms[norm].of_length(budget.lengths[-1])
+        arms["batch 1", norm] = replace(arms[norm], batch_size=1)
+        arms["WDSR-B", norm] = budget.wdsr("WDSRB", norm=norm)
+    return arms
+
+
+def _change_by_time(shorter_less_full: Effect, time: float) -> Effect:
+    """What batch norm's runs change by if they take `time` of their time, on a line over the logarithm of steps."""
+    share = 1 + math.log(min(1.0, time)) / -math.log(SHORTER)  # where between the shorter run (0) and the full one (1)
+    return Effect(
+        tuple((1 - share) * it for it in shorter_less_full.values), "dB",
+        images=tuple(tuple((1 - share) * it for it in one) for one in shorter_less_full.images),
+        seeds=shorter_less_full.seeds,
+    )  # fmt: skip
 
 
 @claim(13, "Residual scaling by 0.1 keeps wide EDSR stable")
