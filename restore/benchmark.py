@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.stats import bootstrap
 from torch import Tensor
 
 from restore.data.catalog import ImageSet
@@ -172,6 +171,8 @@ def _difference(row: Row, other: Row) -> Difference:
     differences = np.array([one.psnr - two.psnr for one, two in pairs])
     low = high = None
     if len(differences) > 1 and np.isfinite(differences).all():
+        from scipy.stats import bootstrap  # takes a second
+
         drawn = bootstrap((differences,), np.mean, method="percentile", rng=np.random.default_rng(0))
         low, high = map(float, drawn.confidence_interval)
     mean = float(differences.mean())

@@ -16,6 +16,7 @@ import torch
 from restore.errors import UserError
 
 MALLOPT = {-1: 2**31 - 1, -2: 64 * 2**20, -3: 2**30}  # M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD of malloc.h
+ISA_WITH_BF16 = ("ALL", "DEFAULT", "BF16", "FP16", "AMX")  # in the values of oneDNN's ONEDNN_MAX_CPU_ISA
 STORE_SHARE = 0.5  # of a device's free memory that a patch store may take
 
 
@@ -94,10 +95,16 @@ def _fastest_device() -> torch.device:
 
 
 def gains_from_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 faster than float32: tensor cores, AVX-512 BF16 or AMX."""
+    """Whether the device multiplies bfloat16 faster than float32: tensor cores, AVX-512 BF16 or AMX.
+
+    Of a CPU, as far as the environment variable ONEDNN_MAX_CPU_ISA lets oneDNN use it.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type != "cpu":
+        return False
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
+    if not any(word in limit for word in ISA_WITH_BF16):
         return False
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

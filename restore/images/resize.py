@@ -6,11 +6,13 @@ only so are the published low-resolution images reproduced bit for bit.
 """
 
 import math
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
+
+if TYPE_CHECKING:  # it takes half a second
+    from scipy.sparse import csr_array
 
 Float = NDArray[np.float64]
 AnyArray = TypeVar("AnyArray", bound=NDArray[np.unsignedinteger[Any] | np.floating[Any]])
@@ -37,8 +39,10 @@ def imresize(image: AnyArray, scale: float) -> AnyArray:
     return resized
 
 
-def resize_matrix(size: int, scale: float) -> csr_array:
+def resize_matrix(size: int, scale: float) -> "csr_array":
     """The sparse (ceil(size * scale), size) matrix that `imresize` applies along one axis, before any rounding."""
+    from scipy.sparse import csr_array
+
     stretch = min(scale, 1.0)
     width = 4 / stretch
     output = math.ceil(round(size * scale, 9))
@@ -52,7 +56,7 @@ def resize_matrix(size: int, scale: float) -> csr_array:
     return csr_array((weights.ravel(), (rows, mirrored.ravel())), shape=(output, size))
 
 
-def _resample(image: NDArray[np.generic], matrix: csr_array, axis: int) -> Float:
+def _resample(image: NDArray[np.generic], matrix: "csr_array", axis: int) -> Float:
     values = np.moveaxis(np.asarray(image, dtype=np.float64), axis, 0)
     resampled: Float = (matrix @ values.reshape(len(values), -1)).reshape(-1, *values.shape[1:])
     return np.moveaxis(resampled, 0, axis)

@@ -43,6 +43,8 @@ def initialize(network: nn.Module, init: DnCNNInit | ResidualInit) -> None:
             `zero`: `torch`, with gain 0 of the norm, if any, that ends each residual block, so that each block starts
                 as the identity (Goyal et al. 2017, section 5.1).
     """
+    if any(parameter.is_meta for parameter in network.parameters()):
+        return  # there is nothing to fill, and PyTorch would import its compiler to draw it
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     for convolution in convolutions:
         last = convolution is convolutions[-1]
