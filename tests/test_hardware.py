@@ -151,6 +151,15 @@ def test_the_processor_is_asked_as_the_kernel_describes_it() -> None:
     assert gains_from_bf16(CPU) == any(flag in flags.read_text() for flag in ("avx512_bf16", "amx_bf16"))
 
 
+def test_bf16_is_not_chosen_if_onednn_may_not_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    for limit, gains in (("AVX2", False), ("avx512_core", False), ("AVX512_CORE_BF16", True), ("ALL", True)):
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+        assert gains_from_bf16(CPU) == gains
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
+    assert gains_from_bf16(CPU)
+
+
 MEMINFO = "MemTotal: 8000 kB\nMemFree: 100 kB\nMemAvailable: 4000 kB\n"
 UNLIMITED = "9223372036854771712"
 
