@@ -5,6 +5,8 @@ to a change in PSNR that is measured and told.
 """
 
 import importlib.util
+import logging
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
@@ -23,8 +25,11 @@ from restore.models import RestorationNetwork
 from restore.models.compose import compose
 from restore.models.fold import fold
 
+LOG = logging.getLogger(__name__)
+
 LARGEST_LOSS_DB = 0.02  # that bf16 may cost if nobody asked for it
 TRIAL_SIZE = 96  # of the degraded photographs on which that is tried
+ROUNDS = 5  # in which int8 is timed beside what it is to be faster than
 
 
 class Engine(Runner, Protocol):
@@ -97,7 +102,9 @@ def accelerate(
     if precision == "int8":
         if backend != "openvino":
             raise UserError(f"int8 needs OpenVINO on a CPU, but the network runs on {backend} on {device}")
-        return quantized(lean.cpu().float(), degradation, calibration or Calibration(), bf16=gains_from_bf16(device))
+        engine = quantized(lean.cpu().float(), degradation, calibration or Calibration(), bf16=gains_from_bf16(device))
+        _warn_if_slower(engine, _openvino(lean)("bf16"))
+        return engine
 
     build = _openvino(lean) if backend == "openvino" else partial(_torch, lean, device)
     if precision != "auto":
@@ -133,6 +140,22 @@ def _in_bf16_if_harmless(build: Callable[[Floating], Engine], degradation: Degra
         return exact
     fast.description += f" (PSNR {change} against fp32, at {degradation.label})"
     return fast
+
+
+def _warn_if_slower(engine: Engine, plain: Engine) -> None:
+    """Say so if int8 gains nothing on this processor."""
+    image = torch.rand(1, plain.inputs, TRIAL_SIZE, TRIAL_SIZE)
+    seconds: dict[str, list[float]] = {}
+    for _ in range(ROUNDS):
+        for one in (engine, plain):
+            start = time.perf_counter()
+            one(image)
+            seconds.setdefault(one.description, []).append(time.perf_counter() - start)
+    ratio = min(seconds[engine.description]) / min(seconds[plain.description])
+    if ratio > 1:
+        LOG.warning(
+            f"int8 takes {ratio:.2f} times as long as {plain.description} on this machine; --precision auto is faster"
+        )
 
 
 def _has_openvino() -> bool:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from restore.errors import UserError
 from restore.images.io import write_image
 from restore.inference import Calibration, accelerate, backends, int8, restore_tensor
 from restore.inference.psnr_change import Change, psnr_change
+from restore.inference.runner import Like
 from restore.models import EDSR, WDSRB, DnCNN, RestorationNetwork, SRResNet
 
 needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="the extra is not installed")
@@ -155,6 +157,21 @@ def test_nothing_is_reported_to_the_makers_of_openvino() -> None:
 
     assert telemetry_utils.tm.__name__ == "openvino.tools.ovc.telemetry_stub"
     assert "openvino_telemetry.main" not in sys.modules
+
+
+@pytest.mark.parametrize(("int8_s", "said"), [(0.004, True), (0.0, False)])
+def test_int8_that_is_slower_is_said_to_be(int8_s: float, said: bool, caplog: pytest.LogCaptureFixture) -> None:
+    class Sleeping(Like):
+        def __init__(self, seconds: float, description: str) -> None:
+            super().__init__(DnCNN(depth=2, features=2))
+            self.seconds, self.description = seconds, description
+
+        def __call__(self, degraded: torch.Tensor) -> torch.Tensor:
+            time.sleep(self.seconds)
+            return degraded
+
+    backends._warn_if_slower(Sleeping(int8_s, "int8"), Sleeping(0.002, "OpenVINO, fp32"))
+    assert ("times as long as OpenVINO, fp32 on this machine" in caplog.text) == said
 
 
 @pytest.fixture
