@@ -32,9 +32,8 @@ def better_without(budget: Budget) -> Study:
 
     EDSR x2 with and without, each at its own best rate, at equal steps; at equal processor time (batch norm between
     runs of two lengths, on a line over the logarithm of steps); at equal memory (no norm with as many features as fit
-    into the
-    memory that the step with batch norm is forecast to take). Positive controls show that a difference would be seen:
-    EDSR with instance norm, with batch norm on batches of one patch, and WDSR-B.
+    into the memory that the step with batch norm is forecast to take). Positive controls show that a difference would
+    be seen: EDSR with instance norm, with batch norm on batches of one patch, and WDSR-B.
     """
     features = _features_of_equal_memory(budget)
     length, last = budget.lengths[0], budget.lengths[-1]
