@@ -151,6 +151,16 @@ def test_the_processor_is_asked_as_the_kernel_describes_it() -> None:
     assert gains_from_bf16(CPU) == any(flag in flags.read_text() for flag in ("avx512_bf16", "amx_bf16"))
 
 
+@pytest.mark.parametrize(("asked", "mode"), [(True, "default"), ("reduce-overhead", "reduce-overhead"), (False, None)])
+def test_the_mode_that_is_asked_for_reaches_the_compiler(
+    asked: bool | Literal["reduce-overhead"], mode: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: list[str] = []
+    monkeypatch.setattr(torch, "compile", lambda function, mode: modes.append(mode) or function)
+    RestorationModule(DnCNN(depth=2, features=2), Optimization(), PROTOCOLS["denoise-gray"], Hardware(compile=asked))
+    assert modes == ([] if mode is None else [mode])
+
+
 def test_bf16_is_not_chosen_if_onednn_may_not_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     for limit, gains in (("AVX2", False), ("avx512_core", False), ("AVX512_CORE_BF16", True), ("ALL", True)):

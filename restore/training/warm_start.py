@@ -25,7 +25,7 @@ def start_from(network: RestorationNetwork, path: Path) -> None:
         raise UserError(
             f"{path}: contains a {type(weights.network).__name__}, but the model is a {type(network).__name__}"
         )
-    open_to = {"scale", "scales", "bn_momentum", "recompute", *({"bn_eps"} if network.norm != "batch" else ())}
+    open_to = {"scale", "scales", "bn_momentum", "recompute", "init", *({"bn_eps"} if network.norm != "batch" else ())}
     open_to |= weights.training.get("imported", {}).get("assumed", {}).keys()
     ours, theirs = network.spec.arguments, weights.network.spec.arguments
     for name in ours.keys() - open_to:

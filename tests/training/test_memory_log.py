@@ -4,13 +4,16 @@ import csv
 import logging
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from restore.images.io import write_image
+from restore.metrics import PROTOCOLS
 from restore.models import DnCNN
 from restore.training import Optimization, PatchData, fit, memory_log
+from restore.training.module import RestorationModule
 
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu", "max_steps": 2, "num_sanity_val_steps": 0}
 
@@ -43,3 +46,13 @@ def test_a_run_says_what_it_needs_and_logs_what_it_holds(
         assert sizes["memory/parameters"] == pytest.approx(weights)
         assert sizes["memory/optimizer"] == pytest.approx(2 * sizes["memory/gradients"], rel=1e-2)
         assert sum(sizes.values()) == pytest.approx(2 * sizes["memory/peak"])
+
+
+def test_the_forecast_is_of_what_one_of_several_processes_holds(data: PatchData) -> None:
+    network = DnCNN(depth=3, features=4)
+    optim = Optimization(optimizer="sgd", loss="l1")
+    module = RestorationModule(network, optim, PROTOCOLS["denoise-gray"])
+    trainer = SimpleNamespace(datamodule=data.prepare(network), world_size=2, precision="bf16-mixed")
+    step = memory_log._step_of(trainer, module)
+    assert (step.batch, step.patch, step.loss, step.optimizer) == (2, 16, "l1", "sgd")
+    assert (step.network, step.precision) == (network.spec, "bf16-mixed")

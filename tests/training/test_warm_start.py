@@ -50,6 +50,28 @@ def test_a_wdsr_of_another_scale_starts_with_the_body_and_a_new_tail_and_skip(tm
         assert torch.equal(tensor, small.state_dict()[name]) != name.startswith(("tail.", "skip.")), name
 
 
+SMALL = {"depth": 3, "features": 4}
+
+
+@pytest.mark.parametrize(("theirs", "ours", "complaint"), [
+    (DnCNN(**SMALL), DnCNN(**SMALL, residual=False), "its residual is True, the model's False"),
+    (DnCNN(**SMALL), DnCNN(**SMALL, bn_eps=1e-3), "its bn_eps is 1e-05, the model's 0.001"),
+    (EDSR(features=4, blocks=1), EDSR(features=4, blocks=1, rgb_range=1.0), r"its rgb_range is 255\.0, the model"),
+    (DnCNN(**SMALL), DnCNN(**SMALL, init="kair", bn_momentum=0.01, recompute="norm"), None),
+    (DnCNN(**SMALL, norm="none"), DnCNN(**SMALL, norm="none", bn_eps=1e-3), None),
+])  # fmt: skip
+def test_what_changes_the_function_is_refused_even_if_all_tensors_fit(
+    theirs: RestorationNetwork, ours: RestorationNetwork, complaint: str | None, tmp_path: Path
+) -> None:
+    save_weights(tmp_path / "w.safetensors", Weights(theirs))
+    if complaint is None:
+        start_from(ours, tmp_path / "w.safetensors")
+        assert torch.equal(ours.body[0].weight, theirs.body[0].weight)
+        return
+    with pytest.raises(UserError, match=complaint):
+        start_from(ours, tmp_path / "w.safetensors")
+
+
 @pytest.mark.parametrize(("network", "complaint"), [
     (EDSR(features=6, blocks=2), "its features is 4, the model's 6"),
     (EDSR(features=4, blocks=3), "its blocks is 2, the model's 3"),
