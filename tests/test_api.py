@@ -15,7 +15,7 @@ from restore.checkpoint import Weights, save_weights
 from restore.data.degradation import Jpeg
 from restore.errors import UserError
 from restore.images.io import write_image
-from restore.inference import restore_image, tiled
+from restore.inference import Ensemble, restore_image, tiled
 from restore.models import EDSR, DnCNN, FDnCNN
 
 
@@ -114,3 +114,25 @@ def test_scores_are_those_of_the_degradation_that_weights_state(tmp_path: Path, 
 def test_what_is_no_image_is_refused(network: DnCNN, given: Any, complaint: str) -> None:
     with pytest.raises(UserError, match=complaint):
         restore.denoise(given, model=network)
+
+
+def test_options_of_the_call_reach_the_network(network: DnCNN) -> None:
+    noisy = np.random.default_rng(0).random((20, 24))
+    plain, ensemble = (api.denoise(noisy, model=network, precision="fp32", ensemble=it) for it in (False, True))
+    batch = torch.from_numpy(noisy).float()[None, None]
+    with torch.inference_mode():
+        expected = Ensemble(network.eval())(batch).clamp(0, 1)[0, 0].numpy()
+    np.testing.assert_allclose(ensemble, expected, atol=1e-5)
+    assert np.abs(plain - ensemble).max() > 1e-4
+
+
+def test_a_tile_of_the_call_is_used(network: DnCNN, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiles: list[object] = []
+
+    def recorded(network: object, tile: object, **more: object) -> object:
+        tiles.append(tile)
+        return tiled(network, tile, **more)
+
+    monkeypatch.setattr("restore.inference.tiled", recorded)
+    api.denoise(np.zeros((20, 24)), model=network, precision="fp32", tile=8)
+    assert tiles == [8]

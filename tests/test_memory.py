@@ -10,6 +10,7 @@ from skimage.io import imread
 
 from restore.errors import UserError
 from restore.memory import main
+from restore.memory_table import Steps
 from restore.profiling import Memory
 
 SMALL = ["--networks", "EDSR-baseline", "--batch", "8", "--patch", "32"]
@@ -99,3 +100,16 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path: Path) -> None:
     path.write_text("model: 3\n")
     with pytest.raises(UserError, match=r"recipe\.yaml: not a recipe"):
         main(["--networks", str(path)])
+
+
+def test_what_is_asked_for_takes_the_place_of_the_recipes() -> None:
+    steps = Steps(
+        ["EDSR-baseline"], ["none"], batch=3, patch=10, scale=4, optimizer="sgd", precision="bf16-mixed",
+        channels_last=True, compile=0.5,
+    )  # fmt: skip
+    step = steps.recipe("EDSR-baseline")
+    assert (step.batch, step.patch, step.network.arguments["scale"], step.optimizer) == (3, 10, 4, "sgd")
+    assert (step.precision, step.channels_last, step.compile) == ("bf16-mixed", True, 0.5)
+    recipe = Steps(["EDSR-baseline"], ["none"]).recipe("EDSR-baseline")
+    assert (recipe.batch, recipe.patch, recipe.network.arguments["scale"], recipe.optimizer) == (16, 48, 2, "adam")
+    assert "scale" not in Steps(["DnCNN-17"], ["none"], scale=4).recipe("DnCNN-17").network.arguments

@@ -160,7 +160,7 @@ def _train(
     if hardware.keep_pages:
         keep_pages()
     protocol = default_protocol(data.val_images, data.degradation, network.channels)
-    module = RestorationModule(network, optim, protocol, hardware)
+    module = RestorationModule(network, optim, protocol, hardware).train()  # a network that was loaded is in eval mode
     if start is not None:
         check_fits(start, read_checkpoint(start), module)
     trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
