@@ -131,3 +131,19 @@ def test_the_checkpoint_before_is_an_earlier_step_in_a_file_of_its_own(photograp
     assert not last.samefile(previous)
     assert not previous.is_symlink()
     assert [read_checkpoint(path)["global_step"] for path in (previous, last)] == [6, 7]
+
+
+def test_a_network_in_eval_mode_is_trained_as_any_other(photographs: Path) -> None:
+    states = []
+    for name, evaluating in (("train", False), ("eval", True)):
+        torch.manual_seed(0)
+        network = DnCNN(**TINY)
+        if evaluating:
+            network.eval()
+        fit(
+            network, settings(photographs), Optimization(lr=1e-2), photographs / name, trainer={**QUIET, "max_steps": 3}
+        )
+        states.append(load_file(photographs / name / "weights.safetensors"))
+    assert states[0].keys() == states[1].keys()
+    for name, tensor in states[0].items():
+        assert torch.equal(tensor, states[1][name]), name
