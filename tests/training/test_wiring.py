@@ -135,7 +135,7 @@ def test_the_checkpoint_before_is_an_earlier_step_in_a_file_of_its_own(photograp
 
 def test_a_network_in_eval_mode_is_trained_as_any_other(photographs: Path) -> None:
     states = []
-    for name, evaluating in (("train", False), ("eval", True)):
+    for name, evaluating in (("from train mode", False), ("from eval mode", True)):
         torch.manual_seed(0)
         network = DnCNN(**TINY)
         if evaluating:
