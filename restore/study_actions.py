@@ -96,8 +96,9 @@ def run(claims: Sequence[str], repetitions: Repetitions, running: Running) -> No
         if value is not None and value < 1:
             raise UserError(f"{option} must be at least 1, not {value}")
     data = StudyData(repetitions.data, running.root or default_root(), budget.images, budget.crop)
-    criteria = {f"{name}/{part}": it for name in names for part, it in CLAIMS[name].criteria.items()}
-    records = StudyRecords.opened(running.output / "records.json", budget, data, seeds or budget.seeds, criteria)
+    criteria = {f"{name}/{part}": it for name, claim in CLAIMS.items() for part, it in claim.criteria.items()}
+    path = running.output / "records.json"
+    records = StudyRecords.opened(path, budget, data, seeds or budget.seeds, criteria, names)
     while requests := _waiting_for(names, records):
         if not put_on_record(requests, records, running.output, jobs=running.jobs, until=running.until):
             LOG.info(STOPPED)
@@ -158,9 +159,8 @@ def _standings(records: StudyRecords, folder: Path) -> dict[str, Standing[Findin
 
 
 def _asked_for(records: StudyRecords) -> list[str]:
-    """The claims whose criteria were noted, in any start."""
-    noted = {key.split("/")[0] for key in records.criteria}
-    return [name for name in CLAIMS if name in noted]
+    """The claims that were asked for in any start."""
+    return [name for name in CLAIMS if name in records.asked]
 
 
 def _report(records: StudyRecords, folder: Path) -> None:

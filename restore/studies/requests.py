@@ -70,7 +70,8 @@ class StudyRecords:
         data: images.
         seeds: how many of each run.
         results: by key, as JSON.
-        criteria: of each claim that was asked for: hash, commit and date of its criterion at the first start.
+        criteria: hash, commit and date of each criterion at the first start with it.
+        asked: the claims that were asked for in any start.
     """
 
     def __init__(
@@ -80,12 +81,14 @@ class StudyRecords:
         seeds: int,
         results: dict[str, Any] | None = None,
         criteria: dict[str, dict[str, str]] | None = None,
+        asked: Sequence[str] = (),
     ) -> None:
         self.budget = budget
         self.data = data
         self.seeds = seeds
         self.results = results or {}
         self.criteria = criteria or {}
+        self.asked = list(asked)
 
     def tasks(self, request: Request) -> list[Task]:
         """One task for each seed."""
@@ -112,9 +115,16 @@ class StudyRecords:
 
     @classmethod
     def opened(
-        cls, path: Path, budget: Budget, data: StudyData, seeds: int, criteria: Mapping[str, Criterion]
+        cls,
+        path: Path,
+        budget: Budget,
+        data: StudyData,
+        seeds: int,
+        criteria: Mapping[str, Criterion],
+        asked: Sequence[str] = (),
     ) -> "StudyRecords":
-        """Continue `records.json`, or begin one; its criteria are noted before anything is trained.
+        """Continue `records.json`, or begin one; all criteria are noted before anything is trained, since claims share
+        runs, and so are the claims that are asked for.
 
         Raises:
             UserError: it is of another budget or other data, or damaged.
@@ -125,8 +135,9 @@ class StudyRecords:
             if (before.budget, before.data.identity) != (budget, data.identity):
                 found, asked = (f"{it.budget.name} on {it.data.collection}" for it in (before, records))
                 raise UserError(f"{path}: records of the budget {found}, not {asked}; choose another --output")
-            records.results, records.criteria = before.results, before.criteria
+            records.results, records.criteria, records.asked = before.results, before.criteria, before.asked
         records.criteria = registered(records.criteria, criteria, provenance(torch.device("cpu"))["commit"])
+        records.asked += [name for name in asked if name not in records.asked]
         records.save(path)
         return records
 
@@ -137,6 +148,7 @@ class StudyRecords:
             "data": self.data.identity,
             "seeds": self.seeds,
             "criteria": self.criteria,
+            "asked": self.asked,
             "results": self.results,
         }
         write_atomically(path, json.dumps(content, separators=(",", ":")) + "\n")
@@ -151,7 +163,8 @@ class StudyRecords:
         try:
             content = json.loads(path.read_text())
             data = StudyData(**content["data"], root=Path())
-            return cls(BUDGETS[content["budget"]], data, content["seeds"], content["results"], content["criteria"])
+            budget, seeds = BUDGETS[content["budget"]], content["seeds"]
+            return cls(budget, data, seeds, content["results"], content["criteria"], content["asked"])
         except OSError as error:
             raise UserError(f"{path}: no records of studies here ({error.strerror})") from error
         except (ValueError, KeyError, TypeError) as error:
