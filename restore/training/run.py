@@ -83,11 +83,9 @@ def fit(
         weights: a weights file to start from, of the same network or of one for another scale (see `start_from`);
             not read if a run is resumed.
         hardware: how to use the machine; by default as it gains most.
-        resume: `auto` continues from the folder's newest checkpoint that is not damaged, if there is one; a path from
-            that file.
+        resume: a checkpoint to continue from; `auto`: the folder's newest that is not damaged, if there is one.
         faults: what to do about steps that would spoil the weights.
-        checkpoint_every: steps between checkpoints to resume from; also saved at the end of each epoch, and when
-            a signal stops the run.
+        checkpoint_every: steps between checkpoints, which each epoch's end and a signal that stops the run save, too.
         config: the text of `config.yaml`.
 
     Returns:

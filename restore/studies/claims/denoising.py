@@ -41,10 +41,8 @@ def faster_and_better_denoising(budget: Budget) -> Study:
     keys = [(name, norm, residual) for name in ("adam", "sgd") for norm in TWINS for residual in (True, False)]
     lengths = [round(share * base.length) for share in COURSE]
     arms = {key: base.with_network(norm=key[1], residual=key[2]).with_optim(optimizer=key[0]) for key in keys}
-    courses = {
-        (norm, length): base.with_network(norm=norm, residual=True).of_length(length)
-        for norm in TWINS for length in lengths
-    }  # fmt: skip
+    twins = {norm: base.with_network(norm=norm, residual=True) for norm in TWINS}
+    courses = {(norm, length): twins[norm].of_length(length) for norm in TWINS for length in lengths}
     best = yield from tuned(budget, {**arms, **courses})
     samples = {("sample", norm): Measurement(best["adam", norm, True], "sample") for norm in TWINS}
     runs = yield {**best, **samples}
@@ -70,15 +68,13 @@ def faster_and_better_denoising(budget: Budget) -> Study:
             part(faster_and_better_denoising, "better", better, at_last),
             part(faster_and_better_denoising, "together", together, all_four),
         ],
-        f"To {target:g} dB no norm takes {steps} the steps of batch norm; a step with batch norm takes "
-        f"{step_times} the "
-        f"time. Batch norm ends {gain(batch, none)} relative to no norm at the first length and {better} at the last. "
-        f"Residual learning adds {added['batch']} with batch norm and {added['none']} without.",
+        f"To {target:g} dB no norm takes {steps} the steps of batch norm; a step with batch norm takes {step_times} "
+        f"the time. Batch norm ends {gain(batch, none)} relative to no norm at the first length and {better} at the "
+        f"last. Residual learning adds {added['batch']} with batch norm and {added['none']} without.",
         [
             ends("Denoising: ends of runs of several lengths", {f"norm: {norm}": by_length[norm] for norm in TWINS}),
             *before_and_after(
-                "Part of a test image, Adam, residual, first seed",
-                "noisy",
+                "Part of a test image, Adam, residual, first seed", "noisy",
                 {f"norm: {norm}": runs["sample", norm] for norm in TWINS},
             ),
         ],

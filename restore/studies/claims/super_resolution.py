@@ -54,6 +54,11 @@ def better_without(budget: Budget) -> Study:
         ),
         "WDSR-B, no norm less batch norm": gain(runs["WDSR-B", "none"], runs["WDSR-B", "batch"]),
     }
+    courses: dict[str, dict[int, Sequence[Record]]] = {
+        "batch norm": {round(SHORTER * length): runs["shorter"], length: runs["batch"], last: runs["last", "batch"]},
+        "no norm": {length: runs["none"], last: runs["last", "none"]},
+        f"no norm, {features} features": {length: runs["larger"]},
+    }
     compared: dict[str, dict[str, Sequence[Record]]] = {
         "equal steps": {norm: runs["last", norm] for norm in TWINS},
         "equal time": {"none": runs["none"], "batch": runs["batch"], "batch, shorter": runs["shorter"]},
@@ -68,30 +73,17 @@ def better_without(budget: Budget) -> Study:
         + "; ".join(f"{name} {effect}" for name, effect in controls.items())
         + ".",
         [
-            ends(
-                "Super-resolution x2: ends of runs",
-                {
-                    "batch norm": {
-                        round(SHORTER * length): runs["shorter"],
-                        length: runs["batch"],
-                        last: runs["last", "batch"],
-                    },
-                    "no norm": {length: runs["none"], last: runs["last", "none"]},
-                    f"no norm, {features} features": {length: runs["larger"]},
-                },
-            ),
+            ends("Super-resolution x2: ends of runs", courses),
             *before_and_after(
-                "Part of a test image, first seed",
-                "low resolution",
+                "Part of a test image, first seed", "low resolution",
                 {
-                    "batch norm": runs["sample", "batch"],
-                    "no norm": runs["sample", "none"],
+                    "batch norm": runs["sample", "batch"], "no norm": runs["sample", "none"],
                     f"no norm, {features} features": runs["sample", "larger"],
                 },
             ),
         ],
         [{"compared": name, "difference": str(effect)} for name, effect in (effects | controls).items()],
-    )
+    )  # fmt: skip
 
 
 def _arms_with_and_without(budget: Budget, features: int) -> dict[Any, Experiment]:
