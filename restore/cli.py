@@ -40,6 +40,8 @@ CLOSED_PIPE = 128 + 13  # exit code of a process that SIGPIPE ended
 class ActionParser(argparse.ArgumentParser):
     """argparse's parser that raises `UserError` for wrong arguments, and names misspelt options first."""
 
+    _unknown: Sequence[str] = ()
+
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         words: Sequence[str] = sys.argv[1:] if args is None else args
         options = [word.partition("=")[0] for word in words if word.startswith("--")]

@@ -144,12 +144,15 @@ def evaluate(asked: Evaluation, files: Files) -> int:
 
 
 def evaluate_folder(restored: Path, reference: Path, protocol: str, scale: int, files: Files) -> None:
-    """Score the images of a folder against the true ones, print the table and write files.
+    """Score the images of a folder against the true ones, print the table and write files (the first process does).
 
     Raises:
         UserError: images are missing, do not fit, or a file cannot be written.
     """
-    files.check(ranks_of_torchrun())
+    ranks = ranks_of_torchrun()
+    if ranks.rank != 0:
+        return
+    files.check(ranks)
     rows = [score_folder(restored, reference, PROTOCOLS[protocol], scale)]
     _write_scores(rows, files, "fp32", torch.device("cpu"))
 

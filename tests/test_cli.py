@@ -124,6 +124,7 @@ def test_a_mistake_ends_the_process_with_code_one_and_no_traceback() -> None:
 
 @pytest.mark.parametrize(("name", "args", "complaint"), [
     ("train", "--outp x", "unrecognized argument: --outp; did you mean --output?"),
+    ("train", "--required x", "unrecognized argument: --required"),
     ("train", "--trainer.max_step 3", "--trainer.max_step 3; did you mean --trainer.max_steps?"),
     ("train", "--data.trian photos", "did you mean --data.train?"),
     ("train", "--model.nrom none", "Option 'nrom' is not accepted; did you mean norm?"),

@@ -352,3 +352,16 @@ def test_a_folder_in_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytes
     write_image(tmp_path / "set/x.png", np.zeros((20, 20, 3), np.uint8))
     (row,) = rows(tmp_path, "--weights", "noisy", "--data", "~/set", "--root", "~/data")
     assert row["set"] == "set"
+
+
+def test_only_the_first_of_several_processes_scores_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_image(tmp_path / "x/a.png", np.random.default_rng(0).integers(0, 256, (20, 20, 1), np.uint8))
+    args = ["--restored", str(tmp_path / "x"), "--reference", str(tmp_path / "x"), "--protocol", "denoise-gray"]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in (0, 1):
+        monkeypatch.setenv("RANK", str(rank))
+        assert evaluate.main([*args, "--csv", str(tmp_path / f"{rank}.csv")]) == 0
+        assert ("protocol denoise-gray" in capsys.readouterr().out) == (rank == 0)
+    assert not list(tmp_path.glob("1*.csv"))

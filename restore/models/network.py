@@ -53,7 +53,7 @@ class RestorationNetwork(nn.Module, ABC):
 
     def __init__(self) -> None:
         super().__init__()
-        if self.channels not in (1, 3):
+        if getattr(self, "channels", 1) not in (1, 3):  # a subclass may set it after this
             raise ValueError(f"channels must be 1 (gray) or 3 (RGB), not {self.channels}")
 
     def __init_subclass__(cls, **settings: Any) -> None:

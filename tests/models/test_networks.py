@@ -228,6 +228,21 @@ class AllFixed(DnCNN):
         super().__init__(features=2 * width, depth=3)
 
 
+class SetLater(RestorationNetwork):
+    """Says its channels after the constructor of its base class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.channels = 3
+
+    def forward(self, degraded: Tensor) -> Tensor:
+        return degraded
+
+
+def test_a_network_may_say_its_channels_late() -> None:
+    assert SetLater().inputs == 3
+
+
 def test_a_specification_holds_what_is_passed_on_but_not_what_is_fixed() -> None:
     open_to = TwoFixed(features=8, recompute="norm")
     arguments = {"channels", "depth", "features", "residual", "bias", "init", "bn_momentum", "recompute"}
