@@ -27,7 +27,7 @@ from restore.errors import UserError
 from restore.images.io import write_atomically
 from restore.models import EDSR, MDSR, DnCNN, FDnCNN, FFDNet, NetworkSpec, Norm, RestorationNetwork, build
 from restore.models.edsr import DIV2K_MEAN
-from restore.models.ffdnet import FACTOR
+from restore.models.ffdnet import DOWNSCALE
 from restore.models.fold import fold
 
 LOG = logging.getLogger(__name__)
@@ -348,7 +348,7 @@ KAIR_FDNCNN = LevelLayout(
     opens="FDnCNN(in_nc={channels} + 1, out_nc={channels}, nc={features}, nb={depth}, act_mode='R')",
 )  # fmt: skip
 KAIR_FFDNET = LevelLayout(
-    "KAIR's FFDNet", "model", "all", bn_eps=1e-4, bn_momentum=0.9, network=FFDNet, factor=FACTOR,
+    "KAIR's FFDNet", "model", "all", bn_eps=1e-4, bn_momentum=0.9, network=FFDNet, factor=DOWNSCALE,
     opens="FFDNet(in_nc={channels}, out_nc={channels}, nc={features}, nb={depth}, act_mode='R')",
 )  # fmt: skip
 OFFICIAL_EDSR = EDSRLayout(

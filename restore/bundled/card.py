@@ -55,8 +55,9 @@ def card(model: BundledModel, weights: Weights) -> str:
     training, origin = weights.training, weights.training["provenance"]
     start, optim = training["weights_at_start"], training["optim"]
     data = training["train"]["set"]
-    sizes = {"depth", "blocks", "features"}
-    network = ", ".join(f"{word} {value}" for word, value in weights.network.spec.arguments.items() if word in sizes)
+    arguments = weights.network.spec.arguments
+    sizes = {"depth", "blocks", "features"} | ({"downscale"} if arguments.get("downscale", 1) > 1 else set())
+    network = ", ".join(f"{word} {value}" for word, value in arguments.items() if word in sizes)
     facts = {
         "task": model.task,
         "network": f"{model.network}, {network}, norm {weights.network.norm}, {training['parameters']:,} parameters",

@@ -121,6 +121,14 @@ MODELS: dict[str, BundledModel] = {
             "cdncnn_real_fast", "cdncnn_blind", _COLOR_REAL,
         ),
         BundledModel(
+            "dncnn-gray-small", "denoise gray images, sigma 0 to 55, fast", "DnCNN", 1, 1, "dncnn_small",
+            "dncnn_blind", _GRAY_BLIND,
+        ),
+        BundledModel(
+            "dncnn-color-small", "denoise photographs, of JPEG quality 60 to 100 too, fast", "DnCNN", 3, 1,
+            "cdncnn_real_small", "cdncnn_blind", (*_COLOR_REAL[:1], *_COLOR_BLIND),
+        ),
+        BundledModel(
             "dncnn3", "remove noise, the blur of enlargement and JPEG artifacts from gray images", "DnCNN", 1, 1,
             "dncnn3_fast", "dncnn3", _DEBLOCKING,
         ),
@@ -155,18 +163,20 @@ def find(name: str) -> BundledModel:
     return model
 
 
-def denoiser(sigma: float | None, content: Content) -> BundledModel:
+def denoiser(sigma: float | None, content: Content, fast: bool = False) -> BundledModel:
     """The network for noise of `sigma` (0-255; None: not known) on images of that content.
 
-    Gray images with sigma 25 have a network of their own; all other networks estimate the level. `dncnn-color-real` is
-    for images in color whose noise is not known or has been through JPEG; without it the gray network restores the luma
-    of the latter.
+    `fast` takes a small network, whatever the level. Otherwise gray images with sigma 25 have a network of their own;
+    all other networks estimate the level. `dncnn-color-real` is for images in color whose noise is not known or has
+    been through JPEG; without it the gray network restores the luma of the latter.
 
     Raises:
         UserError: no bundled network is trained for it.
     """
     if sigma is not None and not 0 <= sigma <= SIGMA_MAX:
         raise UserError(f"--denoise {sigma:g}: the bundled networks are trained for sigma 0 to {SIGMA_MAX:g}")
+    if fast:
+        return find("dncnn-gray-small" if content == "gray" else "dncnn-color-small")
     if content == "gray" and sigma in FOR_LEVEL:
         return find(FOR_LEVEL[sigma])
     if content != "gray" and (sigma is None or content == "luma") and MODELS["dncnn-color-real"].weights.is_file():

@@ -3,8 +3,8 @@
 import importlib.util
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -41,8 +41,28 @@ class ImageSet:
 
     def first(self, count: int | None) -> "ImageSet":
         """Its first `count` images; all for None."""
-        degraded = {scale: paths[:count] for scale, paths in self.degraded.items()}
-        return ImageSet(self.name, self.clean[:count], degraded)
+        return self._only(range(len(self.clean))[:count])
+
+    def hold_out(self, count: int) -> tuple["ImageSet", "ImageSet"]:
+        """All images but `count` of them, and those, evenly spread over the order of the names.
+
+        Raises:
+            UserError: no image would be left.
+        """
+        images = len(self.clean)
+        if not 0 < count < images:
+            raise UserError(f"{self.name}: {count} of its {images} images cannot be held out")
+        held = {(2 * place + 1) * images // (2 * count) for place in range(count)}
+        kept = [index for index in range(images) if index not in held]
+        return self._only(kept), replace(self._only(sorted(held)), name=f"{self.name}, {count} held out")
+
+    def _only(self, indices: Iterable[int]) -> "ImageSet":
+        chosen = list(indices)
+
+        def those(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+            return tuple(paths[index] for index in chosen)
+
+        return ImageSet(self.name, those(self.clean), {scale: those(paths) for scale, paths in self.degraded.items()})
 
 
 NAMES = ("photos", *SETS)

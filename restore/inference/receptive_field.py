@@ -31,6 +31,7 @@ LOCAL = {
     aten.clone,
     aten.expand,
     aten.detach,
+    aten.alias,
 }
 
 

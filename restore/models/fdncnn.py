@@ -5,15 +5,13 @@ Zhang, Zuo, Zhang: FFDNet. IEEE TIP 2018, arXiv:1710.04026; the network is in th
 
 from typing import Any
 
-from torch import Tensor
-
 from restore.models.dncnn import DnCNN
 from restore.models.init import DnCNNInit
 from restore.models.norm import Norm
 
 
 class FDnCNN(DnCNN):
-    """DnCNN's layers on an image with its noise level as one more channel.
+    """DnCNN's layers on an image with its noise level as one more channel, which is sigma / 255 everywhere.
 
     Args:
         channels: 1 (gray) or 3 (RGB).
@@ -22,6 +20,7 @@ class FDnCNN(DnCNN):
         norm: normalization of the middle layers; the authors' is `none`.
         bias: a bias on every convolution, also if a norm makes it redundant.
         init: initial weights, a word of `init.py`.
+        downscale: see `DnCNN`.
         **normalization: the other settings of `Normalization`.
     """
 
@@ -33,14 +32,11 @@ class FDnCNN(DnCNN):
         norm: Norm = "none",
         bias: bool = True,
         init: DnCNNInit = "kair",
+        downscale: int = 1,
         **normalization: Any,
     ) -> None:
-        super().__init__(channels, depth, features, norm, residual=False, bias=bias, init=init, **normalization)
+        super().__init__(channels, depth, features, norm, False, bias, init, downscale, **normalization)
 
     @property
     def inputs(self) -> int:
         return self.channels + 1
-
-    def forward(self, degraded: Tensor) -> Tensor:
-        """(N, channels + 1, H, W), the last the noise level / 255 -> (N, channels, H, W) restored, unclamped."""
-        return super().forward(degraded)

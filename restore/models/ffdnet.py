@@ -6,12 +6,9 @@ arXiv:1710.04026.
 
 from typing import Any
 
-from torch import Tensor
-from torch.nn import functional as F
-
 from restore.models.fdncnn import FDnCNN
 
-FACTOR = 2  # by which the image is made smaller, and its channels more
+DOWNSCALE = 2
 
 
 class FFDNet(FDnCNN):
@@ -21,23 +18,11 @@ class FFDNet(FDnCNN):
         channels: 1 (gray) or 3 (RGB).
         depth: convolutions; 15 for gray, 12 for color images.
         features: channels between the layers; 64 for gray, 96 for color images.
+        downscale: pixels a side that the layers see as one.
         **plain: the other arguments of `FDnCNN`.
     """
 
-    multiple_of = FACTOR
-
-    def __init__(self, channels: int = 1, depth: int = 15, features: int = 64, **plain: Any) -> None:
-        super().__init__(channels, depth, features, **plain)
-
-    @property
-    def _body_channels(self) -> tuple[int, int]:
-        packed = FACTOR**2 * self.channels
-        return packed + 1, packed
-
-    def forward(self, degraded: Tensor) -> Tensor:
-        """(N, channels + 1, H, W), the last the noise level / 255 -> (N, channels, H, W) restored, unclamped.
-
-        H and W are even.
-        """
-        packed = F.pixel_unshuffle(degraded, FACTOR)[:, : FACTOR**2 * self.channels + 1]
-        return F.pixel_shuffle(self.body(packed), FACTOR)
+    def __init__(
+        self, channels: int = 1, depth: int = 15, features: int = 64, downscale: int = DOWNSCALE, **plain: Any
+    ) -> None:
+        super().__init__(channels, depth, features, downscale=downscale, **plain)

@@ -34,8 +34,9 @@ class PatchData:
         train: a known data set (`photos`, `DIV2K`, `BSDS500`, `Train400`) or a folder of images.
         train_degraded: a folder of degraded versions of the training images, of the same sub-folders and names
             (`a.png` and `a.jpg` or `ax2.png`), in place of `degradation`; needs `val_degraded`, too.
-        val: a known data set or a folder.
-        val_degraded: the same for the validation images.
+        val: a known data set or a folder; or a number: so many of the training images, evenly spread over the order of
+            their names, which are then not trained on.
+        val_degraded: the same for the validation images, if they are others.
         root: where known data sets lie; default: the environment variable RESTORE_DATA, else `data`.
         cache: where patch stores lie; default: the environment variable RESTORE_CACHE, else the user's cache folder.
         degradation: what to restore; default: bicubic downsampling by the network's scale (each batch by one of an
@@ -57,7 +58,7 @@ class PatchData:
     """
 
     train: str = "photos"
-    val: str = "photos"
+    val: str | int = "photos"
     root: Path | None = None
     cache: Path | None = None
     degradation: Degradation | None = None
@@ -80,7 +81,10 @@ class PatchData:
                 raise UserError(f"data.{name} must be at least 1, not {value}")
         if not self.sizes or not all(0 < size <= LARGEST_SIZE for size in self.sizes):
             raise UserError(f"data.sizes must lie between 0 and {LARGEST_SIZE}, not {list(self.sizes)}")
-        if (self.train_degraded is None) != (self.val_degraded is None):
+        if isinstance(self.val, int):
+            if self.val_degraded is not None:
+                raise UserError(f"data.val_degraded belongs to a folder, but data.val is {self.val} training images")
+        elif (self.train_degraded is None) != (self.val_degraded is None):
             missing = "train_degraded" if self.train_degraded is None else "val_degraded"
             raise UserError(f"data.{missing} is missing: both training and validation need degraded images, or neither")
         if self.train_degraded is None:
@@ -112,7 +116,10 @@ class PatchData:
         degradation = self._degradation_for(network)
         root = self.root or default_root()
         train = find_images(self.train, "train", root, self.train_degraded, network.scale).first(self.images)
-        val = find_images(self.val, "test", root, self.val_degraded, network.scale)
+        if isinstance(self.val, int):
+            train, val = train.hold_out(self.val)
+        else:
+            val = find_images(self.val, "test", root, self.val_degraded, network.scale)
         kept = {scale: scale if degradation.precomputable else 1 for scale in network.all_scales}  # else clean only
         specs = [StoreSpec(network.channels, scale, tuple(self.sizes)) for scale in kept.values()]
         stores = [open_store(train, spec, (self.cache or default_cache()).expanduser()) for spec in specs]
@@ -126,7 +133,7 @@ class PatchData:
             channels=network.channels,
             inputs=network.inputs,
             train=self.train,
-            val=self.val,
+            val=str(self.val),
             train_images=train,
             train_files=train.files(kept[network.scale]),
             val_images=val,

@@ -67,6 +67,7 @@ def test_it_is_what_one_pixel_has_an_effect_on_no_less_and_no_more(network: Rest
     (DnCNN(channels=3, depth=20, norm="weight"), 20),
     (DnCNN(recompute="norm"), 17),
     (FFDNet(), 30),  # 15 convolutions at half the size
+    (DnCNN(depth=4, features=8, downscale=3), 12),
     (EDSR(scale=4), 36),
     (EDSR(blocks=32, scale=2), 68),
     (WDSRA(), 34),

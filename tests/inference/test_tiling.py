@@ -27,6 +27,7 @@ def randomised(network: RestorationNetwork) -> RestorationNetwork:
 NETWORKS = {
     "DnCNN-batch": lambda: DnCNN(depth=6, features=8),
     "DnCNN-none": lambda: DnCNN(channels=3, depth=6, features=8, norm="none"),
+    "DnCNN-downscale": lambda: DnCNN(channels=3, depth=4, features=8, downscale=2),
     "FDnCNN": lambda: FDnCNN(depth=6, features=8),
     "FFDNet": lambda: FFDNet(channels=3, depth=4, features=8),
     "FFDNet-batch": lambda: FFDNet(depth=4, features=8, norm="batch"),

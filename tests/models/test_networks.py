@@ -100,6 +100,21 @@ def test_dncnn_subtracts_what_it_predicts_or_predicts_the_image() -> None:
     torch.testing.assert_close(learned.eval()(x) + direct.eval()(x), x)
 
 
+@pytest.mark.parametrize(("channels", "factor"), [(1, 2), (3, 2), (1, 3)])
+def test_a_downscaled_dncnn_subtracts_what_it_predicts_of_squares_of_pixels(channels: int, factor: int) -> None:
+    network = DnCNN(channels, depth=4, features=6, downscale=factor).eval()
+    image = torch.rand(2, channels, 6 * factor, 4 * factor)
+    places = [(row, column) for row in range(factor) for column in range(factor)]
+    parts = [image[:, c, i::factor, j::factor] for c in range(channels) for i, j in places]
+    noise = network.body(torch.stack(parts, 1)).unflatten(1, (channels, len(places)))
+    expected = image.clone()
+    for place, (i, j) in enumerate(places):
+        expected[:, :, i::factor, j::factor] -= noise[:, :, place]
+    torch.testing.assert_close(network(image), expected)
+    with pytest.raises(ValueError, match="downscale must be at least 1, not 0"):
+        DnCNN(downscale=0)
+
+
 @pytest.mark.parametrize("depth", [3, 5])
 def test_dncnn_sees_as_far_as_it_is_deep(depth: int) -> None:
     network = DnCNN(depth=depth, features=4, norm="none").double()
@@ -245,7 +260,7 @@ def test_a_network_may_say_its_channels_late() -> None:
 
 def test_a_specification_holds_what_is_passed_on_but_not_what_is_fixed() -> None:
     open_to = TwoFixed(features=8, recompute="norm")
-    arguments = {"channels", "depth", "features", "residual", "bias", "init", "bn_momentum", "recompute"}
+    arguments = {"channels", "depth", "features", "residual", "bias", "init", "downscale", "bn_momentum", "recompute"}
     assert set(open_to.spec.arguments) == arguments
     assert open_to.spec.arguments["recompute"] == "norm"
     again = TwoFixed(**open_to.spec.arguments)

@@ -95,6 +95,35 @@ def test_published_low_resolution_images_are_not_taken_for_another_degradation(t
     assert pair.degraded.min().item() == pytest.approx(200 / 255)
 
 
+@pytest.mark.parametrize("paired", [False, True])
+@pytest.mark.parametrize("count", [1, 3, 9])
+def test_a_number_holds_training_images_out_for_validation(count: int, paired: bool, tmp_path: Path) -> None:
+    for place in range(10):
+        for folder in ("clean", "noisy"):
+            write_image(tmp_path / folder / f"{place}.png", np.full((16, 16, 1), 20 * place, np.uint8))
+    pairs = {"train_degraded": tmp_path / "noisy"} if paired else {}
+    chosen = PatchData(str(tmp_path / "clean"), count, patch_size=8, batch_size=4, **pairs)
+    data = chosen.prepare(DnCNN(depth=2, features=4))
+    assert len(data.val_images.clean) == count
+    assert sorted([*data.train_images.clean, *data.val_images.clean]) == sorted((tmp_path / "clean").iterdir())
+    assert data.val_images.name == f"clean, {count} held out"
+    for images in (data.train_images, data.val_images):
+        if paired:
+            assert [path.name for path in images.degraded[1]] == [path.name for path in images.clean]
+    batches = " ".join(data.describe(step) for step in range(40))
+    assert [image.name for image in data.train_images.clean if image.name not in batches] == []
+    assert [image.name for image in data.val_images.clean if image.name in batches] == []
+
+
+def test_what_cannot_be_held_out_is_refused(image_folder: Path) -> None:
+    images = len(list(image_folder.iterdir()))
+    for count in (0, images):
+        with pytest.raises(UserError, match=f"{count} of its {images} images cannot be held out"):
+            PatchData(str(image_folder), count).prepare(DnCNN(depth=2, features=4))
+    with pytest.raises(UserError, match=r"val_degraded belongs to a folder, but data\.val is 2 training images"):
+        PatchData(str(image_folder), 2, train_degraded=image_folder, val_degraded=image_folder)
+
+
 def test_a_degradation_of_another_size_than_it_says_is_refused(image_folder: Path) -> None:
     with pytest.raises(UserError, match=r"wrong\): made .* which is not 2 times smaller"):
         first_pair(EDSR(features=4, blocks=1), settings(image_folder, degradation=Wrong()))
