@@ -29,8 +29,10 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("config", CONFIGS, ids=NAMES)
 def test_a_shrunk_version_of_every_recipe_trains_two_steps(config: Path, data_root: Path, tmp_path: Path) -> None:
     parser = train.build_parser()
-    deep = "depth" in parser.parse_args(["--config", str(config)]).model.init_args
-    smaller = ["--model.depth", "3"] if deep else ["--model.blocks", "1"]
+    settings = parser.parse_args(["--config", str(config)])
+    smaller = ["--model.depth", "3"] if "depth" in settings.model.init_args else ["--model.blocks", "1"]
+    if isinstance(settings.data.val, int):
+        smaller += ["--data.val", "1"]
     args = (
         f"--config {config} --data.root {data_root} --output {tmp_path}/run --model.features 4 --data.batch_size 2 "
         "--data.steps_per_epoch 2 --trainer.max_steps 2 --trainer.limit_val_batches 1 --trainer.accelerator cpu "

@@ -26,8 +26,8 @@ class DnCNN(RestorationNetwork):
         bias: a bias on every convolution, even if a norm makes it redundant. Without it the network has
             biases only if they stand in for a norm's shift.
         downscale: the layers work at 1 / `downscale` of the height and width, with the pixels of a square as channels
-            (FFDNet's reversible downsampling, with 2): about `downscale`^2 times less work. H and W are multiples
-            of it.
+            (FFDNet's reversible downsampling, with 2): as many times less work as a square has pixels. H and W are
+            multiples of it.
         init: initial weights, as in the authors' training code or another word of `init.py`.
         **normalization: the other settings of `Normalization`.
     """

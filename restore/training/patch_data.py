@@ -58,7 +58,7 @@ class PatchData:
     """
 
     train: str = "photos"
-    val: str | int = "photos"
+    val: int | str = "photos"
     root: Path | None = None
     cache: Path | None = None
     degradation: Degradation | None = None
