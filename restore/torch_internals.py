@@ -83,10 +83,11 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        given = {storage_key(tensor) for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)}
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
-            if isinstance(tensor, Tensor):
-                self._follow(tensor.untyped_storage(), storage_key(tensor))
+            if isinstance(tensor, Tensor) and (key := storage_key(tensor)) not in given:  # else a view, or in place
+                self._follow(tensor.untyped_storage(), key)
         self.called(func, args)
         return result
 

@@ -1,6 +1,7 @@
 """The forecast against real steps, PyTorch's own tracker, arithmetic and the figures of other machines."""
 
 import weakref
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -47,9 +48,10 @@ def memory_of(step: Step) -> Memory:
 def test_forecast_and_cpu_agree_on_tensor_memory(network: str, size: dict[str, int], norm: Norm) -> None:
     for recompute in ("none", "norm") if normalizes_output(norm) else ("none",):
         spec = NetworkSpec(network, {"norm": norm, "recompute": recompute, "features": 16, **size})
-        step = Step(spec, batch=4, patch=24, loss="l1")
-        predicted, real = forecast(step), measure(step, CPU)
-        assert predicted.tensors == pytest.approx(real.tensors, rel=0.01), recompute
+        for batch, patch in ((4, 24), (1, 6)):  # the second's peak lies in the optimizer's step
+            step = Step(spec, batch, patch, loss="l1")
+            predicted, real = forecast(step), measure(step, CPU)
+            assert predicted.tensors == pytest.approx(real.tensors, rel=0.002), (recompute, batch)
 
 
 @pytest.mark.parametrize("norm", [norm for norm in NORMS if normalizes_output(norm)])
@@ -166,11 +168,12 @@ def test_in_the_history_of_cuda_workspace_is_what_lives_within_one_convolution()
 
 
 class OnFakeCuda(TorchDispatchMode):
-    """Which operators run, and the bytes of the storages that they leave behind."""
+    """Which operators run, and the bytes of the storages that they leave behind beside those of `before`."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: Iterable[Tensor]) -> None:
         super().__init__()
         self.operators: list[str] = []
+        self._before = [tensor.untyped_storage() for tensor in before]
         self._seen = weakref.WeakKeyDictionary[torch.UntypedStorage, int]()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -180,6 +183,8 @@ class OnFakeCuda(TorchDispatchMode):
             if isinstance(tensor, Tensor):
                 assert tensor.device.type == "cuda", func
                 self._seen[tensor.untyped_storage()] = tensor.untyped_storage().nbytes()
+        for storage in self._before:  # changed in place, as counters are
+            self._seen.pop(storage, None)
         return result
 
     @property
@@ -212,7 +217,7 @@ def test_forward_on_cuda_without_data_keeps_what_the_forecast_says(
                         setattr(module, name, torch.empty_like(buffer, device="cuda"))
                 degraded = torch.empty(batch, network.channels, patch, patch)
                 clean = torch.empty(batch, network.channels, patch * network.scale, patch * network.scale)
-            with OnFakeCuda() as traced:
+            with OnFakeCuda([*network.parameters(), *network.buffers()]) as traced:
                 value = find_loss(loss)(network(degraded), clean).mean()
         assert value.device.type == "cuda"
         norms = sum("cudnn_batch_norm" in operator for operator in traced.operators)
