@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from restore.studies.criteria import VOID_DB
-from restore.studies.effects import Effect, difference
+from restore.studies.effects import Effect, difference, scaled
 from restore.studies.experiment import Record, steps_of
 from restore.studies.figures import Curves
 
@@ -44,6 +44,14 @@ def below(runs: Iterable[Sequence[Record]], distance: float) -> float | None:
     """Where bars begin: so many dB below the worst run that did not fail; None if all failed."""
     values = [value for found in runs for value in psnr(found).values if math.isfinite(value)]
     return min(values) - distance if values else None
+
+
+def change_if_shorter(shorter: Sequence[Record], runs: Sequence[Record], share: float) -> Effect:
+    """What the PSNR (dB) of `runs` would change by if they took `share` of their steps.
+
+    On a straight line over the logarithm of the steps, from `runs` to `shorter`, which are the same runs with fewer.
+    """
+    return scaled(gain(shorter, runs), math.log(share) / math.log(shorter[0].steps / runs[0].steps))
 
 
 def _images(run: Record) -> list[float]:

@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
 import numpy as np
@@ -115,6 +115,12 @@ def difference(of: Effect, minus: Effect) -> Effect:
         images = tuple(tuple(a - b for a, b in zip(of.images[i], minus.images[j], strict=True)) for i, j in places)
     seeds = tuple(of.seeds[i] for i, _ in places)
     return Effect(values or (math.nan,), of.unit, of.stochastic or minus.stochastic, images, seeds)
+
+
+def scaled(effect: Effect, factor: float) -> Effect:
+    """All of its values times `factor`."""
+    images = tuple(tuple(factor * value for value in one) for one in effect.images)
+    return replace(effect, values=tuple(factor * value for value in effect.values), images=images)
 
 
 def ratio(of: Sequence[float], to: Sequence[float]) -> Effect:

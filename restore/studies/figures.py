@@ -48,14 +48,13 @@ class Forest:
 
     Attributes:
         title, x_label: what is seen.
-        rows: name, effect, and the ends of its interval.
-        margin: shade between minus and plus this value, which does not matter.
+        rows: name, effect, the ends of its interval, and a margin: between minus and plus that value, which does not
+            matter, its row is shaded.
     """
 
     title: str
     x_label: str
-    rows: Sequence[tuple[str, float, float, float]]
-    margin: float
+    rows: Sequence[tuple[str, float, float, float, float]]
 
 
 @dataclass(frozen=True)
@@ -177,9 +176,9 @@ def _draw_curves(axes: Axes, figure: Curves) -> None:
 
 def _draw_forest(axes: Axes, figure: Forest) -> None:
     places = range(len(figure.rows), 0, -1)
-    axes.axvspan(-figure.margin, figure.margin, color="0.9")
     axes.axvline(0, color="0.4", lw=0.8)
-    for place, (_, effect, low, high) in zip(places, figure.rows, strict=True):
+    for place, (_, effect, low, high, margin) in zip(places, figure.rows, strict=True):
+        axes.fill_betweenx([place - 0.5, place + 0.5], -margin, margin, color="0.9", zorder=0)
         axes.errorbar(effect, place, xerr=[[effect - low], [high - effect]], fmt="o", color=COLORS[0], capsize=3)
     axes.set_yticks(list(places), [name for name, *_ in figure.rows], fontsize=7)
     axes.set_ylim(0.5, len(figure.rows) + 0.5)

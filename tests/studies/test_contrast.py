@@ -3,7 +3,10 @@
 import json
 import math
 import re
+import statistics
 import zlib
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ import pytest
 
 from restore.studies.contrast import FULL, FULL_SIZE, SIZES, Contrast, campaign
 from restore.studies.contrast_report import write_contrast
+from restore.studies.contrast_results import compared, targets
 from restore.studies.criteria import CONTRAST
 from restore.studies.data import StudyData
 from restore.studies.experiment import TUNING_SEED
@@ -94,10 +98,65 @@ def test_the_report_says_what_the_records_say(tmp_path: Path, effect: float, ver
 
 
 def test_targets_that_no_run_passes_are_said_to_be_missed(tmp_path: Path) -> None:
+    _, found, _ = campaign_with(0.3, tmp_path)
+    full = {(one.norm, one.psnr): one for one in targets(found.runs) if one.size == FULL_SIZE.name}
+    assert (full["none", 28.5].passed, full["none", 28.5].seeds) == (3, 3)
+    assert full["batch", 28.5].steps is not None
+    assert full["none", 28.5].steps is not None
+    assert full["batch", 28.5].steps < full["none", 28.5].steps
+    assert full["batch", 27.5].passed == 0  # above it in the shortest run already
+    assert full["batch", 27.5].steps is None
+
+
+@pytest.mark.parametrize(("effect", "words"), [
+    (0.3, ["DnCNN-17x64 ends higher with batch norm than without it after 14,400 steps (+0.3",
+           "EDSR-baseline x2 ends lower without batch norm than with it after 14,400 steps (-0."]),
+    (-0.3, ["DnCNN-17x64 ends lower with batch norm than without it",
+            "WDSR-B x2 ends higher without batch norm than with"]),
+    (0.0, ["DnCNN-17x64 ends as high with batch norm as without, within 0.05 dB, after 14,400 steps",
+           "EDSR-baseline x2 ends as high with batch norm as without, within 0.03 dB"]),
+])  # fmt: skip
+def test_the_page_answers_in_plain_words(effect: float, words: list[str], tmp_path: Path) -> None:
+    records, found, _ = campaign_with(effect, tmp_path)
+    write_contrast(records, found, tmp_path)
+    text = (tmp_path / "contrast.md").read_text()
+    assert [each for each in words if each not in text] == []
+
+
+def test_to_a_target_that_both_pass_the_page_says_who_is_sooner(tmp_path: Path) -> None:
     records, found, _ = campaign_with(0.3, tmp_path)
     write_contrast(records, found, tmp_path)
-    rows = json.loads((tmp_path / "contrast.json").read_text())["targets"]
-    full = {(row["norm"], row["target (dB)"]): row for row in rows if row["size"] == FULL_SIZE.name}
-    assert full["none", 28.5]["seeds that pass it"] == "3 of 3"
-    assert full["batch", 28.5]["steps"] < full["none", 28.5]["steps"]
-    assert full["batch", 27.5]["seeds that pass it"] == "0 of 3"  # above it in the shortest run already
+    said = re.search(
+        r"To (.+) dB it takes (.+) steps .+ with batch norm, (.+) \(.+\) without\.",
+        (tmp_path / "contrast.md").read_text(),
+    )
+    assert said
+    assert float(said[1]) == 28.75
+    batch, none = (float(number.replace(",", "")) for number in said.groups()[1:])
+    assert none / batch == pytest.approx(2 ** (0.3 / 0.4), rel=0.2)  # 0.4 dB for each doubling
+
+
+def test_at_equal_time_the_slower_arm_has_fewer_steps(tmp_path: Path) -> None:
+    _, found, _ = campaign_with(0.3, tmp_path)
+    slower = {
+        (arm, length): [replace(run, step_s=0.1 * 2**0.5 if arm[1] == "batch" else 0.1) for run in runs]
+        for (arm, length), runs in found.runs.items()
+    }
+    assert all(one.equal_time in (None, one.effect) for one in compared(found.runs))
+    for name, batch, sign in (("DnCNN", (FULL_SIZE.name, "batch"), 1), ("EDSR", ("EDSR", "batch"), -1)):
+        first, *later = (one for one in compared(slower) if one.name == name)
+        assert first.equal_time is None  # no shorter run is on record
+        for one, (short, full) in zip(later, pairwise(FULL.lengths), strict=True):
+            ends = [statistics.fmean(x for run in slower[batch, it] for x in run.psnr["first"]) for it in (short, full)]
+            assert one.equal_time is not None
+            expected = one.effect.mean + sign * (ends[0] - ends[1]) / 2  # half of a doubling
+            assert one.equal_time.mean == pytest.approx(expected)
+
+
+def test_a_page_without_a_complete_round_says_so(tmp_path: Path) -> None:
+    records = StudyRecords.opened(tmp_path / "records.json", FULL, StudyData("papers", Path()), FULL.seeds, CONTRAST)
+    written = write_contrast(records, Contrast({}, {}, "search of settings"), tmp_path)
+    assert [path.name for path in written] == ["contrast.json", "contrast.md"]
+    text = (tmp_path / "contrast.md").read_text()
+    assert "No round at the papers' sizes is complete yet." in text
+    assert "![" not in text

@@ -1,6 +1,5 @@
 """Claims about batch norm in super-resolution: EDSR's side of the dispute."""
 
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ from restore.profiling import Step, forecast, largest
 from restore.studies.arms import TWINS, tuned, words
 from restore.studies.budget import Budget
 from restore.studies.claim import Study, claim, part
-from restore.studies.curves import below, ends, failures, gain, lenient_psnr, psnr, void
+from restore.studies.curves import below, change_if_shorter, ends, failures, gain, lenient_psnr, psnr, void
 from restore.studies.effects import Effect, difference, ratio
 from restore.studies.experiment import Experiment, Record
 from restore.studies.figures import Bars, HeatMap
@@ -44,7 +43,7 @@ def better_without(budget: Budget) -> Study:
     steps = gain(runs["none"], runs["batch"])
     effects = {
         "equal steps": gain(runs["last", "none"], runs["last", "batch"]),
-        "equal time": difference(steps, _change_by_time(gain(runs["shorter"], runs["batch"]), time.mean)),
+        "equal time": difference(steps, change_if_shorter(runs["shorter"], runs["batch"], min(1.0, time.mean))),
         "equal memory": gain(runs["larger"], runs["batch"]),
     }
     controls = {
@@ -97,16 +96,6 @@ def _arms_with_and_without(budget: Budget, features: int) -> dict[Any, Experimen
         arms["batch 1", norm] = replace(arms[norm], batch_size=1)
         arms["WDSR-B", norm] = budget.wdsr("WDSRB", norm=norm)
     return arms
-
-
-def _change_by_time(shorter_less_full: Effect, time: float) -> Effect:
-    """What batch norm's runs change by if they take `time` of their time, on a line over the logarithm of steps."""
-    share = 1 + math.log(min(1.0, time)) / -math.log(SHORTER)  # where between the shorter run (0) and the full one (1)
-    return Effect(
-        tuple((1 - share) * it for it in shorter_less_full.values), "dB",
-        images=tuple(tuple((1 - share) * it for it in one) for one in shorter_less_full.images),
-        seeds=shorter_less_full.seeds,
-    )  # fmt: skip
 
 
 @claim(13, "Residual scaling by 0.1 keeps wide EDSR stable")
