@@ -10,7 +10,7 @@ from restore.choices import Backend, InferencePrecision, Tile
 
 if TYPE_CHECKING:  # with torch, which is not imported before the arguments are known to be right
     from restore.checkpoint import Weights
-    from restore.inference import Runner
+    from restore.inference import Calibration, Runner
 
 LOG = logging.getLogger(__name__)
 
@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser, precision: InferencePrecision
         "--precision",
         choices=get_args(InferencePrecision),
         default=precision,
-        help="auto: bf16 if it is faster and costs at most 0.02 dB; int8 takes a minute to prepare once, and says what "
-        "it costs (default: %(default)s)",
+        help="auto: the fastest that costs at most 0.02 dB, int8 only if it is there already, as it is for bundled "
+        "models; for others int8 takes a minute to prepare once (default: %(default)s)",
     )
     group.add_argument(
         "--tile",
@@ -86,12 +86,10 @@ def runner(chosen: Options, path: Path, weights: "Weights", root: Path) -> tuple
     Raises:
         UserError: it cannot be run so here, or tiles are asked for and the network cannot be tiled exactly.
     """
-    from restore import bundled
     from restore.data.degradation import from_description
-    from restore.data.store import default_cache
     from restore.errors import UserError
     from restore.hardware import available_device
-    from restore.inference import Calibration, Ensemble, accelerate, tiled
+    from restore.inference import Ensemble, accelerate, tiled
 
     device = available_device(chosen.device)
     network = weights.network
@@ -104,17 +102,26 @@ def runner(chosen: Options, path: Path, weights: "Weights", root: Path) -> tuple
         degradation = None
     if degradation and degradation.scale != network.scale:  # of a network with several scales, trained for another
         degradation = None
-    beside = default_cache() / path.name if path.parent == bundled.FOLDER else path  # the package stays as installed
     engine = accelerate(
         network,
         backend=chosen.backend,
         precision=chosen.precision,
         device=device,
         degradation=degradation,
-        calibration=Calibration(_trained_on(weights), root, beside),
+        calibration=calibration_of(path, weights, root),
     )
     inner = Ensemble(engine) if chosen.ensemble else engine
     return tiled(network, chosen.tile, approximate=chosen.tile_approximate, runner=inner), engine.description
+
+
+def calibration_of(path: Path, weights: "Weights", root: Path) -> "Calibration":
+    """How the network of a weights file is quantized; what is made of a bundled one is kept in the cache."""
+    from restore import bundled
+    from restore.data.store import default_cache
+    from restore.inference import Calibration
+
+    cache = default_cache() if path.parent.resolve() == bundled.FOLDER else None  # the package stays as installed
+    return Calibration(_trained_on(weights), root, path, cache)
 
 
 def _trained_on(weights: "Weights") -> str:

@@ -1,6 +1,7 @@
 """Bundled models: what is in the package, how it gets there, and which one serves a task."""
 
 import json
+import platform
 import re
 import runpy
 import shutil
@@ -14,7 +15,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from restore import bundled, evaluate, infer, train
+from restore import bundled, evaluate, infer, runner_options, train
 from restore.bundled import bundle, card, registry
 from restore.checkpoint import Weights, load_weights, save_weights
 from restore.data.catalog import find_images
@@ -23,6 +24,8 @@ from restore.images.color import with_channels
 from restore.images.content import Content
 from restore.images.decode import is_in_color, read_picture
 from restore.images.io import read_image, write_image
+from restore.inference import backends, int8
+from restore.inference.psnr_change import Change
 from restore.models import EDSR, DnCNN
 
 ROOT = Path(__file__).parents[1]
@@ -80,7 +83,39 @@ def test_a_wheel_holds_the_models_and_their_cards(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     built = {path.name for path in (tmp_path / "restore/bundled").iterdir()}
-    assert {"registry.py", *(f"{name}{ending}" for name in NAMES for ending in (".safetensors", ".md"))} <= built
+    int8 = {path.name for path in bundled.FOLDER.glob("*.int8-*")}
+    assert {"registry.py", *int8, *(f"{name}{ending}" for name in NAMES for ending in (".safetensors", ".md"))} <= built
+
+
+@pytest.mark.parametrize("path", sorted(bundled.FOLDER.glob("*.int8-*.xml")), ids=lambda path: path.stem)
+def test_an_8_bit_network_in_the_package_is_that_of_the_weights_beside_it_and_taken(path: Path) -> None:
+    pytest.importorskip("restore.inference.openvino_runner")
+    if platform.machine() not in backends.GAINS_FROM_INT8:
+        pytest.skip("8 bits were never measured on this kind of processor")
+    weights = bundled.FOLDER / f"{path.name.partition('.')[0]}.safetensors"
+    _, engine = runner_options.runner(runner_options.Options(device="cpu"), weights, load_weights(weights), Path())
+    assert engine.startswith("OpenVINO, int8")
+
+
+@pytest.mark.parametrize(("db", "kept"), [(-0.01, True), (-0.03, False)])
+def test_8_bits_go_into_the_package_if_auto_takes_them(
+    db: float, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("restore.inference.openvino_runner")
+    pytest.importorskip("nncf")
+    monkeypatch.setattr(int8, "PATCHES", 4)
+    monkeypatch.setattr(int8, "psnr_change", lambda *_: Change(db, 4, 0.0))
+    monkeypatch.setattr(backends.platform, "machine", lambda: "x86_64")
+    model = bundled.MODELS["dncnn-gray-25"]
+    save_weights(tmp_path / model.weights.name, Weights(DnCNN(depth=6, features=8).eval()))
+    (tmp_path / "dncnn-gray-25.int8-old.xml").touch()
+    (tmp_path / "dncnn-gray-25-nobn.int8-old.xml").touch()
+    said = bundle.make_int8(model, Path(), tmp_path)
+    assert said.endswith("kept" if kept else "not kept: it costs too much")
+    names = {path.name for path in tmp_path.glob("*.int8-*")}
+    assert len(names) == (3 if kept else 1)
+    assert "dncnn-gray-25-nobn.int8-old.xml" in names
+    assert "dncnn-gray-25.int8-old.xml" not in names
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,17 @@ from restore.benchmark import default_protocol, measure
 from restore.bundled.card import card
 from restore.bundled.registry import BundledModel, measure_bundled
 from restore.checkpoint import Weights, load_weights, save_weights
+from restore.choices import InferencePrecision
 from restore.data.catalog import find_images
+from restore.data.degradation import from_description
 from restore.errors import UserError
 from restore.images.io import write_atomically
-from restore.inference import tiled
+from restore.inference import accelerate, tiled
 from restore.metrics import Row
+from restore.runner_options import calibration_of
 
 LARGEST_LOSS_DB = 0.001  # by keeping parameters in float16
+_TRIED: tuple[InferencePrecision, ...] = ("int8", "auto")
 
 
 def make(run: Path, model: BundledModel, root: Path, folder: Path) -> list[Row]:
@@ -44,6 +48,41 @@ def make(run: Path, model: BundledModel, root: Path, folder: Path) -> list[Row]:
     save_weights(folder / model.weights.name, done, half=True)
     write_atomically(folder / model.card.name, card(model, done))
     return rows
+
+
+def make_int8(model: BundledModel, root: Path, folder: Path) -> str:
+    """Write `model`'s 8-bit network beside its weights file in `folder`, in place of an older one.
+
+    It is removed again if it costs more than `auto` allows.
+
+    Returns:
+        What was made, in words, and whether it was kept.
+
+    Raises:
+        UserError: OpenVINO or NNCF is not installed.
+    """
+    path = folder / model.weights.name
+    weights = load_weights(path)
+    calibration = replace(calibration_of(path, weights, root), cache=None)
+    _remove_int8(path)
+    made, taken = (
+        accelerate(
+            weights.network,
+            precision=precision,
+            degradation=from_description(weights.degradation),
+            calibration=calibration,
+        ).description
+        for precision in _TRIED
+    )
+    if made == taken:
+        return f"{made}, kept"
+    _remove_int8(path)
+    return f"{made}, not kept: it costs too much"
+
+
+def _remove_int8(weights: Path) -> None:
+    for file in weights.parent.glob(f"{weights.stem}.int8-*"):
+        file.unlink()
 
 
 def account(run: Path, weights: Weights, model: BundledModel, recipe: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from restore.inference import Runner
 from restore.metrics import Row
 from restore.models import Norm
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).resolve().parent
 SIGMA_MAX = 55.0  # up to which the blind denoisers are trained
 FOR_LEVEL: dict[float | None, str] = {25.0: "dncnn-gray-25"}  # denoisers of gray images for one known level
 

@@ -11,8 +11,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-FORMAT = 4  # of the recipe: another number, and every network is quantized again
+FORMAT = 5  # of the recipe: another number, and every network is quantized again
 PATCHES = 64
 PATCH_SIZE = 96
 MEASURED_SIZE = 256  # of the degraded photographs
@@ -56,12 +55,18 @@ class Calibration:
     Attributes:
         train: the data set that it was trained on; it is used beside photographs, if it is at hand.
         root: where known data sets lie.
-        beside: a weights file; `<stem>.int8-<key>.xml` and `.bin` are kept beside it. None keeps nothing.
+        weights: the file that it was loaded from: `<stem>.int8-<key>.xml` and `.bin` are kept beside it. None keeps
+            nothing.
+        cache: a folder for what is not there, in place of that of `weights`, e.g. if that belongs to a package.
     """
 
     train: str = "photos"
     root: Path = field(default_factory=default_root)
-    beside: Path | None = None
+    weights: Path | None = None
+    cache: Path | None = None
+
+
+Measured = dict[Floating, Change]  # what 8 bits cost, by the precision of what is not quantized
 
 
 def quantized(
@@ -78,51 +83,81 @@ def quantized(
     Raises:
         UserError: its norm does not survive 8 bits, or it has to be quantized and NNCF is not installed.
     """
-    from restore.inference.openvino_runner import OpenVinoRunner, convert
-
     if multiplies_by_deviation(network.norm):
         raise UserError(
             f"int8: the norm {network.norm} multiplies by each image's deviation, which 8 bits lose; "
             "choose another --precision"
         )
-
-    def engine(model: "Model", rest: Floating, description: str = "candidate") -> OpenVinoRunner:
-        return OpenVinoRunner(model, network, rest, description)
-
-    path = _place(network, degradation, calibration)
-    kept = _read(path) if path else None
-    if kept is None:
-        patches = list(_patches(network, degradation, calibration))
-        equalize(network, patches)
-        plain = convert(network)  # not before: a model shares its weights with the network
-        exact = engine(plain, "fp32")
-        model = _quantize(plain, [patch.numpy() for patch in patches])
-        candidates: list[Floating] = ["fp32", "bf16"] if bf16 else ["fp32"]
-        changes = {rest: psnr_change(engine(model, rest), exact, degradation, MEASURED_SIZE) for rest in candidates}
-        if path:
-            _write(path, model, {"changes": changes, "degradation": degradation.label, "train": calibration.train})
-    else:
-        model, changes = kept
-    rest: Floating = "fp32"
-    if bf16 and "bf16" in changes and changes["bf16"].db >= changes["fp32"].db - LARGEST_LOSS_DB:
-        rest = "bf16"
-    return engine(
-        model, rest, f"OpenVINO, int8 with {rest} ends (PSNR {changes[rest]} against fp32, at {degradation.label})"
-    )
+    kept = _kept(network, degradation, calibration) or _made(network, degradation, calibration, bf16)
+    return _runner(network, degradation, *kept, bf16)
 
 
-def _place(network: RestorationNetwork, degradation: Degradation, calibration: Calibration) -> Path | None:
-    """The .xml of this network: its name follows from all that goes into it."""
-    if calibration.beside is None:
+def quantized_before(
+    network: RestorationNetwork, degradation: Degradation, calibration: Calibration, *, bf16: bool, largest_loss: float
+) -> "OpenVinoRunner | None":
+    """The same if it is kept and costs at most `largest_loss` dB, as measured and as expected; else None."""
+    if (kept := _kept(network, degradation, calibration)) is None:
         return None
-    recipe = [FORMAT, version("openvino"), asdict(network.spec), degradation.label, calibration.train]
-    key = hashlib.sha256(json.dumps(recipe).encode())
-    for name, tensor in sorted(network.state_dict().items()):
-        key.update(name.encode() + tensor.numpy().tobytes())
-    return calibration.beside.with_name(f"{calibration.beside.stem}.int8-{key.hexdigest()[:12]}.xml")
+    change = kept[1][_rest(kept[1], bf16)]
+    return None if min(change.db, change.expected) < -largest_loss else _runner(network, degradation, *kept, bf16)
 
 
-def _read(path: Path) -> "tuple[Model, dict[Floating, Change]] | None":
+def _kept(
+    network: RestorationNetwork, degradation: Degradation, calibration: Calibration
+) -> "tuple[Model, Measured] | None":
+    found = (_read(path) for path in _places(network, degradation, calibration))
+    return next((one for one in found if one is not None), None)
+
+
+def _made(
+    network: RestorationNetwork, degradation: Degradation, calibration: Calibration, bf16: bool
+) -> "tuple[Model, Measured]":
+    from restore.inference.openvino_runner import OpenVinoRunner, convert
+
+    patches = list(_patches(network, degradation, calibration))
+    equalize(network, patches)
+    plain = convert(network)  # not before: a model shares its weights with the network
+    exact = OpenVinoRunner(plain, network, "fp32", "fp32")
+    model = _quantize(plain, [patch.numpy() for patch in patches])
+    candidates: list[Floating] = ["fp32", "bf16"] if bf16 else ["fp32"]
+    changes = {
+        rest: psnr_change(OpenVinoRunner(model, network, rest, rest), exact, degradation, MEASURED_SIZE)
+        for rest in candidates
+    }
+    if places := _places(network, degradation, calibration):
+        _write(places[-1], model, {"changes": changes, "degradation": degradation.label, "train": calibration.train})
+    return model, changes
+
+
+def _runner(
+    network: RestorationNetwork, degradation: Degradation, model: "Model", changes: Measured, bf16: bool
+) -> "OpenVinoRunner":
+    from restore.inference.openvino_runner import OpenVinoRunner
+
+    rest = _rest(changes, bf16)
+    description = f"OpenVINO, int8 with {rest} ends (PSNR {changes[rest]} against fp32, at {degradation.label})"
+    return OpenVinoRunner(model, network, rest, description)
+
+
+def _rest(changes: Measured, bf16: bool) -> Floating:
+    """The precision of what is not quantized."""
+    if bf16 and "bf16" in changes and changes["bf16"].db >= changes["fp32"].db - LARGEST_LOSS_DB:
+        return "bf16"
+    return "fp32"
+
+
+def _places(network: RestorationNetwork, degradation: Degradation, calibration: Calibration) -> list[Path]:
+    """Where the .xml of this network may lie; the last is where it is written. Its name follows from its weights."""
+    weights = calibration.weights
+    if weights is None:
+        return []
+    recipe = [FORMAT, hashlib.sha256(weights.read_bytes()).hexdigest(), network.scale, degradation.label]
+    key = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
+    folders = [weights.parent, *([] if calibration.cache is None else [calibration.cache])]
+    return [folder / f"{weights.stem}.int8-{key}.xml" for folder in folders]
+
+
+def _read(path: Path) -> "tuple[Model, Measured] | None":
     """The model and what it costs with either precision of the rest; None if it is not there or damaged."""
     from restore.inference.openvino_runner import deserialize
 
@@ -136,7 +171,7 @@ def _read(path: Path) -> "tuple[Model, dict[Floating, Change]] | None":
             raise ValueError("its constants belong to another file")
         return model, {rest: Change(*change) for rest, change in made["changes"].items()}
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        LOG.warning(f"{path}: damaged; rebuilt ({str(error).splitlines()[0]})")
+        LOG.warning(f"{path}: damaged, so not used ({str(error).splitlines()[0]})")
         return None
 
 

@@ -23,11 +23,11 @@ from restore.choices import Backend, InferencePrecision, Tile
 from restore.data.catalog import default_root
 from restore.data.degradation import from_description
 from restore.hardware import gains_from_bf16, keep_pages
-from restore.inference import Calibration, Engine, Runner, accelerate, tiled
+from restore.inference import Engine, Runner, accelerate, tiled
 from restore.inference.psnr_change import psnr_change
 from restore.models import EDSR, DnCNN, RestorationNetwork, SRResNet
 from restore.provenance import provenance
-from restore.runner_options import tile
+from restore.runner_options import calibration_of, tile
 from restore.tables import print_table
 
 NETWORKS: dict[str, tuple[Callable[[], RestorationNetwork], str]] = {
@@ -128,7 +128,7 @@ def _engine(path: Path, backend: Backend, precision: InferencePrecision, device:
         precision=precision,
         device=device,
         degradation=from_description(weights.degradation),
-        calibration=Calibration(weights.training.get("train", {}).get("set", "photos"), root, beside=path),
+        calibration=calibration_of(path, weights, root),
     )
 
 

@@ -196,10 +196,11 @@ def test_a_quantized_network_is_near_and_is_kept_and_made_anew_where_it_is_damag
     tmp_path: Path, quantizations: list[object], caplog: pytest.LogCaptureFixture
 ) -> None:
     network = denoiser()
-    calibration = Calibration(beside=tmp_path / "w.safetensors")
+    weights = tmp_path / "w.safetensors"
+    save_weights(weights, Weights(network))
 
     def quantized(network: RestorationNetwork = network) -> backends.Engine:
-        return accelerate(network, precision="int8", calibration=calibration)
+        return accelerate(network, precision="int8", calibration=Calibration(weights=weights))
 
     first = quantized()
     degraded = torch.rand(1, 1, 33, 47)
@@ -209,7 +210,7 @@ def test_a_quantized_network_is_near_and_is_kept_and_made_anew_where_it_is_damag
     assert "dB on 4 photographs" in first.description
     xml, constants = tmp_path.glob("w.int8-*.xml"), tmp_path.glob("w.int8-*.bin")
     xml, constants = next(xml), next(constants)
-    assert sorted(tmp_path.iterdir()) == sorted([xml, constants])
+    assert sorted(tmp_path.iterdir()) == sorted([xml, constants, weights])
 
     again = quantized()
     assert len(quantizations) == 1
@@ -220,14 +221,43 @@ def test_a_quantized_network_is_near_and_is_kept_and_made_anew_where_it_is_damag
         damage(path)
         caplog.clear()
         torch.testing.assert_close(quantized()(degraded), expected, rtol=0, atol=1e-3)
-        assert f"{xml}: damaged; rebuilt" in caplog.text
+        assert f"{xml}: damaged, so not used" in caplog.text
     constants.unlink()
     quantized()
     assert len(quantizations) == 5
 
-    quantized(denoiser())
+    save_weights(weights, Weights(other := denoiser()))
+    quantized(other)
     assert len(quantizations) == 6
     assert len(list(tmp_path.glob("*.xml"))) == 2
+
+
+@needs_openvino
+@pytest.mark.parametrize(("db", "expected", "taken"), [
+    (-0.019, -0.019, True), (-0.021, -0.001, False), (-0.001, -0.021, False), (0.01, 0.0, True),
+])  # fmt: skip
+@pytest.mark.usefixtures("quantizations")
+def test_auto_takes_8_bits_that_are_there_and_cost_little(
+    db: float, expected: float, taken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, weights, cache = denoiser(), tmp_path / "package/w.safetensors", tmp_path / "cache"
+    weights.parent.mkdir()
+    save_weights(weights, Weights(network))
+    monkeypatch.setattr(int8, "psnr_change", lambda *_: Change(db, 4, expected))
+    calibration = Calibration(weights=weights, cache=cache)
+
+    def auto() -> str:
+        return accelerate(network, calibration=calibration).description
+
+    assert "int8" not in auto()
+    made = accelerate(network, precision="int8", calibration=calibration).description
+    assert [path.parent for path in tmp_path.rglob("w.int8-*.xml")] == [cache]  # a package stays as it is
+    assert (auto() == made) == taken
+    for path in cache.iterdir():
+        path.rename(weights.parent / path.name)  # as packages have it
+    assert (auto() == made) == taken
+    monkeypatch.setattr(backends.platform, "machine", lambda: "aarch64")  # where it was never measured
+    assert "int8" not in auto()
 
 
 def _flip(path: Path) -> None:
