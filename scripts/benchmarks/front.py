@@ -75,6 +75,7 @@ def run(args: argparse.Namespace) -> None:
     channels = ways[0].model.channels
     rows = measure(runners, images, GaussianNoise(SIGMA), PROTOCOLS[protocol], channels)
     found = {row.model: row.psnr for row in rows}
+    print(f"{name} is measured; now speeds", flush=True)
     del runners
     times = take_turns({way.command: (_work, way, args.root, height, width) for way in ways}, args.seconds, args.rounds)
     table, lines = [], {}
