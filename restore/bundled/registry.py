@@ -5,7 +5,7 @@ from pathlib import Path
 
 from restore.benchmark import Show, baseline_name, default_protocol, measure
 from restore.data.catalog import find_images
-from restore.data.degradation import Bicubic, Degradation, GaussianNoise, Jpeg, Paired, RealNoise
+from restore.data.degradation import Bicubic, Degradation, GaussianNoise, Jpeg, RealNoise
 from restore.errors import UserError, nearest
 from restore.images.content import Content
 from restore.inference import Runner
@@ -82,7 +82,7 @@ _GRAY_BLIND = (
     *_noise("Set12", {15.0: 32.68, 25.0: 30.36, 50.0: 27.21}),
     *_noise("photos", {25.0: None}),
 )
-_COLOR_REAL = (Test("PolyU", Paired()), Test("photos", RealNoise(sigma=25.0)))
+_COLOR_REAL = (Test("Kodak24", RealNoise(sigma=25.0)), Test("photos", RealNoise(sigma=25.0)))
 _DEBLOCKING = (
     *_jpeg("classic5", {10: 29.40, 20: 31.63, 30: 32.91, 40: 33.77}),
     *_jpeg("LIVE1", {10: 29.19, 20: 31.59, 30: 32.98, 40: 33.96}),
@@ -126,7 +126,7 @@ MODELS: dict[str, BundledModel] = {
         ),
         BundledModel(
             "dncnn-color-small", "denoise photographs, of JPEG quality 60 to 100 too, fast", "DnCNN", 3, 1,
-            "cdncnn_real_small", "cdncnn_blind", (*_COLOR_REAL[:1], *_COLOR_BLIND),
+            "cdncnn_real_small", "cdncnn_blind", (*_COLOR_BLIND[:-1], *_COLOR_REAL),
         ),
         BundledModel(
             "dncnn3", "remove noise, the blur of enlargement and JPEG artifacts from gray images", "DnCNN", 1, 1,
