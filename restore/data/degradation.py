@@ -246,7 +246,7 @@ class Jpeg(Degradation):
 
     @property
     def label(self) -> str:
-        return f"JPEG quality {_words(self.quality)}" + (" 4:4:4" if self.subsampling == "4:4:4" else "")
+        return f"JPEG quality {_words(self.quality)} or PNG" + (" 4:4:4" if self.subsampling == "4:4:4" else "")
 
 
 @dataclass(frozen=True)
@@ -277,8 +277,8 @@ class DnCNN3Mixture(Degradation):
 
 @dataclass(frozen=True)
 class RealNoise(Degradation):
-    """What a photograph has been through: Poisson-Gaussian noise, correlated by the camera's processing, JPEG coding
-    with and without subsampling of chroma, sometimes reduction in size. Each image has its own draw of all.
+    """What a photograph has been through: Poisson-Gaussian noise, correlated by the camera's processing, often JPEG
+    coding with or without subsampling of chroma, sometimes reduction in size. Each image has its own draw of all.
 
     Attributes:
         sigma: standard deviation of the noise of a mid gray of 128, on the 0-255 scale, or (low, high).
@@ -286,7 +286,8 @@ class RealNoise(Degradation):
         common: correlation between the noise of any two channels: 0 independent, 1 the same in all.
         blur: standard deviation in pixels of the Gaussian filter that correlates the noise of neighbours; its level
             stays.
-        quality: of the JPEG coding, 4:2:0 or 4:4:4 in equal shares.
+        quality: of the JPEG coding. A third of the images is coded in 4:2:0, a third in 4:4:4, the rest only clipped, as
+            in PNG files.
         sizes: one is drawn for each image: its size, as a share of the size at which it was photographed and coded.
     """
 
@@ -324,7 +325,7 @@ class RealNoise(Degradation):
         return F.interpolate(coded, clean.shape[-2:], mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
 
     def _coded(self, clean: Tensor, draws: Draws) -> Tensor:
-        options = [Jpeg(self.quality, "4:4:4", cropped=True), Jpeg(self.quality, cropped=True)]
+        options = [Jpeg(self.quality, "4:4:4", cropped=True), Jpeg(self.quality, cropped=True), _clip]
         return _by_choice(self._noisy(clean, draws), draws, options)
 
     def _noisy(self, clean: Tensor, draws: Draws) -> Tensor:
@@ -411,6 +412,10 @@ def _by_choice(clean: Tensor, draws: Draws, options: Sequence[Callable[[Tensor, 
         if part.total:  # even if none is chosen here, since others draw then
             degraded[chosen] = option(clean[chosen], part)
     return degraded
+
+
+def _clip(image: Tensor, _: Draws) -> Tensor:
+    return image.clamp(0, 1)
 
 
 def _blur(factor: int, clean: Tensor, _: Draws) -> Tensor:
