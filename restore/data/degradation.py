@@ -286,8 +286,8 @@ class RealNoise(Degradation):
         common: correlation between the noise of any two channels: 0 independent, 1 the same in all.
         blur: standard deviation in pixels of the Gaussian filter that correlates the noise of neighbours; its level
             stays.
-        quality: of the JPEG coding. A third of the images is coded in 4:2:0, a third in 4:4:4, the rest only clipped, as
-            in PNG files.
+        quality: of the JPEG coding. A third of the images is coded in 4:2:0, a third in 4:4:4, the rest is only
+            clipped, as in PNG files.
         sizes: one is drawn for each image: its size, as a share of the size at which it was photographed and coded.
     """
 
