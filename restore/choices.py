@@ -26,8 +26,6 @@ BUNDLED_NAMES = (
     "dncnn-gray-blind",
     "dncnn-color-blind",
     "dncnn-color-real",
-    "dncnn-gray-small",
-    "dncnn-color-small",
     "dncnn3",
     "edsr-baseline-x2",
     "edsr-baseline-x3",

@@ -109,7 +109,7 @@ MODELS: dict[str, BundledModel] = {
     for model in (
         _dncnn_gray_25("dncnn-gray-25", None),
         BundledModel(
-            "dncnn-gray-blind", "denoise gray images, sigma 0 to 55", "DnCNN", 1, 1, "dncnn_blind_fast", "dncnn_blind",
+            "dncnn-gray-blind", "denoise gray images, sigma 0 to 55", "DnCNN", 1, 1, "dncnn_small", "dncnn_blind",
             _GRAY_BLIND,
         ),
         BundledModel(
@@ -118,19 +118,11 @@ MODELS: dict[str, BundledModel] = {
         ),
         BundledModel(
             "dncnn-color-real", "denoise photographs, of JPEG quality 60 to 100 too", "DnCNN", 3, 1,
-            "cdncnn_real_fast", "cdncnn_blind", _COLOR_REAL,
-        ),
-        BundledModel(
-            "dncnn-gray-small", "denoise gray images, sigma 0 to 55, fast", "DnCNN", 1, 1, "dncnn_small",
-            "dncnn_blind", _GRAY_BLIND,
-        ),
-        BundledModel(
-            "dncnn-color-small", "denoise photographs, of JPEG quality 60 to 100 too, fast", "DnCNN", 3, 1,
             "cdncnn_real_small", "cdncnn_blind", (*_COLOR_BLIND[:-1], *_COLOR_REAL),
         ),
         BundledModel(
             "dncnn3", "remove noise, the blur of enlargement and JPEG artifacts from gray images", "DnCNN", 1, 1,
-            "dncnn3_fast", "dncnn3", _DEBLOCKING,
+            "dncnn3_small", "dncnn3", _DEBLOCKING,
         ),
         _edsr(2, 37.99),
         _edsr(3, None),
