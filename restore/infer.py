@@ -48,7 +48,7 @@ dncnn-color-small, a fifth of the work. --upscale takes edsr-baseline-x2, -x3 or
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     if args.fast and args.denoise is None:
-        raise UserError("--fast: only --denoise has small networks")
+        raise UserError("--fast: only --denoise has faster networks")
     from restore.folder import Writing, passed_over, plan, restore_folder
     from restore.hardware import available_device, keep_pages
     from restore.images.io import check_writable

@@ -215,10 +215,10 @@ def test_the_denoiser_follows_from_level_and_content(
 
 @pytest.mark.parametrize("sigma", [25, 30, None])
 def test_the_fast_denoiser_follows_from_content_alone(folder: Path, sigma: float | None) -> None:
-    for name in ("gray-25", "gray-blind", "color-blind", "color-real", "gray-small", "color-small"):
+    for name in ("gray-25", "gray-blind", "color-blind", "color-real"):
         (folder / f"dncnn-{name}.safetensors").touch()
     chosen = [bundled.denoiser(sigma, kind, fast=True).name for kind in ("gray", "luma", "color")]
-    assert chosen == ["dncnn-gray-small", "dncnn-color-small", "dncnn-color-small"]
+    assert chosen == ["dncnn-gray-blind", "dncnn-color-real", "dncnn-color-real"]
 
 
 @pytest.fixture
@@ -228,8 +228,6 @@ def small_models(folder: Path) -> Path:
     save_weights(folder / "dncnn-gray-25.safetensors", Weights(DnCNN(depth=2, features=4), noise))
     save_weights(folder / "dncnn-gray-blind.safetensors", Weights(DnCNN(depth=2, features=4), blind))
     save_weights(folder / "dncnn-color-blind.safetensors", Weights(DnCNN(3, depth=2, features=4), blind))
-    save_weights(folder / "dncnn-gray-small.safetensors", Weights(DnCNN(depth=2, features=4, downscale=2), blind))
-    save_weights(folder / "dncnn-color-small.safetensors", Weights(DnCNN(3, depth=2, features=4, downscale=2), blind))
     save_weights(folder / "edsr-baseline-x2.safetensors", Weights(EDSR(features=4, blocks=1)))
     return folder
 
@@ -237,8 +235,7 @@ def small_models(folder: Path) -> Path:
 @pytest.mark.parametrize(("task", "channels", "name", "size"), [
     ("--denoise", 3, "dncnn-color-blind", (20, 22)),
     ("--denoise 25", 1, "dncnn-gray-25", (20, 22)),
-    ("--denoise 25 --fast", 1, "dncnn-gray-small", (20, 22)),
-    ("--fast --denoise", 3, "dncnn-color-small", (20, 22)),
+    ("--denoise 25 --fast", 1, "dncnn-gray-blind", (20, 22)),
     ("--upscale 2", 1, "edsr-baseline-x2", (40, 44)),
     ("--model edsr-baseline-x2", 3, "edsr-baseline-x2", (40, 44)),
     ("--model dncnn-color-b", 3, "dncnn-color-blind", (20, 22)),
@@ -256,13 +253,13 @@ def test_one_line_restores_one_photograph(
 
 @pytest.mark.usefixtures("small_models")
 @pytest.mark.parametrize(("task", "complaint"), [
-    ("--model bm3d", "bm3d: unknown model; bundled: dncnn-gray-25, dncnn-gray-blind, dncnn-color-blind, dncnn-"),
+    ("--model bm3d", "bm3d: unknown model; bundled: dncnn-gray-25, dncnn-gray-blind, dncnn-color-blind, edsr-"),
     ("--model dncnn-gray", "dncnn-gray: the beginning of several models: dncnn-gray-25, dncnn-gray-blind"),
     ("--model edsr-baseline-x4", "edsr-baseline-x4: not included in the package"),
     ("--upscale 3", "edsr-baseline-x3: not included in the package; bundled: dncnn-gray-25, "),
     ("--denoise 80", "--denoise 80: the bundled networks are trained for sigma 0 to 55"),
     ("--dejpeg", "--dejpeg: its network, dncnn3, is not trained yet; bundled: dncnn-gray-25, "),
-    ("--upscale 2 --fast", "--fast: only --denoise has small networks"),
+    ("--upscale 2 --fast", "--fast: only --denoise has faster networks"),
     ("--denoise strong", "expected a noise level of 0 or more"),
     ("--denoise --upscale 2", "not allowed with argument"),
     ("", "one of the arguments --denoise --upscale --dejpeg --model --weights is required"),

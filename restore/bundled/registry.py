@@ -158,7 +158,7 @@ def find(name: str) -> BundledModel:
 def denoiser(sigma: float | None, content: Content, fast: bool = False) -> BundledModel:
     """The network for noise of `sigma` (0-255; None: not known) on images of that content.
 
-    `fast` takes a small network, whatever the level. Otherwise gray images with sigma 25 have a network of their own;
+    `fast` takes a network that works at half the height and width, whatever the level. Otherwise gray images with sigma 25 have a network of their own;
     all other networks estimate the level. `dncnn-color-real` is for images in color whose noise is not known or has
     been through JPEG; without it the gray network restores the luma of the latter.
 
@@ -168,7 +168,7 @@ def denoiser(sigma: float | None, content: Content, fast: bool = False) -> Bundl
     if sigma is not None and not 0 <= sigma <= SIGMA_MAX:
         raise UserError(f"--denoise {sigma:g}: the bundled networks are trained for sigma 0 to {SIGMA_MAX:g}")
     if fast:
-        return find("dncnn-gray-small" if content == "gray" else "dncnn-color-small")
+        return find("dncnn-gray-blind" if content == "gray" else "dncnn-color-real")
     if content == "gray" and sigma in FOR_LEVEL:
         return find(FOR_LEVEL[sigma])
     if content != "gray" and (sigma is None or content == "luma") and MODELS["dncnn-color-real"].weights.is_file():
