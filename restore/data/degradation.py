@@ -325,8 +325,8 @@ class RealNoise(Degradation):
         return F.interpolate(coded, clean.shape[-2:], mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
 
     def _coded(self, clean: Tensor, draws: Draws) -> Tensor:
-        options = [Jpeg(self.quality, "4:4:4", cropped=True), Jpeg(self.quality, cropped=True), _clip]
-        return _by_choice(self._noisy(clean, draws), draws, options)
+        coded = Jpeg(self.quality, "4:4:4", cropped=True), Jpeg(self.quality, cropped=True)
+        return _by_choice(self._noisy(clean, draws), draws, [*coded, _clip])
 
     def _noisy(self, clean: Tensor, draws: Draws) -> Tensor:
         variance = (_draw(self.sigma, clean, draws) / 255) ** 2

@@ -225,6 +225,6 @@ def _draw_bars(axes: Axes, figure: Bars) -> None:
     axes.grid(alpha=0.3, axis="y")
     axes.set_axisbelow(True)
     if len(names) > 1:
-        axes.legend(frameon=False, fontsize=8, ncols=min(4, len(names)), loc="lower right", bbox_to_anchor=(1, 1))
+        axes.figure.legend(frameon=False, fontsize=8, ncols=min(5, len(names)), loc="outside lower center")
     if figure.y_from is not None:
         axes.set_ylim(bottom=figure.y_from)
