@@ -158,9 +158,9 @@ def find(name: str) -> BundledModel:
 def denoiser(sigma: float | None, content: Content, fast: bool = False) -> BundledModel:
     """The network for noise of `sigma` (0-255; None: not known) on images of that content.
 
-    `fast` takes a network that works at half the height and width, whatever the level. Otherwise gray images with sigma 25 have a network of their own;
-    all other networks estimate the level. `dncnn-color-real` is for images in color whose noise is not known or has
-    been through JPEG; without it the gray network restores the luma of the latter.
+    `fast` takes a network that works at half the height and width, whatever the level. Otherwise gray images with sigma
+    25 have a network of their own; all other networks estimate the level. `dncnn-color-real` is for images in color
+    whose noise is not known or has been through JPEG; without it the gray network restores the luma of the latter.
 
     Raises:
         UserError: no bundled network is trained for it.
