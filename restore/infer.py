@@ -38,10 +38,9 @@ EXAMPLES = """examples:
 
 --denoise looks at each image. Gray ones, also if they are saved in RGB, get
 dncnn-gray-25 for sigma 25 and dncnn-gray-blind for other and unknown levels;
-those in color get dncnn-color-blind for a known level, and dncnn-color-real for
-an unknown one or if JPEG has smoothed their chroma. --fast takes the two that
-work at half the size, a fifth of the work, whatever the level: dncnn-gray-blind
-and dncnn-color-real. --upscale takes edsr-baseline-x2, -x3 or -x4, and
+those in color get dncnn-color-blind, or dncnn-color-jpeg if JPEG has smoothed
+their chroma. --fast takes dncnn-gray-blind for sigma 25 too; it and
+dncnn-color-jpeg need a fifth of the work of the others. --upscale takes edsr-baseline-x2, -x3 or -x4, and
 --dejpeg dncnn3. The same command continues an interrupted run.
 """
 
@@ -104,7 +103,9 @@ def _parser() -> cli.ArgumentParser:
     parser.add_argument(
         "--sigma", type=_sigma, help="noise level (0-255) of the images, for networks that take it: FDnCNN, FFDNet"
     )
-    parser.add_argument("--fast", action="store_true", help="with --denoise: networks of a fifth of the work")
+    parser.add_argument(
+        "--fast", action="store_true", help="with --denoise: a network of a fifth of the work, if there is one"
+    )
     parser.add_argument("--scale", type=int, help="the scale at which to run an MDSR (default: the file's)")
     files = parser.add_argument_group("files")
     files.add_argument("--input", type=cli.path, nargs="+", required=True, help="images and folders of images")

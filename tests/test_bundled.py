@@ -208,17 +208,10 @@ def test_the_denoiser_follows_from_level_and_content(
     for name in ("gray-25", "gray-blind", "color-blind"):
         (folder / f"dncnn-{name}.safetensors").touch()
     assert bundled.denoiser(sigma, kind).name == f"dncnn-{chosen}"
-    (folder / "dncnn-color-real.safetensors").touch()
-    real = kind == "luma" or (kind == "color" and sigma is None)
-    assert bundled.denoiser(sigma, kind).name == ("dncnn-color-real" if real else f"dncnn-{chosen}")
-
-
-@pytest.mark.parametrize("sigma", [25, 30, None])
-def test_the_fast_denoiser_follows_from_content_alone(folder: Path, sigma: float | None) -> None:
-    for name in ("gray-25", "gray-blind", "color-blind", "color-real"):
-        (folder / f"dncnn-{name}.safetensors").touch()
-    chosen = [bundled.denoiser(sigma, kind, fast=True).name for kind in ("gray", "luma", "color")]
-    assert chosen == ["dncnn-gray-blind", "dncnn-color-real", "dncnn-color-real"]
+    (folder / "dncnn-color-jpeg.safetensors").touch()
+    chosen = "color-jpeg" if kind == "luma" else chosen
+    assert bundled.denoiser(sigma, kind).name == f"dncnn-{chosen}"
+    assert bundled.denoiser(sigma, kind, fast=True).name == f"dncnn-{chosen.replace('gray-25', 'gray-blind')}"
 
 
 @pytest.fixture
