@@ -246,7 +246,7 @@ class Jpeg(Degradation):
 
     @property
     def label(self) -> str:
-        return f"JPEG quality {_words(self.quality)} or PNG" + (" 4:4:4" if self.subsampling == "4:4:4" else "")
+        return f"JPEG quality {_words(self.quality)}" + (" 4:4:4" if self.subsampling == "4:4:4" else "")
 
 
 @dataclass(frozen=True)
