@@ -16,13 +16,13 @@ from benchmarks.turns import take_turns
 from restore import bundled, runner_options
 from restore.benchmark import measure
 from restore.checkpoint import load_weights
-from restore.choices import InferencePrecision
+from restore.choices import InferencePrecision, ProtocolName
 from restore.data.catalog import default_root, find_images
 from restore.data.degradation import GaussianNoise
 from restore.hardware import gains_from_bf16, keep_pages
 from restore.images.content import Content
 from restore.inference import Runner, restore_tensor
-from restore.metrics import PROTOCOLS, ProtocolName
+from restore.metrics import PROTOCOLS
 from restore.report import plot_lines
 from restore.tables import print_table
 
@@ -78,7 +78,8 @@ def run(args: argparse.Namespace) -> None:
     print(f"{name} is measured; now speeds", flush=True)
     del runners
     times = take_turns({way.command: (_work, way, args.root, height, width) for way in ways}, args.seconds, args.rounds)
-    table, lines = [], {}
+    table: list[dict[str, str]] = []
+    lines: dict[str, list[tuple[float, float]]] = {}
     for way in ways:
         taken = times[way.command]
         ratio, low, high = taken.ratio(times[ways[0].command])
@@ -102,7 +103,7 @@ def _ways(content: Content) -> list[Way]:
     precisions: list[InferencePrecision] = (
         ["fp32", "bf16", "int8"] if gains_from_bf16(torch.device("cpu")) else ["fp32", "int8"]
     )
-    ways = {}
+    ways: dict[tuple[str, InferencePrecision], Way] = {}
     for (level, fast), precision in product(((SIGMA, False), (None, False), (SIGMA, True)), precisions):
         way = Way(content, level, fast, precision)
         ways.setdefault((way.model.name, precision), way)

@@ -20,6 +20,7 @@ from PIL import Image as Pillow
 
 from restore import bundled, infer
 from restore.data.catalog import default_root, find_images
+from restore.folder import LOG_NAME
 from restore.images.color import with_channels
 from restore.images.io import Image, read_image, write_image
 from restore.images.tensors import as_tensor
@@ -92,7 +93,7 @@ def _row(cell: Cell, photos: list[Image], folder: Path, ways: list[str]) -> dict
     for way in ways:
         results = [folder / way / cell.folder / f"{number}.png" for number in range(len(photos))]
         scores[way] = [_psnr(file, truth) for file, truth in zip(results, truths, strict=True)]
-    log = json.loads((folder / "--denoise" / infer.LOG_NAME).read_text())["images"]
+    log = json.loads((folder / "--denoise" / LOG_NAME).read_text())["images"]
     chosen = {log[f"{cell.folder}/{number}.png"]["network"] for number in range(len(photos))}
     return {
         "kind": cell.kind,
