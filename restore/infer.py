@@ -40,8 +40,9 @@ EXAMPLES = """examples:
 dncnn-gray-25 for sigma 25 and dncnn-gray-blind for other and unknown levels;
 those in color get dncnn-color-blind, or dncnn-color-jpeg if JPEG has smoothed
 their chroma. --fast takes dncnn-gray-blind for sigma 25 too; it and
-dncnn-color-jpeg need a fifth of the work of the others. --upscale takes edsr-baseline-x2, -x3 or -x4, and
---dejpeg dncnn3. The same command continues an interrupted run.
+dncnn-color-jpeg need a fifth of the work of the others. --upscale takes
+edsr-baseline-x2, -x3 or -x4, and --dejpeg dncnn3. The same command continues
+an interrupted run.
 """
 
 

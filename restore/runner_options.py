@@ -10,7 +10,7 @@ from restore.choices import Backend, InferencePrecision, Tile
 
 if TYPE_CHECKING:  # with torch, which is not imported before the arguments are known to be right
     from restore.checkpoint import Weights
-    from restore.inference import Calibration, Runner
+    from restore.inference import Runner
 
 LOG = logging.getLogger(__name__)
 
@@ -86,6 +86,7 @@ def runner(chosen: Options, path: Path, weights: "Weights", root: Path) -> tuple
     Raises:
         UserError: it cannot be run so here, or tiles are asked for and the network cannot be tiled exactly.
     """
+    from restore import bundled
     from restore.data.degradation import from_description
     from restore.errors import UserError
     from restore.hardware import available_device
@@ -108,27 +109,7 @@ def runner(chosen: Options, path: Path, weights: "Weights", root: Path) -> tuple
         precision=chosen.precision,
         device=device,
         degradation=degradation,
-        calibration=calibration_of(path, weights, root),
+        calibration=bundled.calibration_of(path, weights, root),
     )
     inner = Ensemble(engine) if chosen.ensemble else engine
     return tiled(network, chosen.tile, approximate=chosen.tile_approximate, runner=inner), engine.description
-
-
-def calibration_of(path: Path, weights: "Weights", root: Path) -> "Calibration":
-    """How the network of a weights file is quantized; what is made of a bundled one is kept in the cache."""
-    from restore import bundled
-    from restore.data.store import default_cache
-    from restore.inference import Calibration
-
-    cache = default_cache() if path.parent.resolve() == bundled.FOLDER else None  # the package stays as installed
-    return Calibration(_trained_on(weights), root, path, cache)
-
-
-def _trained_on(weights: "Weights") -> str:
-    """The known data set that a weights file names; a folder is not looked for: the file may come from anywhere."""
-    from restore.data.catalog import NAMES
-
-    match weights.training.get("train"):
-        case {"set": str(name)} if name in NAMES:
-            return name
-    return "photos"

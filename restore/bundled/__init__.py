@@ -1,5 +1,6 @@
 """The trained networks that come with the package: weights files, each with a card, and which one serves a task."""
 
+from restore.bundled.calibration import calibration_of
 from restore.bundled.registry import (
     FOLDER,
     FOR_LEVEL,
@@ -19,6 +20,7 @@ __all__ = [
     "MODELS",
     "BundledModel",
     "available",
+    "calibration_of",
     "deblocker",
     "denoiser",
     "find",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from restore.benchmark import default_protocol, measure
+from restore.bundled.calibration import calibration_of
 from restore.bundled.card import card
 from restore.bundled.registry import BundledModel, measure_bundled
 from restore.checkpoint import Weights, load_weights, save_weights
@@ -19,7 +20,6 @@ from restore.errors import UserError
 from restore.images.io import write_atomically
 from restore.inference import accelerate, tiled
 from restore.metrics import Row
-from restore.runner_options import calibration_of
 
 LARGEST_LOSS_DB = 0.001  # by keeping parameters in float16
 _TRIED: tuple[InferencePrecision, ...] = ("int8", "auto")

@@ -149,7 +149,7 @@ def _rest(changes: Measured, bf16: bool) -> Floating:
 def _places(network: RestorationNetwork, degradation: Degradation, calibration: Calibration) -> list[Path]:
     """Where the .xml of this network may lie; the last is where it is written. Its name follows from its weights."""
     weights = calibration.weights
-    if weights is None:
+    if weights is None or not weights.is_file():  # of a network that was never in a file
         return []
     recipe = [FORMAT, hashlib.sha256(weights.read_bytes()).hexdigest(), network.scale, degradation.label]
     key = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]

@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.machine import peak_rate
 from benchmarks.turns import take_turns
+from restore import bundled
 from restore.checkpoint import Weights, load_weights, save_weights
 from restore.choices import Backend, InferencePrecision, Tile
 from restore.data.catalog import default_root
@@ -27,7 +28,7 @@ from restore.inference import Engine, Runner, accelerate, tiled
 from restore.inference.psnr_change import psnr_change
 from restore.models import EDSR, DnCNN, RestorationNetwork, SRResNet
 from restore.provenance import provenance
-from restore.runner_options import calibration_of, tile
+from restore.runner_options import tile
 from restore.tables import print_table
 
 NETWORKS: dict[str, tuple[Callable[[], RestorationNetwork], str]] = {
@@ -128,7 +129,7 @@ def _engine(path: Path, backend: Backend, precision: InferencePrecision, device:
         precision=precision,
         device=device,
         degradation=from_description(weights.degradation),
-        calibration=calibration_of(path, weights, root),
+        calibration=bundled.calibration_of(path, weights, root),
     )
 
 

@@ -173,7 +173,9 @@ def test_a_limit_of_time_ends_a_run_at_a_whole_step_with_weights_and_summary(
 ) -> None:
     for steps in (-1, 10**6):
         name = f"run{steps}"
-        data = PatchData(str(photographs / "train"), str(photographs / "val"), patch_size=12, batch_size=4)
+        data = PatchData(
+            str(photographs / "train"), str(photographs / "val"), patch_size=12, batch_size=4, steps_per_epoch=999
+        )
         settings = {**QUIET, "max_steps": steps, "max_time": {"seconds": 1}, "accumulate_grad_batches": accumulate}
         summary = fit(DnCNN(depth=2, features=4), data, Optimization(), photographs / name, trainer=settings)
         assert 0 < summary["steps"] < 10**6
