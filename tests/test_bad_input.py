@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from packaging.requirements import Requirement
 from safetensors.torch import save_file
 
-from restore import cli, evaluate, infer, memory, runner_options, train
+from restore import bundled, cli, evaluate, infer, memory, train
 from restore.checkpoint import Weights, load_weights, save_weights
 from restore.errors import UserError
 from restore.images.io import write_image
@@ -183,9 +183,9 @@ def test_links_among_the_images_are_read_and_never_written_through(tmp_path: Pat
 
 def test_weights_cannot_have_a_folder_searched_for_images(image_folder: Path) -> None:
     """What int8 is calibrated on is a known data set, never a path in the file."""
-    named = {"train": {"set": str(image_folder)}}
-    assert runner_options._trained_on(Weights(DnCNN(**DNCNN), {}, named)) == "photos"
-    assert runner_options._trained_on(Weights(DnCNN(**DNCNN), {}, {"train": {"set": "BSDS500"}})) == "BSDS500"
+    for named, taken in ((str(image_folder), "photos"), ("BSDS500", "BSDS500")):
+        weights = Weights(DnCNN(**DNCNN), {}, {"train": {"set": named}})
+        assert bundled.calibration_of(image_folder / "w.safetensors", weights, image_folder).train == taken
 
 
 def bomb(path: Path) -> str:
