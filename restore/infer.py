@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
     origin = {"engine": "; ".join(dict.fromkeys(engines.values())), **provenance(device)}
     summary = restore_folder(networks, jobs(), args.output, settings, writing, args.overwrite, origin)
     _print(summary, args.output)
-    _print_networks(summary, engines, sigma)
+    _print_networks(summary, engines, sigma, args.fast)
     if others := passed_over(args.input, [args.output, *sheets]):
         print(f"note: passed over: {others}")
     if page:
@@ -235,8 +235,8 @@ def _print(summary: "Summary", output: Path) -> None:
         print(f"log: {summary.log}")
 
 
-def _print_networks(summary: "Summary", engines: Mapping[str, str], sigma: float | None) -> None:
-    """Which network restored how many images, by which engine, and whether a given level was of no use."""
+def _print_networks(summary: "Summary", engines: Mapping[str, str], sigma: float | None, fast: bool) -> None:
+    """Which network restored how many images, by which engine, and whether a given level or `fast` was of no use."""
     from restore import bundled
 
     counts = Counter(outcome.network for outcome in summary.having("restored"))
@@ -245,6 +245,8 @@ def _print_networks(summary: "Summary", engines: Mapping[str, str], sigma: float
         print(f"{name}: network run by {engine}{images}")
     if sigma is not None and (estimating := [name for name in counts if name not in bundled.FOR_LEVEL.values()]):
         print(f"note: the level {sigma:g} is not used by {', '.join(estimating)}: estimated in each image instead")
+    if fast and counts[bundled.WITHOUT_FASTER]:
+        print(f"note: there is no faster network than {bundled.WITHOUT_FASTER} for noise in the colors")
 
 
 def _write_report(page: "ComparisonPage", path: Path, summary: "Summary", settings: Mapping[str, object]) -> Path:

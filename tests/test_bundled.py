@@ -245,6 +245,17 @@ def test_one_line_restores_one_photograph(
 
 
 @pytest.mark.usefixtures("small_models")
+@pytest.mark.parametrize(("channels", "said"), [(1, False), (3, True)])
+def test_that_there_is_no_faster_network_is_said(
+    channels: int, said: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_image(tmp_path / "photo.png", np.random.default_rng(0).integers(0, 256, (20, 22, channels), np.uint8))
+    places = ["--input", str(tmp_path / "photo.png"), "--output", str(tmp_path / "out"), "--backend", "torch"]
+    assert infer.main(["--denoise", "25", "--fast", *places]) == 0
+    assert ("note: there is no faster network than dncnn-color-blind" in capsys.readouterr().out) == said
+
+
+@pytest.mark.usefixtures("small_models")
 @pytest.mark.parametrize(("task", "complaint"), [
     ("--model bm3d", "bm3d: unknown model; bundled: dncnn-gray-25, dncnn-gray-blind, dncnn-color-blind, edsr-"),
     ("--model dncnn-gray", "dncnn-gray: the beginning of several models: dncnn-gray-25, dncnn-gray-blind"),

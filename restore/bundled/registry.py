@@ -15,6 +15,7 @@ from restore.models import Norm
 FOLDER = Path(__file__).resolve().parent
 SIGMA_MAX = 55.0  # up to which the blind denoisers are trained
 FOR_LEVEL: dict[float | None, str] = {25.0: "dncnn-gray-25"}  # denoisers of gray images for one known level
+WITHOUT_FASTER = "dncnn-color-blind"  # whatever `fast` asks for
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def denoiser(sigma: float | None, content: Content, fast: bool = False) -> Bundl
         return find(FOR_LEVEL[sigma])
     if content == "luma" and MODELS["dncnn-color-jpeg"].weights.is_file():
         return MODELS["dncnn-color-jpeg"]
-    return find("dncnn-color-blind" if content == "color" else "dncnn-gray-blind")
+    return find(WITHOUT_FASTER if content == "color" else "dncnn-gray-blind")
 
 
 def deblocker() -> BundledModel:
