@@ -12,6 +12,7 @@ from restore.models.init import DnCNNInit
 from restore.studies.budget import BUDGETS, Budget
 from restore.studies.experiment import Experiment, Record
 from restore.studies.requests import Requests, Results
+from restore.studies.step_memory import features_of_equal_memory
 from restore.studies.tuning import Tuned, for_longer, tune
 
 FULL = BUDGETS["full"]
@@ -37,6 +38,7 @@ class Size:
 FULL_SIZE = Size(FULL.depth, FULL.features)
 SIZES = (Size(10, 16), Size(12, 32), Size(17, 32), FULL_SIZE)
 NORMS = ("batch", "none")
+LARGER = "none, as much memory"  # as batch norm takes, spent on features
 
 Arm = tuple[str, str]  # of which network, and which of its arms
 
@@ -47,12 +49,18 @@ def denoising_candidates(size: Size, budget: Budget = FULL) -> dict[Arm, list[Ex
     return {(size.name, norm): [base.denoising(norm=norm, init=init) for init in INITS[norm]] for norm in NORMS}
 
 
-def super_resolution_candidates(budget: Budget = FULL) -> dict[Arm, list[Experiment]]:
-    """The arms in super-resolution; their initial weights are given, their learning rates are searched."""
+def edsr_candidates(budget: Budget = FULL) -> dict[Arm, list[Experiment]]:
+    """EDSR without batch norm and with it; initial weights are given, learning rates are searched."""
+    return {("EDSR", norm): [budget.edsr(norm=norm)] for norm in ("none", "batch")}
+
+
+def further_candidates(budget: Budget = FULL) -> dict[Arm, list[Experiment]]:
+    """The other arms in super-resolution: a start of each block at 0, as much memory as batch norm takes, other
+    networks and norms."""
+    features = features_of_equal_memory(budget)
     return {
-        ("EDSR", "none"): [budget.edsr(norm="none")],
-        ("EDSR", "batch"): [budget.edsr(norm="batch")],
         ("EDSR", "batch, gain 0"): [budget.edsr(norm="batch", init="zero")],
+        ("EDSR", LARGER): [budget.edsr(norm="none").with_network(features=features)],
         ("SRResNet", "batch"): [budget.srresnet(norm="batch")],
         ("WDSR-B", "none"): [budget.wdsr("WDSRB", norm="none")],
         ("WDSR-B", "weight"): [budget.wdsr("WDSRB", norm="weight")],
@@ -78,31 +86,50 @@ class Contrast:
 def campaign(found: Contrast) -> Generator[Requests, Results, None]:
     """The stages in order; `found` is filled as they are answered.
 
-    Denoising goes first up to 1500 steps, so that there is a complete result early; then both continue together.
+    The two central pairs, DnCNN and EDSR, go first: each up to 1500 steps, then both to 3000. After them the other arms
+    in super-resolution are made as far, and from then on all continue together.
     """
     denoising: dict[Arm, list[Experiment]] = {}
     for size in SIZES:
         found.stage = f"search of settings, DnCNN {size.name}"
         denoising |= (candidates := denoising_candidates(size))
         found.tuned |= yield from tune(candidates, TUNING_RATES, FULL.tuning_lengths)
-    first, later = FULL.lengths[:2], FULL.lengths[2:]
-    for length in first:
-        yield from _round(found, denoising, length)
-    super_resolution = super_resolution_candidates()
-    found.stage = "search of settings, super-resolution"
-    found.tuned |= yield from tune(super_resolution, SUPER_RESOLUTION_RATES, FULL.tuning_lengths)
-    for length in first:
-        yield from _round(found, super_resolution, length)
-    for length in later:
-        yield from _round(found, denoising, length)
-        yield from _round(found, super_resolution, length)
+    first, third, later = FULL.lengths[:2], FULL.lengths[2], FULL.lengths[3:]
+    yield from _rounds(found, first, denoising)
+    edsr = edsr_candidates()
+    yield from _search_super_resolution(found, edsr)
+    yield from _rounds(found, first, edsr)
+    yield from _rounds(found, [third], denoising, edsr)
+    further = further_candidates()
+    yield from _search_super_resolution(found, further)
+    yield from _rounds(found, [*first, third], further)
+    yield from _rounds(found, later, denoising, edsr, further)
+
+
+def _search_super_resolution(
+    found: Contrast, candidates: dict[Arm, list[Experiment]]
+) -> Generator[Requests, Results, None]:
+    found.stage = f"search of settings, {_names(candidates)}"
+    found.tuned |= yield from tune(candidates, SUPER_RESOLUTION_RATES, FULL.tuning_lengths)
+
+
+def _rounds(
+    found: Contrast, lengths: Sequence[int], *groups: Mapping[Arm, object]
+) -> Generator[Requests, Results, None]:
+    for length in lengths:
+        for arms in groups:
+            yield from _round(found, arms, length)
 
 
 def _round(found: Contrast, arms: Mapping[Arm, object], length: int) -> Generator[Requests, Results, None]:
-    names = ", ".join(dict.fromkeys(name for name, _ in arms))
+    names = _names(arms)
     if length > FULL.tuning_lengths[-1]:
         found.stage = f"learning rates for {length} steps, {names}"
         found.tuned |= yield from for_longer({arm: found.tuned[arm] for arm in arms}, length)
     found.stage = f"round of {length} steps, {names}"
     results = yield {(arm, length): found.tuned[arm].best.of_length(length) for arm in arms}
     found.runs |= results
+
+
+def _names(arms: Mapping[Arm, object]) -> str:
+    return ", ".join(dict.fromkeys(name for name, _ in arms))

@@ -75,6 +75,8 @@ def _answer(pairs: Sequence[Compared], reached: Sequence[Target]) -> str:
         sentences += _sooner(reached)
     if one := longest.get("EDSR"):
         sentences.append(f"**Super-resolution.** EDSR-baseline x2 {_outcome(one, 'without', 'with')}.")
+    if one := longest.get("EDSR, equal memory"):
+        sentences.append(f"At equal memory, spent on more features, it {_outcome(one, 'without', 'with')}.")
     if one := longest.get("WDSR-B, none"):
         sentences.append(f"WDSR-B x2 {_outcome(one, 'without', 'with')}.")
     return " ".join(sentences) or NOT_YET

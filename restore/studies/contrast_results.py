@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from restore.studies.contrast import FULL, FULL_SIZE, NORMS, SIZES, Arm
+from restore.studies.contrast import FULL, FULL_SIZE, LARGER, NORMS, SIZES, Arm
 from restore.studies.criteria import CONTRAST, TARGETS_DB, Criterion
 from restore.studies.curves import change_if_shorter, failures, gain, psnr, steps_to, void
 from restore.studies.effects import Effect, difference, scaled
@@ -18,6 +18,7 @@ PAIRS: dict[str, tuple[Arm, Arm]] = {
     "DnCNN": ((FULL_SIZE.name, "batch"), (FULL_SIZE.name, "none")),
     "EDSR": (("EDSR", "none"), ("EDSR", "batch")),
     "EDSR, gain 0": (("EDSR", "none"), ("EDSR", "batch, gain 0")),
+    "EDSR, equal memory": (("EDSR", LARGER), ("EDSR", "batch")),
     "SRResNet": (("EDSR", "none"), ("SRResNet", "batch")),
     "WDSR-B, weight": (("WDSR-B", "weight"), ("WDSR-B", "batch")),
     "WDSR-B, none": (("WDSR-B", "none"), ("WDSR-B", "batch")),

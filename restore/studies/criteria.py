@@ -79,6 +79,11 @@ CONTRAST: dict[str, Criterion] = {
         "no norm less batch norm whose last gain in each block starts at 0, otherwise as for EDSR",
         "dB", "above", 0.0, SUPER_RESOLUTION_MARGIN_DB,
     ),
+    "EDSR, equal memory": Criterion(
+        "no norm, with as many features as fit into the memory of batch norm's step (forecast, float32), less batch "
+        "norm, otherwise as for EDSR",
+        "dB", "above", 0.0, SUPER_RESOLUTION_MARGIN_DB,
+    ),
     "SRResNet": Criterion(
         "EDSR-baseline x2 without norm less SRResNet x2 with batch norm, each at its own best learning rate (Adam), "
         "L1, mean PSNR on B100, sr-y, at equal steps",

@@ -300,9 +300,9 @@ def _one_forecast_for_each_network() -> Iterator[None]:
         known[key] = known.get(key) or forecast(experiment)
         return known[key]
 
-    forecast = super_resolution._peak
+    forecast = super_resolution.peak
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(super_resolution, "_peak", peak)
+        patch.setattr(super_resolution, "peak", peak)
         yield
 
 

@@ -71,6 +71,19 @@ def test_each_round_is_complete_before_the_next_and_searches_judge_nothing(tmp_p
     assert found.tuned[FULL_SIZE.name, "none"].best.optim.lr == 1e-3
 
 
+def test_the_central_pairs_reach_3000_steps_before_any_other_arm_begins(tmp_path: Path) -> None:
+    _, _, asked = campaign_with(0.1, tmp_path)
+    central = {(name, norm) for name in ("DnCNN", "EDSR") for norm in ("batch", "none")}
+    before = []
+    for tasks in asked:
+        networks = [task.experiment.network for task in tasks]
+        if any((it.name, it.arguments["norm"]) not in central or it.arguments.get("init") == "zero" for it in networks):
+            break
+        before += [task for task in tasks if not isinstance(task.request, Trial)]
+    done = {(task.experiment.network.name, task.experiment.length) for task in before}
+    assert done == {(name, length) for name in ("DnCNN", "EDSR") for length in (750, 1500, 3000)}
+
+
 def test_within_a_stage_shorter_runs_and_earlier_seeds_come_first() -> None:
     base = FULL.denoising(norm="none")
     tasks = [Task(base.of_length(length), seed) for length in (1500, 750) for seed in (1, 0)]

@@ -3,11 +3,9 @@
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
-from restore.models import Norm, build
-from restore.profiling import Step, forecast, largest
+from restore.models import Norm
 from restore.studies.arms import TWINS, tuned, words
 from restore.studies.budget import Budget
 from restore.studies.claim import Study, claim, part
@@ -18,6 +16,7 @@ from restore.studies.figures import Bars, HeatMap
 from restore.studies.judgement import Finding
 from restore.studies.measurements import before_and_after
 from restore.studies.requests import Measurement
+from restore.studies.step_memory import features_of_equal_memory, peak
 
 SHORTER = 0.5  # of the first length: a second run of batch norm; between the two lies the one of equal time
 RES_SCALES = (1.0, 0.1)
@@ -34,7 +33,7 @@ def better_without(budget: Budget) -> Study:
     into the memory that the step with batch norm is forecast to take). Positive controls show that a difference would
     be seen: EDSR with instance norm, with batch norm on batches of one patch, and WDSR-B.
     """
-    features = _features_of_equal_memory(budget)
+    features = features_of_equal_memory(budget)
     length, last = budget.lengths[0], budget.lengths[-1]
     trained = yield from tuned(budget, _arms_with_and_without(budget, features))
     samples = {("sample", name): Measurement(trained[name], "sample") for name in ("batch", "none", "larger")}
@@ -290,7 +289,7 @@ def from_srresnet_to_edsr(budget: Budget) -> Study:
         "to L1": (names[1], names[0]), "ReLU and 3x3": (names[2], names[1]), "batch norm out": (names[3], names[2]),
     }  # fmt: skip
     gains = {name: gain(runs[after], runs[before]) for name, (after, before) in steps.items()}
-    memory = {name: _peak(best[name]) for name in names}
+    memory = {name: peak(best[name]) for name in names}
     times = {name: statistics.fmean(run.step_s for run in runs[name]) for name in names}
     reason = void(**{name: runs[name] for name in names[2:]})
     return Finding(
@@ -315,26 +314,3 @@ def from_srresnet_to_edsr(budget: Budget) -> Study:
             for name in names
         ],
     )  # fmt: skip
-
-
-@cache
-def _features_of_equal_memory(budget: Budget) -> int:
-    """The most features without norm whose step needs no more memory than the one with batch norm (forecast)."""
-    return largest(_step(budget.edsr(norm="none")), "features", _peak_of(budget))
-
-
-@cache
-def _peak_of(budget: Budget) -> int:
-    return _peak(budget.edsr(norm="batch"))
-
-
-def _peak(experiment: Experiment) -> int:
-    """Bytes of a training step, by forecast in float32."""
-    memory = forecast(_step(experiment)).memory
-    assert memory is not None
-    return memory.peak
-
-
-def _step(experiment: Experiment) -> Step:
-    network = build(experiment.network).spec
-    return Step(network, experiment.batch_size, experiment.patch_size, experiment.optim.loss)
