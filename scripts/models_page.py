@@ -75,7 +75,7 @@ def _training(models: dict[BundledModel, Weights], pictures: Path) -> str:
     by_steps, by_minutes = {}, {}
     for model, weights in models.items():
         training, validation = weights.training, weights.training["validation"]
-        patches, of_paper = training["steps"] * training["batch_size"] * training["ranks"], _patches(model.paper_recipe)
+        patches, of_paper = training["steps"] * training["batch_size"], _patches(model.paper_recipe)
         last = validation["curve"][-1]
         lines.append(
             f"| `{model.name}` | {patches:,} | {of_paper:,} | {patches / of_paper:.2%} | {last['minutes']:.0f} "

@@ -134,7 +134,7 @@ def _validation(run: Path, weights: Weights) -> dict[str, Any]:
     if not steps:
         raise UserError(f"{run / 'csv'}: no validation is logged there")
     training, measured = weights.training, weights.results[0]
-    per_minute = 60 * training["images_per_s"] / (training["batch_size"] * training["ranks"])
+    per_minute = 60 * training["images_per_s"] / training["batch_size"]
     curve = [{"step": step, "minutes": step / per_minute, "psnr": psnr} for step, psnr in sorted(steps.items())]
     about = {name: measured[name] for name in ("set", "protocol", "degradation")}
     return {**about, "baseline": measured["psnr"], "curve": curve}

@@ -124,10 +124,10 @@ class SampleSheet(Callback):
 
 
 class Throughput(Callback):
-    """Times the training steps, validation left out.
+    """Times the training steps of a run, over all its starts, validation left out.
 
     Attributes:
-        steps: training steps of this start.
+        steps: how many.
         elapsed_s: seconds spent in them.
     """
 
@@ -154,10 +154,18 @@ class Throughput(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._pause()
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": self.steps, "elapsed_s": self.elapsed_s + self._running_s()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.steps, self.elapsed_s = int(state_dict["steps"]), float(state_dict["elapsed_s"])
+
     def _pause(self) -> None:
-        if self._since is not None:
-            self.elapsed_s += time.perf_counter() - self._since
+        self.elapsed_s += self._running_s()
         self._since = None
+
+    def _running_s(self) -> float:
+        return 0.0 if self._since is None else time.perf_counter() - self._since
 
 
 class DataWatch(Callback):

@@ -21,7 +21,7 @@ class TrainLoader:
         pinned: put batches into page-locked memory, from where they are copied to a GPU while it computes.
 
     Attributes:
-        waited_s: seconds spent waiting for batches.
+        waited_s: seconds that the run has spent waiting for batches.
     """
 
     def __init__(self, batches: Dataset[PatchBatch], steps_per_epoch: int, workers: int, pinned: bool = False) -> None:
@@ -53,10 +53,10 @@ class TrainLoader:
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        return {"position": self._position}
+        return {"position": self._position, "waited_s": self.waited_s}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._position = state["position"]
+        self._position, self.waited_s = state["position"], state["waited_s"]
 
 
 class Batches(Dataset[PatchBatch]):

@@ -100,7 +100,7 @@ def of_weights(files: dict[str, Path], root: Path) -> Iterator[Row]:
 
 def patches_of(weights: Weights) -> int:
     training = weights.training
-    return int(training["steps"]) * int(training["batch_size"]) * int(training["ranks"])
+    return int(training["steps"]) * int(training["batch_size"])
 
 
 def minutes_of(weights: Weights) -> float:

@@ -160,6 +160,15 @@ def test_a_killed_and_resumed_run_ends_with_the_weights_of_an_undisturbed_one(
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
+def test_a_run_that_is_resumed_counts_all_its_steps_and_their_time(photographs: Path) -> None:
+    counted = []
+    for steps in (5, 10, 10):  # the last start finds the run at its end
+        trainer = {**QUIET, "max_steps": steps}
+        summary = fit(TINY(), data(photographs), Optimization(), photographs / "run", trainer=trainer, resume="auto")
+        counted.append(summary["images_per_s"] * summary["elapsed_s"] / data(photographs).batch_size)
+    assert counted == pytest.approx([5, 10, 10])
+
+
 def test_a_run_that_was_moved_goes_on_with_its_best_weights(photographs: Path) -> None:
     optim = Optimization(lr=1e-9, schedule="constant")  # nothing is learnt; later scores differ in digits at most
     fit(TINY(), data(photographs), optim, photographs / "run", trainer={**QUIET, "max_steps": 5})
