@@ -22,7 +22,7 @@ def main() -> None:
     commands = parser.add_subparsers(required=True)
     for module in (train, host, load, infer, front, real, camera, quality, start):
         name = module.__name__.rpartition(".")[2]
-        sub = commands.add_parser(name, help=module.__doc__.partition("\n")[0], description=module.__doc__)
+        sub = commands.add_parser(name, help=(module.__doc__ or "").partition("\n")[0], description=module.__doc__)
         module.add_arguments(sub)
         sub.set_defaults(run=module.run)
     args = parser.parse_args()

@@ -22,7 +22,7 @@ import warnings
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -113,27 +113,25 @@ class Corpus:
         picture = Pillow.fromarray(rgb)
         exif = Pillow.Exif()
         exif[0x0112] = 6
-        for name, odd, options in (
-            ("palette.png", picture.convert("P"), {}),
-            ("alpha.png", picture.convert("RGBA"), {}),
-            ("turned.jpg", picture, {"exif": exif}),
-            ("progressive.jpg", picture, {"progressive": True}),
-            ("cmyk.jpg", picture.convert("CMYK"), {}),
-            ("lzw.tif", picture, {"compression": "tiff_lzw"}),
-            ("bits.png", picture.convert("1"), {}),
-        ):
-            files.append(self.folder / name)
-            odd.save(files[-1], **options)
         deep = rgb.astype(np.uint16) * 257
-        for name, values, options in (
-            ("planes.tif", np.moveaxis(deep, 2, 0), {"photometric": "rgb", "planarconfig": "separate"}),
-            ("tiles.tif", deep, {"photometric": "rgb", "tile": (16, 16), "compression": "zlib", "predictor": True}),
-            ("packed.tif", deep[:, :, 0] >> 4, {"photometric": "minisblack", "bitspersample": 12}),
-            ("gray_alpha.tif", deep[:, :, :2], {"photometric": "minisblack", "planarconfig": "contig",
-                                                "extrasamples": ["unassalpha"], "compression": "lzw"}),
-        ):  # fmt: skip
+        tiff = tifffile.imwrite
+        odd: dict[str, Callable[[Path], object]] = {
+            "palette.png": picture.convert("P").save,
+            "alpha.png": picture.convert("RGBA").save,
+            "turned.jpg": partial(picture.save, exif=exif),
+            "progressive.jpg": partial(picture.save, progressive=True),
+            "cmyk.jpg": picture.convert("CMYK").save,
+            "lzw.tif": partial(picture.save, compression="tiff_lzw"),
+            "bits.png": picture.convert("1").save,
+            "planes.tif": partial(tiff, data=np.moveaxis(deep, 2, 0), photometric="rgb", planarconfig="separate"),
+            "tiles.tif": partial(tiff, data=deep, photometric="rgb", tile=(16, 16), compression="zlib", predictor=True),
+            "packed.tif": partial(tiff, data=deep[:, :, 0] >> 4, photometric="minisblack", bitspersample=12),
+            "gray_alpha.tif": partial(tiff, data=deep[:, :, :2], photometric="minisblack", planarconfig="contig",
+                                      extrasamples=["unassalpha"], compression="lzw"),
+        }  # fmt: skip
+        for name, write in odd.items():
             files.append(self.folder / name)
-            tifffile.imwrite(files[-1], values, **options)
+            write(files[-1])
         return files
 
     def _weights(self) -> list[Path]:
@@ -149,7 +147,7 @@ class Corpus:
 
 
 @contextlib.contextmanager
-def silence() -> Any:
+def silence() -> Iterator[None]:
     """Without what the commands print."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         yield
@@ -266,13 +264,13 @@ def make_case(corpus: Corpus, folder: Path, random: np.random.Generator) -> Case
             if kind == "score":
                 shutil.copytree(folder / "in", folder / "true")
                 (folder / "true" / name).write_bytes(source.read_bytes())
-                args = ("--protocol", "denoise-rgb", "--json", out / "a.json")
-                return label, call(evaluate, "--restored", folder / "in", "--reference", folder / "true", *args)
+                folders = ("--restored", folder / "in", "--reference", folder / "true")
+                return label, call(evaluate, *folders, "--protocol", "denoise-rgb", "--json", out / "a.json")
             if kind == "evaluate":
-                args = ("--data", folder / "in", "--csv", out / "a.csv", "--sheet", out / "a.png")
-                return label, call(evaluate, "--weights", weights, *args)
-            args = ("--data.train", folder / "in", "--data.cache", folder / "cache", "--output", out)
-            return label, call(train, "--config", corpus.config, *args)
+                tables = ("--csv", out / "a.csv", "--sheet", out / "a.png")
+                return label, call(evaluate, "--weights", weights, "--data", folder / "in", *tables)
+            places = ("--data.train", folder / "in", "--data.cache", folder / "cache", "--output", out)
+            return label, call(train, "--config", corpus.config, *places)
         case "weights" | "header":
             content = (damage if kind == "weights" else damage_header)(weights.read_bytes(), random)
             bad = folder / "bad.safetensors"
@@ -306,8 +304,8 @@ def make_case(corpus: Corpus, folder: Path, random: np.random.Generator) -> Case
         case _:
             bad = folder / "bad.ckpt"
             bad.write_bytes(damage(corpus.checkpoint.read_bytes(), random))
-            args = ("--resume", bad, "--output", out, "--trainer.max_steps", 2, "--data.cache", folder / "cache")
-            return "checkpoint", call(train, "--config", corpus.config, *args)
+            short = ("--trainer.max_steps", 2, "--data.cache", folder / "cache", "--output", out)
+            return "checkpoint", call(train, "--config", corpus.config, "--resume", bad, *short)
 
 
 def unpack(archive: Path, target: Path) -> int:

@@ -3,6 +3,7 @@
 import argparse
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -125,11 +126,14 @@ def main() -> int:
 
 def write(path: Path, replacing: tuple[str, str] = ("", "")) -> nbformat.NotebookNode:
     """Execute the notebook in a temporary folder and write it; a text in its code can be replaced by another."""
-    new = {"markdown": nbformat.v4.new_markdown_cell, "code": nbformat.v4.new_code_cell}
+    new: dict[str, Callable[[str], nbformat.NotebookNode]] = {
+        "markdown": nbformat.v4.new_markdown_cell,
+        "code": nbformat.v4.new_code_cell,
+    }
     cells = [new[kind](text.replace(*replacing) if kind == "code" and replacing[0] else text) for kind, text in CELLS]
     for number, cell in enumerate(cells):
         cell.id = f"cell-{number}"
-    notebook = nbformat.v4.new_notebook(cells=cells)
+    notebook: nbformat.NotebookNode = nbformat.v4.new_notebook(cells=cells)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     with tempfile.TemporaryDirectory() as folder:

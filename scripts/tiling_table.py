@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ import torch
 
 from restore.data.catalog import default_root, find_images
 from restore.images.color import with_channels
-from restore.images.io import Image, read_image, to_uint8
+from restore.images.io import Image, Pixels, read_image, to_uint8
 from restore.images.tensors import quantize, to_tensor
 from restore.inference import restore_image, restore_tensor, tiled
 from restore.inference.receptive_field import receptive_field
@@ -29,7 +29,8 @@ from restore.runner_options import tile as parse_tile
 from restore.tables import print_table
 
 MIB = 2**20
-CASES = {  # name: network, width and height, tiles
+CASES: dict[str, tuple[Callable[[], RestorationNetwork], tuple[int, int], tuple[str, ...]]] = {
+    # name: network, width and height, tiles
     "DnCNN-17": (DnCNN, (1200, 900), ("0", "512", "256", "128")),
     "EDSR-baseline x2": (EDSR, (640, 480), ("0", "256", "128")),
     "EDSR-baseline x4": (lambda: EDSR(scale=4), (480, 360), ("0", "256", "128")),
@@ -107,7 +108,7 @@ def _large(width: int, height: int, tile: str) -> None:
         print(f"{name}: {differing} of {number:,} pixels differ from the same restored on its own")
 
 
-def _check(network: RestorationNetwork, image: Image, restored: Image) -> Iterator[tuple[str, int, int]]:
+def _check(network: RestorationNetwork, image: Image, restored: Pixels) -> Iterator[tuple[str, int, int]]:
     """Windows of 300x300 against what becomes of them with 50 pixels around, more than the network reaches."""
     height, width = image.shape[:2]
     places = {"top left": (0, 0), "middle": (height // 2, width // 2), "bottom right": (height - 300, width - 300)}

@@ -24,6 +24,7 @@ from restore.foreign_checkpoints import load_any
 from restore.images.tensors import quantize, to_image, to_tensor
 from restore.inference import Runner, tiled
 from restore.metrics import PROTOCOLS, Row
+from restore.models import RestorationNetwork
 from restore.optim import Optimization
 from restore.report import markdown_table
 from restore.training import PatchData, fit
@@ -61,8 +62,8 @@ def run(args: argparse.Namespace) -> None:
         runners[name] = tiled(load_any(path).network)
     if args.train:
         runners[f"{START}, {args.train} steps on pairs"] = tiled(trained(first, args.train))
-    strengths = {strength: NonLocalMeans(strength) for strength in STRENGTHS}
-    chosen = max(scored(dict(strengths), first), key=lambda row: row.psnr).model
+    strengths = {str(strength): NonLocalMeans(strength) for strength in STRENGTHS}
+    chosen = max(scored(strengths, first), key=lambda row: row.psnr).model
     runners[f"non-local means, h {chosen}"] = strengths[chosen]
     rows = scored(runners, second)
     cameras = sorted({camera(one.name) for one in rows[0].per_image})
@@ -93,7 +94,7 @@ def camera(name: str) -> str:
     return Path(name).name.partition("_")[0]
 
 
-def scored(runners: Mapping[object, Runner | None], images: ImageSet) -> list[Row]:
+def scored(runners: Mapping[str, Runner | None], images: ImageSet) -> list[Row]:
     return measure(runners, images, Paired(), PROTOCOLS["denoise-rgb"], 3)
 
 
@@ -102,7 +103,7 @@ def cell(row: Row, name: str) -> str:
     return f"{statistics.fmean(one.psnr for one in found):.2f} / {statistics.fmean(one.ssim for one in found):.4f}"
 
 
-def trained(images: ImageSet, steps: int) -> torch.nn.Module:
+def trained(images: ImageSet, steps: int) -> RestorationNetwork:
     """A bundled network after some more steps on pairs of real photographs."""
     network = load_any(bundled.find(START).weights).network
     with tempfile.TemporaryDirectory() as place:

@@ -59,7 +59,8 @@ def run(args: argparse.Namespace) -> None:
 def _compare(args: argparse.Namespace, path: Path) -> None:
     device = torch.device(args.device)
     network = load_weights(path).network
-    size = tuple(map(int, (args.size or NETWORKS[type(network).__name__][1]).split("x")))
+    height, width = map(int, (args.size or NETWORKS[type(network).__name__][1]).split("x"))
+    size = (height, width)
     named = {name: choice for name, choice in _choices(device).items() if not args.only or name in args.only}
     engines = {name: _engine(path, *choice, args.device, args.root) for name, choice in named.items()}  # int8 is made
     loss = {}
@@ -95,7 +96,7 @@ def _compare(args: argparse.Namespace, path: Path) -> None:
             **({"peak GPU MiB": f"{measured.peak_cuda_mib:.0f}"} if device.type == "cuda" else {}),
         })  # fmt: skip
     rates = ", ".join(f"{rate / 1e9:.0f} GFLOP/s {name}" for name, rate in peaks.items())
-    title = f"{type(network).__name__} x{network.scale}, input {size[1]}x{size[0]}x{network.channels}"
+    title = f"{type(network).__name__} x{network.scale}, input {width}x{height}x{network.channels}"
     print_table(f"{title}, {device}, {torch.get_num_threads()} threads; peak convolution: {rates}", table)
     if args.json:
         document = {"title": title, "rows": table, "seconds": {name: m.seconds for name, m in found.items()}}
@@ -106,7 +107,7 @@ def _choices(device: torch.device) -> dict[str, tuple[Backend, InferencePrecisio
     backends: list[Backend] = ["torch"]
     if device.type == "cpu" and importlib.util.find_spec("openvino"):
         backends.append("openvino")
-    precisions: list[InferencePrecision] = ["fp32", *(["bf16"] if gains_from_bf16(device) else [])]  # type: ignore[list-item]
+    precisions: list[InferencePrecision] = ["fp32", "bf16"] if gains_from_bf16(device) else ["fp32"]
     choices = {f"{backend} {precision}": (backend, precision) for backend in backends for precision in precisions}
     if "openvino" in backends:
         choices["openvino int8"] = ("openvino", "int8")

@@ -137,7 +137,9 @@ def decode_for_each_patch(files: list[Path], batch: int, patch: int) -> Callable
     def work() -> None:
         patches = []
         for number in random.integers(len(files), size=batch):
-            image = cv2.cvtColor(cv2.imread(str(files[number])), cv2.COLOR_BGR2RGB)
+            bgr = cv2.imread(str(files[number]))
+            assert bgr is not None, f"{files[number]} cannot be read"
+            image = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
             top, left = random.integers(image.shape[0] - patch), random.integers(image.shape[1] - patch)
             patches.append(np.ascontiguousarray(image[top : top + patch, left : left + patch].transpose(2, 0, 1)))
         torch.from_numpy(np.stack(patches))

@@ -22,7 +22,7 @@ from restore import bundled, infer
 from restore.data.catalog import default_root, find_images
 from restore.folder import LOG_NAME
 from restore.images.color import with_channels
-from restore.images.io import Image, read_image, write_image
+from restore.images.io import Image, read_image, to_uint8, write_image
 from restore.images.tensors import as_tensor
 from restore.metrics import psnr
 from restore.report import markdown_table
@@ -58,7 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    photos = [_middle(read_image(path), args.crop) for path in find_images(args.data, "test", args.root).clean]
+    paths = find_images(args.data, "test", args.root).clean
+    photos = [_middle(to_uint8(read_image(path)), args.crop) for path in paths]
     photos = [photo for photo in photos if photo.shape[2] == 3][: args.images]
     cells = _cells(args.sigma)
     with tempfile.TemporaryDirectory() as place:
@@ -106,7 +107,7 @@ def _row(cell: Cell, photos: list[Image], folder: Path, ways: list[str]) -> dict
 
 
 def _psnr(file: Path, truth: Image) -> float:
-    image = read_image(file)
+    image = to_uint8(read_image(file))
     return psnr(as_tensor(image), as_tensor(with_channels(truth, image.shape[2]))).item()
 
 
@@ -133,6 +134,8 @@ def _write(folder: Path, number: int, image: Image, cell: Cell) -> None:
         write_image(folder / f"{number}.png", image)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    picture = Pillow.fromarray(image if image.shape[2] == 3 else image[:, :, 0])
-    chroma = {} if image.shape[2] == 1 else {"subsampling": SUBSAMPLINGS[cell.subsampling]}
-    picture.save(folder / f"{number}.jpg", quality=cell.quality, **chroma)
+    file = folder / f"{number}.jpg"
+    if image.shape[2] == 1:
+        Pillow.fromarray(image[:, :, 0]).save(file, quality=cell.quality)
+    else:
+        Pillow.fromarray(image).save(file, quality=cell.quality, subsampling=SUBSAMPLINGS[cell.subsampling])

@@ -103,7 +103,7 @@ def reference(step: Step, device: str, keep: bool) -> Callable[[], None]:
     def work() -> None:
         optimizer.zero_grad()
         value: Tensor = loss(network(degraded), clean).mean()
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         value.item()  # they print it
 
@@ -132,7 +132,7 @@ class Batches:
 def bare(step: Step, device: str) -> Callable[[], None]:
     """Our step in a loop of its own: what is left of it when Lightning is taken away."""
     keep_pages()
-    network = build(step.network).to(device, memory_format=torch.channels_last)
+    network = build(step.network).to(device).to(memory_format=torch.channels_last)
     optimizer, schedule = Optimization(loss=step.loss, lr=1e-4).build(network, steps=10**6)
     batches, numbers = Batches(step, device), count()
     dtype = torch.bfloat16 if gains_from_bf16(torch.device(device)) else None
@@ -142,7 +142,7 @@ def bare(step: Step, device: str) -> Callable[[], None]:
         with torch.autocast(device, dtype, enabled=dtype is not None):
             restored = network(pair.degraded.contiguous(memory_format=torch.channels_last))
         optimizer.zero_grad()
-        find_loss(step.loss)(restored.float(), pair.clean).mean().backward()
+        find_loss(step.loss)(restored.float(), pair.clean).mean().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
 
