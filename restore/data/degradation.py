@@ -26,14 +26,11 @@ class Degradation(ABC):
 
     Attributes:
         scale: how many times smaller the degraded image is.
-        precomputable: whether degraded images may be read from files, or made once and kept: it draws nothing at
-            random. All others are computed from each clean patch as it is used.
         baseline: what tables call an image without restoration, if it is not enlarged.
         has_level: whether it is noise of one level for each image, which `with_level` tells.
     """
 
     scale: int = 1
-    precomputable: ClassVar[bool] = False
     has_level: ClassVar[bool] = False
     baseline: ClassVar[str] = "input"
 
@@ -149,7 +146,6 @@ class Paired(Degradation):
         scale: how many times smaller they are.
     """
 
-    precomputable: ClassVar[bool] = True
     scale: int = 1
 
     def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
@@ -168,7 +164,6 @@ class Bicubic(Degradation):
         scale: 2, 3, 4 or 8.
     """
 
-    precomputable: ClassVar[bool] = True
     scale: int = 2
 
     def __post_init__(self) -> None:
@@ -337,6 +332,14 @@ class RealNoise(Degradation):
         noise = (_photograph(clean, gain, reading, draws) - clean) / deviation  # of variance 1
         noise = _mix_channels(noise, _draw(self.common, clean, draws))
         return clean + deviation * _correlate(noise, _draw(self.blur, clean, draws))
+
+
+def is_precomputed(degradation: Degradation) -> bool:
+    """Whether degraded images are read from files, or made once by `imresize` and kept in the patch store.
+
+    All other degradations, subclasses of these two among them, are computed from each clean patch as it is used.
+    """
+    return type(degradation) in (Paired, Bicubic)
 
 
 def default_degradation(scale: int) -> Degradation:

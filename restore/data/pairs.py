@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from restore.data.catalog import ImageSet
-from restore.data.degradation import Bicubic, Degradation
+from restore.data.degradation import Bicubic, Degradation, is_precomputed
 from restore.data.random import Draws, seeded
 from restore.data.store import PatchStore, crop_to_low_resolution
 from restore.errors import UserError, about
@@ -192,7 +192,7 @@ def load_pair(
     Args:
         images: the test set.
         index: which image.
-        degradation: one that is `precomputable` is read from the test set's files if it has them at that scale.
+        degradation: one that `is_precomputed` is read from the test set's files if it has them at that scale.
         channels: of the network, 1 or 3; images are converted to that, but super-resolution keeps gray images gray,
             as the published tables score them (Set14 has one).
         rounded_luma: give gray networks BT.601's luma, rounded to 8 bits, of color images instead of their gray.
@@ -211,7 +211,7 @@ def load_pair(
     path, name = images.clean[index], images.names[index]
     with about(path):
         clean = crop_to_multiple(read(path), scale)
-    if degradation.precomputable and scale in images.degraded:
+    if is_precomputed(degradation) and scale in images.degraded:
         low = read(images.degraded[scale][index])
         clean = crop_to_low_resolution(read(path), low, scale, path)
         return ImagePair(name, to_tensor(low), as_tensor(clean))

@@ -12,7 +12,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from restore.data.catalog import ImageSet, default_root, find_images
-from restore.data.degradation import Degradation, Paired, default_degradation
+from restore.data.degradation import Bicubic, Degradation, Paired, default_degradation, is_precomputed
 from restore.data.pairing import check_sizes
 from restore.data.pairs import PatchSampler, ScaleSampler
 from restore.data.store import PatchStore, StoreSpec, default_cache, open_store
@@ -88,6 +88,8 @@ class PatchData:
             missing = "train_degraded" if self.train_degraded is None else "val_degraded"
             raise UserError(f"data.{missing} is missing: both training and validation need degraded images, or neither")
         if self.train_degraded is None:
+            if isinstance(self.degradation, Paired):
+                raise UserError("data.degradation Paired needs data.train_degraded, a folder of degraded images")
             return
         for name, given in (
             ("sizes", tuple(self.sizes) != (1.0,)),
@@ -120,7 +122,7 @@ class PatchData:
             train, val = train.hold_out(self.val)
         else:
             val = find_images(self.val, "test", root, self.val_degraded, network.scale)
-        kept = {scale: scale if degradation.precomputable else 1 for scale in network.all_scales}  # else clean only
+        kept = {scale: scale if is_precomputed(degradation) else 1 for scale in network.all_scales}  # else clean only
         specs = [StoreSpec(network.channels, scale, tuple(self.sizes)) for scale in kept.values()]
         stores = [open_store(train, spec, (self.cache or default_cache()).expanduser()) for spec in specs]
         return TrainingData(
@@ -162,7 +164,7 @@ class PatchData:
             )
         if self.patch_size % network.multiple_of:
             raise UserError(f"data.patch_size must be a multiple of {network.multiple_of}, not {self.patch_size}")
-        if len(network.all_scales) > 1 and (not degradation.precomputable or self.train_degraded is not None):
+        if len(network.all_scales) > 1 and type(degradation) is not Bicubic:
             raise UserError(
                 f"data.degradation ({degradation.label}) has one scale, but the network is trained at "
                 f"{', '.join(map(str, network.all_scales))}: only Bicubic works at all of them"

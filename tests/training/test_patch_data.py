@@ -10,7 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from restore.benchmark import default_protocol
-from restore.data.degradation import Bicubic, Degradation, GaussianNoise
+from restore.data.degradation import Bicubic, Degradation, GaussianNoise, Paired
 from restore.data.pairs import Pair, load_pair
 from restore.data.random import Draws
 from restore.errors import UserError
@@ -44,6 +44,17 @@ class Wrong(Degradation):
 
     def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
         return clean
+
+
+@dataclass(frozen=True)
+class Black(Bicubic):
+    """Nothing is left of an image; says, as earlier versions asked for, that it draws nothing at random."""
+
+    precomputable = True
+    label = "black"
+
+    def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
+        return torch.zeros_like(super().__call__(clean, draws))
 
 
 class Recorder(Callback):
@@ -95,6 +106,19 @@ def test_published_low_resolution_images_are_not_taken_for_another_degradation(t
     assert pair.degraded.min().item() == pytest.approx(200 / 255)
 
 
+@pytest.mark.parametrize("transforms", [None, [{"class_path": "albumentations.HorizontalFlip"}]])
+def test_a_subclass_of_bicubic_is_applied_to_each_patch_and_to_validation_images(
+    transforms: list[dict] | None, tmp_path: Path
+) -> None:
+    write_image(tmp_path / "s/HR/a.png", np.full((32, 32, 3), 200, np.uint8))
+    write_image(tmp_path / "s/LR_bicubic/X2/ax2.png", np.full((16, 16, 3), 200, np.uint8))
+    data, network = settings(tmp_path / "s", degradation=Black(), transforms=transforms), EDSR(features=4, blocks=1)
+    pair = first_pair(network, data)
+    assert pair.degraded.shape == (32, 3, 8, 8)
+    assert (pair.degraded.max(), pair.clean.min() * 255) == (0, 200)
+    assert load_pair(data.prepare(network).val_images, 0, Black(), 3).degraded.max() == 0
+
+
 @pytest.mark.parametrize("paired", [False, True])
 @pytest.mark.parametrize("count", [1, 3, 9])
 def test_a_number_holds_training_images_out_for_validation(count: int, paired: bool, tmp_path: Path) -> None:
@@ -131,8 +155,9 @@ def test_a_degradation_of_another_size_than_it_says_is_refused(image_folder: Pat
 
 def test_a_network_of_several_scales_takes_bicubic_only(image_folder: Path) -> None:
     network = MDSR(features=4, blocks=1, scale=2)
-    with pytest.raises(UserError, match=r"noisy bicubic\) has one scale, but the network is trained at 2, 3, 4"):
-        settings(image_folder, degradation=NoisyBicubic()).prepare(network)
+    for degradation in (NoisyBicubic(), Black()):
+        with pytest.raises(UserError, match=r"(noisy bicubic|black)\) has one scale, but .* is trained at 2, 3, 4"):
+            settings(image_folder, degradation=degradation).prepare(network)
 
 
 @pytest.fixture
@@ -198,6 +223,7 @@ def test_a_pair_of_other_sizes_is_named_before_training(pairs: Path) -> None:
 @pytest.mark.parametrize(("more", "complaint"), [
     ({"train_degraded": Path("x")}, "data.val_degraded is missing"),
     ({"val_degraded": Path("x")}, "data.train_degraded is missing"),
+    ({"degradation": Paired(2)}, "Paired needs data.train_degraded"),
     ({"train_degraded": Path("x"), "val_degraded": Path("x"), "sizes": (1.0, 0.5)}, "data.sizes cannot be combined"),
 ])  # fmt: skip
 def test_settings_that_contradict_pairs_are_refused(more: dict, complaint: str) -> None:
