@@ -4,6 +4,7 @@ A batch of patches is gathered at once, without a Python step per patch. A store
 one way of reading them; when a file changes, its size or time differs and the store is rebuilt.
 """
 
+import glob
 import hashlib
 import json
 import logging
@@ -177,10 +178,8 @@ def open_store(images: ImageSet, spec: StoreSpec, cache: Path) -> PatchStore:
                 if not _is_whole(folder):
                     if folder.is_dir():
                         LOG.warning(f"{folder}: damaged; rebuilding it")
-                    for old in (
-                        *cache.glob(f"{images.name}-{kind}-*"),
-                        *cache.glob(f".{images.name}-{kind}-*.partial"),
-                    ):
+                    name = glob.escape(images.name)
+                    for old in (*cache.glob(f"{name}-{kind}-*"), *cache.glob(f".{name}-{kind}-*.partial")):
                         shutil.rmtree(old, ignore_errors=True)  # a run that reads one keeps its mapped pixels
                     _build(images, spec, folder, states)
         except OSError as error:
@@ -191,7 +190,7 @@ def open_store(images: ImageSet, spec: StoreSpec, cache: Path) -> PatchStore:
 def default_cache() -> Path:
     """Where stores lie: the environment variable RESTORE_CACHE, else `restore` in the user's cache folder."""
     fallback = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "restore"
-    return Path(os.environ.get("RESTORE_CACHE", fallback))
+    return Path(os.environ.get("RESTORE_CACHE", fallback)).expanduser()
 
 
 def _digest(value: object) -> str:

@@ -123,8 +123,9 @@ class PatchData:
         else:
             val = find_images(self.val, "test", root, self.val_degraded, network.scale)
         kept = {scale: scale if is_precomputed(degradation) else 1 for scale in network.all_scales}  # else clean only
+        cache = self.cache.expanduser() if self.cache else default_cache()
         specs = [StoreSpec(network.channels, scale, tuple(self.sizes)) for scale in kept.values()]
-        stores = [open_store(train, spec, (self.cache or default_cache()).expanduser()) for spec in specs]
+        stores = [open_store(train, spec, cache) for spec in specs]
         return TrainingData(
             seed=self.seed,
             batch_size=self.batch_size,

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from restore.data.catalog import find_images
-from restore.data.store import PatchStore, StoreSpec, open_store
+from restore.data.store import PatchStore, StoreSpec, default_cache, open_store
 from restore.errors import UserError
 from restore.images.io import read_image, write_image
 from restore.images.resize import imresize
@@ -82,7 +82,9 @@ def test_images_are_stored_at_every_size_of_the_recipe(image_folder: Path, tmp_p
     assert sizes == [(24, 30), (17, 21), (40, 26), (28, 19), (33, 35), (24, 25)]
 
 
-def test_a_store_is_used_again_until_an_image_changes(image_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["images", "pics[1]"])
+def test_a_store_is_used_again_until_an_image_changes(name: str, image_folder: Path, tmp_path: Path) -> None:
+    image_folder = image_folder.rename(tmp_path / name)
     cache = tmp_path / "cache"
     before = gather_all(image_folder, cache, StoreSpec(3))
     built = [path for path in cache.iterdir() if path.is_dir()]
@@ -95,6 +97,11 @@ def test_a_store_is_used_again_until_an_image_changes(image_folder: Path, tmp_pa
     after = gather_all(image_folder, cache, StoreSpec(3))
     np.testing.assert_array_equal(after[1][0], 255 - before[1][0])
     assert len([path for path in cache.iterdir() if path.is_dir()]) == 1
+
+
+def test_the_cache_may_lie_in_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESTORE_CACHE", "~/stores")
+    assert default_cache() == Path.home() / "stores"
 
 
 def test_a_build_that_was_killed_is_not_mistaken_for_a_store(image_folder: Path, tmp_path: Path) -> None:
