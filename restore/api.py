@@ -5,6 +5,7 @@ Images are NumPy arrays (H, W) or (H, W, 1 or 3), Pillow images of mode L or RGB
 and type, clipped, on the same device.
 """
 
+import copy
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -147,8 +148,8 @@ def measure(
     >>> row.set, row.degradation, row.protocol, row.images
     ('photos', 'sigma 25', 'denoise-gray', 4)
     """
-    given = Weights(network) if isinstance(network, RestorationNetwork) else load_any(_weights_file(network))
-    used = given.network.eval()
+    given = _copied(network) if isinstance(network, RestorationNetwork) else load_any(_weights_file(network))
+    used = given.network
     if degraded is not None:
         degradation = Paired(used.scale)
     degradation = degradation or from_description(given.degradation) or default_degradation(used.scale)
@@ -170,6 +171,11 @@ def _weights_file(name: Path | str) -> Path:
     return bundled.find(name).weights
 
 
+def _copied(network: RestorationNetwork) -> Weights:
+    """A copy in eval mode: the mode and statistics of the caller's network stay as they are."""
+    return Weights(copy.deepcopy(network).eval())
+
+
 def _options(device: str | None, precision: InferencePrecision, tile: Tile, ensemble: bool) -> runner_options.Options:
     return runner_options.Options(device, precision=precision, tile=tile, ensemble=ensemble)
 
@@ -178,7 +184,7 @@ def _restored(
     image: AnyImage, model: Model, scale: int, sigma: float | None, options: runner_options.Options
 ) -> AnyImage:
     if isinstance(model, RestorationNetwork):
-        runner = runner_options.runner(options, Path(type(model).__name__), Weights(model), default_root())[0]
+        runner = runner_options.runner(options, Path(type(model).__name__), _copied(model), default_root())[0]
     else:
         path = _weights_file(model)
         version = path.stat().st_mtime_ns if path.is_file() else 0

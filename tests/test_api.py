@@ -1,6 +1,8 @@
 """What a program calls: arrays in, arrays out."""
 
 import doctest
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +116,35 @@ def test_scores_are_those_of_the_degradation_that_weights_state(tmp_path: Path, 
 def test_what_is_no_image_is_refused(network: DnCNN, given: Any, complaint: str) -> None:
     with pytest.raises(UserError, match=complaint):
         restore.denoise(given, model=network)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_network_that_is_given_stays_as_it_is(image_folder: Path, training: bool) -> None:
+    network = DnCNN(depth=3, features=4).train(training)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    restored = restore.denoise(image(np.uint8, 20, 24), model=network, precision="fp32")
+    restore.measure(network, image_folder)
+    assert all(module.training == training for module in network.modules())
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    np.testing.assert_array_equal(restored, restore.denoise(image(np.uint8, 20, 24), model=network, precision="fp32"))
+
+
+def test_a_network_that_takes_multiples_only_restores_an_image_of_any_size() -> None:
+    network = DnCNN(depth=3, features=4, downscale=3).eval()
+    given = image(np.uint8, 20, 25, 1)
+    expected = restore_image(tiled(network), given)
+    assert np.abs(restore.denoise(given, model=network, precision="fp32").astype(int) - expected.astype(int)).max() <= 1
+
+
+def test_threads_get_the_results_of_their_own_images(tmp_path: Path) -> None:
+    save_weights(tmp_path / "w.safetensors", Weights(network := DnCNN(depth=3, features=4).eval()))
+    images = [image(np.uint8, 24 + number, 32, 1) for number in range(24)]
+    denoise = partial(restore.denoise, model=tmp_path / "w.safetensors", precision="fp32")
+    with ThreadPoolExecutor(4) as threads:
+        restored = list(threads.map(denoise, images))
+    for given, found in zip(images, restored, strict=True):
+        expected = restore_image(tiled(network), given)
+        assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1
 
 
 def test_options_of_the_call_reach_the_network(network: DnCNN) -> None:

@@ -19,6 +19,7 @@ from restore.choices import Backend, InferencePrecision
 from restore.data.degradation import Degradation, Paired, default_degradation
 from restore.errors import UserError
 from restore.hardware import gains_from_bf16
+from restore.inference.image import padded
 from restore.inference.int8 import Calibration, quantized, quantized_before
 from restore.inference.psnr_change import psnr_change
 from restore.inference.runner import Floating, Like, Runner
@@ -151,7 +152,7 @@ def _in_bf16_if_harmless(build: Callable[[Floating], Engine], degradation: Degra
 
 def _warn_if_slower(engine: Engine, plain: Engine) -> None:
     """Say so if int8 gains nothing on this processor."""
-    image = torch.rand(1, plain.inputs, TRIAL_SIZE, TRIAL_SIZE)
+    image = padded(torch.rand(1, plain.inputs, TRIAL_SIZE, TRIAL_SIZE), plain.multiple_of)
     seconds: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
         for one in (engine, plain):

@@ -18,6 +18,13 @@ def check_finite(restored: Tensor) -> None:
         raise UserError("the network's output is not finite (NaN or infinity); its weights may be damaged")
 
 
+def padded(degraded: Tensor, multiple_of: int) -> Tensor:
+    """Images (N, C, H, W) whose last row and column are repeated until H and W are multiples."""
+    height, width = degraded.shape[-2:]
+    padding = 0, -width % multiple_of, 0, -height % multiple_of
+    return F.pad(degraded, padding, mode="replicate") if any(padding) else degraded
+
+
 @torch.inference_mode()
 def restore_tensor(runner: Runner, degraded: Tensor) -> Tensor:
     """Restore (N, C, H, W) float in [0, 1]; the result is float32, unclamped.
@@ -28,10 +35,8 @@ def restore_tensor(runner: Runner, degraded: Tensor) -> Tensor:
     gray_in_color = degraded.shape[1] < runner.channels
     if gray_in_color:
         degraded = degraded.expand(-1, runner.channels, -1, -1)
-    padding = 0, -width % runner.multiple_of, 0, -height % runner.multiple_of
-    if any(padding):
-        degraded = F.pad(degraded, padding, mode="replicate")
-    restored: Tensor = runner(degraded).float()[..., : runner.scale * height, : runner.scale * width]
+    restored: Tensor = runner(padded(degraded, runner.multiple_of)).float()
+    restored = restored[..., : runner.scale * height, : runner.scale * width]
     return rgb_to_gray(restored) if gray_in_color else restored
 
 

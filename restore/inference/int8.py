@@ -27,6 +27,7 @@ from restore.images.color import with_channels
 from restore.images.io import read_image, to_uint8, write_atomically
 from restore.images.tensors import to_tensor
 from restore.inference.cross_layer_equalization import equalize
+from restore.inference.image import padded
 from restore.inference.psnr_change import Change, psnr_change
 from restore.inference.runner import Floating
 from restore.models import RestorationNetwork
@@ -259,4 +260,4 @@ def _patches_of(images: ImageSet, network: RestorationNetwork, degradation: Degr
         size = PATCH_SIZE * degradation.scale
         top, left = (int(draws.integers(0, max(1, extent - size + 1), (1,))) for extent in image.shape[:2])
         clean = to_tensor(image[top : top + size, left : left + size])
-        yield degradation.for_network(clean, draws, network.inputs)
+        yield padded(degradation.for_network(clean, draws, network.inputs), network.multiple_of)

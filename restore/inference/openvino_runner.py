@@ -5,6 +5,7 @@ The only module that imports it, and only once it is needed.
 
 import sys
 import tempfile
+import threading
 import warnings
 from pathlib import Path
 
@@ -23,20 +24,23 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 import openvino  # noqa: E402
 
 CORE = openvino.Core()
+TRACING = threading.Lock()  # torch.jit traces one network at a time
+EXAMPLE_PIXELS = 32  # of the image that is traced, if it need not be a multiple of another
 KEPT_KERNELS = 256  # OpenVINO's own limit of 5000 lets a folder of images that all differ in size fill the memory
 
 
 def convert(network: RestorationNetwork) -> openvino.Model:
     """The model of a network, in float32 on the CPU, for images of any number and size."""
-    example = torch.rand(1, network.inputs, 32, 32)
+    size = EXAMPLE_PIXELS * network.multiple_of
+    example = torch.rand(1, network.inputs, size, size)
     shape = openvino.PartialShape([-1, network.inputs, -1, -1])
-    with warnings.catch_warnings():
+    with TRACING, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch.jit, about itself
         return openvino.convert_model(network, example_input=example, input=[shape])
 
 
 class OpenVinoRunner(Like):
-    """A compiled model; one caller at a time.
+    """A compiled model; threads that call it take turns.
 
     Args:
         model: as from `convert`, or quantized.
@@ -57,13 +61,15 @@ class OpenVinoRunner(Like):
             "CPU_RUNTIME_CACHE_CAPACITY": KEPT_KERNELS,
         }
         self._request = CORE.compile_model(model, "CPU", settings).create_infer_request()
+        self._turn = threading.Lock()
 
     def __call__(self, degraded: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, channels, scale*H, scale*W), float32."""
         number, _, height, width = degraded.shape
         restored = np.empty((number, self.channels, self.scale * height, self.scale * width), np.float32)
-        self._request.set_output_tensor(openvino.Tensor(restored, shared_memory=True))
-        self._request.infer({0: degraded.float().contiguous().numpy()}, share_inputs=True, share_outputs=True)
+        with self._turn:  # the request holds one input and one output
+            self._request.set_output_tensor(openvino.Tensor(restored, shared_memory=True))
+            self._request.infer({0: degraded.float().contiguous().numpy()}, share_inputs=True, share_outputs=True)
         return torch.from_numpy(restored)
 
 

@@ -112,10 +112,11 @@ class Tiled(Like):
                     advance()
                     continue
                 self._check(degraded)
-                self._limit = max(rows.size, columns.size) // 2
-                if self._limit < max(MIN_TILE_PIXELS, self.multiple_of):
-                    raise UserError(f"out of memory, even with tiles of {2 * self._limit} pixels")
-                LOG.warning("out of memory: continuing with tiles of %d pixels", self._limit)
+                limit = max(rows.size, columns.size) // 2
+                if limit < max(MIN_TILE_PIXELS, self.multiple_of):
+                    raise UserError(f"out of memory, even with tiles of {2 * limit} pixels")
+                self._limit = limit
+                LOG.warning("out of memory: continuing with tiles of %d pixels", limit)
                 pending = [
                     quarter
                     for rows, columns in pending

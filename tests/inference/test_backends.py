@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ def denoiser() -> DnCNN:
 
 NETWORKS = {
     "DnCNN": denoiser,
+    "DnCNN, a third of the size": lambda: DnCNN(depth=3, features=8, downscale=3).eval(),
     "EDSR": lambda: EDSR(features=8, blocks=2, scale=3).eval(),
     "EDSR, weight norm": lambda: EDSR(features=8, blocks=1, norm="weight").eval(),
     "SRResNet": lambda: SRResNet(features=8, blocks=1, scale=2).eval(),
@@ -52,8 +54,8 @@ def test_every_backend_computes_the_plain_network_at_any_size(name: str, backend
     for shape in ((1, 17, 40), (3, 8, 9), (1, 2, 2), (1, 17, 40)):
         degraded = torch.rand(shape[0], network.channels, *shape[1:])
         expected = restore_tensor(network, degraded)
-        kept = engine(degraded)
-        engine(torch.rand_like(degraded))  # a result stays when the next is computed
+        kept = restore_tensor(engine, degraded)
+        restore_tensor(engine, torch.rand_like(degraded))  # a result stays when the next is computed
         torch.testing.assert_close(kept, expected, rtol=0, atol=1e-5)
     assert not any(parameter.requires_grad is False for parameter in network.parameters())
 
@@ -157,6 +159,17 @@ def test_nothing_is_reported_to_the_makers_of_openvino() -> None:
 
     assert telemetry_utils.tm.__name__ == "openvino.tools.ovc.telemetry_stub"
     assert "openvino_telemetry.main" not in sys.modules
+
+
+@pytest.mark.parametrize("backend", ENGINES)
+def test_threads_that_share_an_engine_get_the_results_of_their_own_images(backend: backends.Backend) -> None:
+    network = denoiser()
+    engine = accelerate(network, backend=backend, precision="fp32")
+    images = [torch.rand(1, 1, 64 + 8 * number, 64) for number in range(24)]
+    with ThreadPoolExecutor(4) as threads:
+        restored = list(threads.map(engine, images))
+    for image, found in zip(images, restored, strict=True):
+        torch.testing.assert_close(found, restore_tensor(network, image), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("int8_s", "said"), [(0.004, True), (0.0, False)])

@@ -71,6 +71,15 @@ def test_a_network_whose_norm_stays_is_quantized_around_it(norm: Norm, monkeypat
     assert 0 < (restored - exact).square().mean() < changed / 100
 
 
+def test_a_network_that_takes_multiples_only_is_quantized(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(int8, "PATCHES", 2)
+    network = DnCNN(depth=5, features=16, norm="none", bias=True, init="he", downscale=5).eval()
+    engine = accelerate(network, precision="int8")
+    degraded = torch.rand(1, 1, 40, 30)
+    exact = network(degraded).detach()
+    assert 0 < (engine(degraded) - exact).square().mean() < (exact - degraded).square().mean() / 100
+
+
 @pytest.mark.parametrize("norm", ["adadm", "iln"])
 def test_norms_that_multiply_by_a_deviation_are_refused(norm: Norm) -> None:
     with pytest.raises(UserError, match=f"int8: the norm {norm} multiplies by each image's deviation"):

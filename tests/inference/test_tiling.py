@@ -162,6 +162,17 @@ def test_when_not_even_small_tiles_fit_that_is_an_error(denoiser: RestorationNet
         restore_tensor(tiled(denoiser, runner=watched(denoiser, 20 * 20)), IMAGE)
 
 
+def test_an_image_that_cannot_be_restored_leaves_tiles_of_a_size_that_is_tried(denoiser: RestorationNetwork) -> None:
+    runner = watched(denoiser, 0)
+    tiles = tiled(denoiser, runner=runner)
+    with pytest.raises(UserError, match="out of memory, even with tiles of 30 pixels"):
+        restore_tensor(tiles, IMAGE)
+    runner._pixels = 10**9  # another program has ended
+    runner.sizes.clear()
+    restore_tensor(tiles, IMAGE)
+    assert len(runner.sizes) == 4 * 4
+
+
 def test_other_errors_are_none_of_its_business(denoiser: RestorationNetwork) -> None:
     with pytest.raises(RuntimeError, match="cuDNN"):
         restore_tensor(tiled(denoiser, runner=watched(denoiser, 1, lambda: RuntimeError("cuDNN"))), IMAGE)
