@@ -32,7 +32,7 @@ class Optimization:
         lr: learning rate at the start, or at the end of the warm-up; the peak for `onecycle`.
         betas: of Adam.
         eps: of Adam.
-        momentum: of SGD.
+        momentum: of SGD; Muon's is 0.95.
         muon_lr: of Muon's convolutions, in place of `lr`.
         optimizer_args: more arguments of an optimizer that is named by its path.
         weight_decay: on the weights of convolutions; norms and biases have none (see `parameter_groups`).
@@ -82,6 +82,13 @@ class Optimization:
         find_loss(self.loss)
         if self.optimizer not in OPTIMIZERS:
             _optimizer_class(self.optimizer)
+        elif self.optimizer_args:
+            raise UserError(
+                f"optim.optimizer_args ({', '.join(self.optimizer_args)}) are not used by {self.optimizer}: leave them "
+                "out, or name the optimizer by its path, such as torch.optim.Adam"
+            )
+        if self.momentum != type(self).momentum and self.optimizer != "sgd":
+            raise UserError(f"optim.momentum is that of sgd and not used by {self.optimizer}: leave it out")
 
     def optimizer_of(self, network: nn.Module, *, fused: bool = True) -> Optimizer:
         """The optimizer of a network's parameters.

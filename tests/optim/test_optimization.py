@@ -120,6 +120,9 @@ def test_weight_decay_shrinks_weights_of_convolutions_but_no_norm_and_no_bias(op
     ({"schedule": "linear"}, "schedule must be one of constant, step"),
     ({"schedule": "onecycle", "warmup_steps": 3}, "warmup_steps must be"),
     ({"loss": "l3"}, "unknown loss 'l3'"),
+    ({"optimizer": "adamw", "optimizer_args": {"amsgrad": True}}, r"optimizer_args \(amsgrad\) are not used by adamw"),
+    ({"optimizer": "muon", "momentum": 0.5}, "momentum is that of sgd and not used by muon"),
+    ({"optimizer": "torch.optim.RMSprop", "momentum": 0.5}, "momentum is that of sgd and not used by torch.optim.RMSp"),
 ])  # fmt: skip
 def test_impossible_settings_are_refused(settings: dict, complaint: str) -> None:
     with pytest.raises(UserError, match=complaint):
