@@ -17,6 +17,7 @@ EXAMPLES = """examples:
   restore study report runs/study                     judge the records again
   restore study plan runs/study                       how many seeds are needed
   restore study contrast --for 150m --output runs/contrast --data.root DATA
+  restore study times runs/contrast                   on a machine that does nothing else
 """
 
 
@@ -35,6 +36,8 @@ def main(argv: list[str] | None = None) -> int:
             actions.plan_seeds(args.folder)
         case "contrast":
             actions.contrast(cli.chosen(actions.Running, args))
+        case "times":
+            actions.time_steps(args.folder, args.root)
     return 0
 
 
@@ -58,12 +61,15 @@ def _parser() -> argparse.ArgumentParser:
         parser_of.add_argument("--output", type=Path, default=Path(folder), help=f"folder (default: {folder})")
         parser_of.add_argument("--for", dest="limit", metavar="TIME", type=duration, help="stop after 90s, 150m or 2h")
         parser_of.add_argument("--jobs", type=int, help="trainings at once (default: one for each GPU, or each core)")
-        parser_of.add_argument(
+    times = actions.add_parser("times", help="time the steps of the contrast's networks in turns")
+    report = actions.add_parser("report", help="judge once more from records.json")
+    plan = actions.add_parser("plan", help="how many seeds are needed")
+    for action in (report, plan, times):
+        action.add_argument("folder", type=Path, metavar="DIR", help="folder of the studies or of the contrast")
+    for reads_images in (run, contrast, times):
+        reads_images.add_argument(
             "--data.root", dest="root", type=Path, help="where data sets lie (default: RESTORE_DATA or data)"
         )
-    for name, words in (("report", "judge once more from records.json"), ("plan", "how many seeds are needed")):
-        action = actions.add_parser(name, help=words)
-        action.add_argument("folder", type=Path, metavar="DIR", help="folder of the studies")
     return parser
 
 

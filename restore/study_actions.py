@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import torch
+
 from restore.choices import BudgetName, CollectionName
 from restore.data.catalog import default_root
 from restore.errors import UserError, nearest
 from restore.studies.budget import BUDGETS
 from restore.studies.claims import CLAIMS
-from restore.studies.contrast import FULL, Contrast, campaign
+from restore.studies.contrast import FULL, Contrast, arms, campaign
 from restore.studies.contrast_report import write_contrast
 from restore.studies.criteria import CONTRAST
 from restore.studies.data import StudyData
@@ -22,6 +24,7 @@ from restore.studies.report import overview, write_report
 from restore.studies.requests import Request, StudyRecords
 from restore.studies.runner import put_on_record
 from restore.studies.stages import Standing, follow
+from restore.studies.step_times import measure
 from restore.tables import print_table
 
 LOG = logging.getLogger(__name__)
@@ -141,6 +144,20 @@ def contrast(running: Running) -> None:
             LOG.info(f"during the {found.stage}: {STOPPED}")
             break
     print(f"written: {', '.join(map(str, write_contrast(records, found, running.output)))}")
+
+
+def time_steps(folder: Path, root: Path | None) -> None:
+    """Time a step of each arm of the contrast, in turns, on one thread; its page uses that from then on.
+
+    Raises:
+        UserError: data are missing.
+    """
+    torch.set_num_threads(1)  # as in the runs
+    names = {" ".join(arm): experiment for arm, experiment in arms().items()}
+    times = measure(names, StudyData("papers", root or default_root()))
+    rows = [{"arm": name, "a step (s)": f"{times.of(name):.4f}"} for name in names]
+    print_table("times of training steps, one thread", rows)
+    print(f"written: {times.save(folder)}")
 
 
 def _waiting_for(names: Sequence[str], records: StudyRecords) -> dict[object, Request]:

@@ -115,7 +115,7 @@ BUDGETS: dict[BudgetName, Budget] = {
         Budget(
             "full", seeds=3, depth=17, features=64, blocks=16, sr_features=64, wdsr_features=32, wide_features=256,
             patch=40, sr_patch=48, batch=32, sr_batch=16, lengths=(750, 1500, 3000, 6000, 12_000),
-            tuning_lengths=(375, 1500), precision="bf16",
+            tuning_lengths=(375, 750, 1500), precision="bf16",
         ),
         Budget(
             "gpu", seeds=3, depth=17, features=64, blocks=16, sr_features=64, wdsr_features=32, wide_features=256,

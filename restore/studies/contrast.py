@@ -9,6 +9,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from restore.models.init import DnCNNInit
+from restore.studies.arms import SEEDS
 from restore.studies.budget import BUDGETS, Budget
 from restore.studies.experiment import Experiment, Record
 from restore.studies.requests import Requests, Results
@@ -68,6 +69,12 @@ def further_candidates(budget: Budget = FULL) -> dict[Arm, list[Experiment]]:
     }
 
 
+def arms() -> dict[Arm, Experiment]:
+    """One experiment of each arm: what its steps take does not depend on initial weights or learning rate."""
+    groups = [*map(denoising_candidates, SIZES), edsr_candidates(), further_candidates()]
+    return {arm: candidates[0] for group in groups for arm, candidates in group.items()}
+
+
 @dataclass
 class Contrast:
     """What the campaign has so far.
@@ -75,7 +82,7 @@ class Contrast:
     Attributes:
         tuned: what the search found, by arm.
         runs: by arm and length, one record a seed.
-        stage: what is under way, in words.
+        stage: what is under way, in words; empty at the end.
     """
 
     tuned: dict[Arm, Tuned]
@@ -86,31 +93,31 @@ class Contrast:
 def campaign(found: Contrast) -> Generator[Requests, Results, None]:
     """The stages in order; `found` is filled as they are answered.
 
-    The two central pairs, DnCNN and EDSR, go first: each up to 1500 steps, then both to 3000. After them the other arms
+    The two central pairs, DnCNN and EDSR, go first: each up to 1500 steps, then both to 6000. After them the other arms
     in super-resolution are made as far, and from then on all continue together.
     """
     denoising: dict[Arm, list[Experiment]] = {}
     for size in SIZES:
-        found.stage = f"search of settings, DnCNN {size.name}"
-        denoising |= (candidates := denoising_candidates(size))
-        found.tuned |= yield from tune(candidates, TUNING_RATES, FULL.tuning_lengths)
-    first, third, later = FULL.lengths[:2], FULL.lengths[2], FULL.lengths[3:]
+        yield from _search(found, candidates := denoising_candidates(size), TUNING_RATES)
+        denoising |= candidates
+    first, second, last = FULL.lengths[:2], FULL.lengths[2:4], FULL.lengths[4:]
     yield from _rounds(found, first, denoising)
-    edsr = edsr_candidates()
-    yield from _search_super_resolution(found, edsr)
+    yield from _search(found, edsr := edsr_candidates(), SUPER_RESOLUTION_RATES)
     yield from _rounds(found, first, edsr)
-    yield from _rounds(found, [third], denoising, edsr)
-    further = further_candidates()
-    yield from _search_super_resolution(found, further)
-    yield from _rounds(found, [*first, third], further)
-    yield from _rounds(found, later, denoising, edsr, further)
+    yield from _rounds(found, second, denoising, edsr)
+    yield from _search(found, further := further_candidates(), SUPER_RESOLUTION_RATES)
+    yield from _rounds(found, [*first, *second], further)
+    yield from _rounds(found, last, denoising, edsr, further)
+    found.stage = ""
 
 
-def _search_super_resolution(
-    found: Contrast, candidates: dict[Arm, list[Experiment]]
+def _search(
+    found: Contrast, candidates: dict[Arm, list[Experiment]], rates: Sequence[float]
 ) -> Generator[Requests, Results, None]:
+    """Settings for the lengths up to 1500 steps, each of which has its own best."""
     found.stage = f"search of settings, {_names(candidates)}"
-    found.tuned |= yield from tune(candidates, SUPER_RESOLUTION_RATES, FULL.tuning_lengths)
+    judged = [length for length in FULL.tuning_lengths if length in FULL.lengths]
+    found.tuned |= yield from tune(candidates, rates, FULL.tuning_lengths, SEEDS, judged)
 
 
 def _rounds(
@@ -125,9 +132,9 @@ def _round(found: Contrast, arms: Mapping[Arm, object], length: int) -> Generato
     names = _names(arms)
     if length > FULL.tuning_lengths[-1]:
         found.stage = f"learning rates for {length} steps, {names}"
-        found.tuned |= yield from for_longer({arm: found.tuned[arm] for arm in arms}, length)
+        found.tuned |= yield from for_longer({arm: found.tuned[arm] for arm in arms}, length, SEEDS)
     found.stage = f"round of {length} steps, {names}"
-    results = yield {(arm, length): found.tuned[arm].best.of_length(length) for arm in arms}
+    results = yield {(arm, length): found.tuned[arm].by_length[length] for arm in arms}
     found.runs |= results
 
 

@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 
 from restore.studies.contrast import FULL_SIZE, NORMS, SIZES
-from restore.studies.contrast_results import PAIRS, Compared, Runs, lengths_of, mean
+from restore.studies.contrast_results import PAIRS, Compared, Runs, lengths_of, step_time
 from restore.studies.criteria import DENOISING_MARGIN_DB, SUPER_RESOLUTION_MARGIN_DB
 from restore.studies.curves import gain, psnr
 from restore.studies.figures import Curves, Forest
+from restore.studies.step_times import StepTimes
 
 Points = list[tuple[float, Sequence[float]]]
 STEPS = "steps, decay included"
 
 
-def figures(runs: Runs, pairs: Sequence[Compared]) -> dict[str, Curves | Forest]:
+def figures(runs: Runs, pairs: Sequence[Compared], times: StepTimes | None) -> dict[str, Curves | Forest]:
     """By name; those without anything to show are left out."""
     denoising: dict[str, Points] = {
         f"DnCNN {size.name}": [
@@ -34,7 +35,7 @@ def figures(runs: Runs, pairs: Sequence[Compared]) -> dict[str, Curves | Forest]
         ),
         "forest": _forest(pairs),
         "ends": _curves("DnCNN-17x64: ends of runs, BSD68", STEPS, "PSNR (dB)", _ends(runs)),
-        "minutes": _curves("DnCNN: PSNR over the time of one core", "minutes", "PSNR on BSD68 (dB)", _minutes(runs)),
+        "minutes": _curves("DnCNN: PSNR over the time of one core", "minutes", "PSNR (dB)", _minutes(runs, times)),
     }  # fmt: skip
     return {name: one for name, one in drawn.items() if (one.lines if isinstance(one, Curves) else one.rows)}
 
@@ -58,14 +59,14 @@ def _ends(runs: Runs) -> dict[str, Points]:
     }
 
 
-def _minutes(runs: Runs) -> dict[str, Points]:
+def _minutes(runs: Runs, times: StepTimes | None) -> dict[str, Points]:
     lines: dict[str, Points] = {}
     for size in SIZES:
         for norm in NORMS:
             arm = (size.name, norm)
             rounds = [runs[arm, length] for length in lengths_of(runs, arm)]
             lines[f"{size.name}, {norm}"] = [
-                ((mean(run.step_s for run in one) or 0.0) * one[0].steps / 60, psnr(one).values) for one in rounds
+                (step_time([one], times, arm) * one[0].steps / 60, psnr(one).values) for one in rounds
             ]
     return lines
 

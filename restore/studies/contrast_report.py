@@ -7,20 +7,28 @@ from pathlib import Path
 
 from restore.images.io import write_atomically
 from restore.report import markdown_table
-from restore.studies.contrast import FULL_SIZE, NORMS, Contrast
+from restore.studies.contrast import FULL, FULL_SIZE, NORMS, Contrast
 from restore.studies.contrast_figures import figures
 from restore.studies.contrast_results import Compared, Target, compared, targets, trend
 from restore.studies.criteria import CONTRAST, Criterion
-from restore.studies.curves import failures, psnr
+from restore.studies.curves import collapsed_as_failed, failures, psnr
 from restore.studies.effects import Effect
+from restore.studies.experiment import steps_of
 from restore.studies.figures import draw
 from restore.studies.requests import StudyRecords
+from restore.studies.step_times import StepTimes
 
 TITLE = "Batch norm at full size"
 INTRODUCTION = """\
 Does batch norm help networks that restore images, as DnCNN's authors say, or harm them, as EDSR's do? Both sides at the
 papers' sizes, each with the initial weights and the learning rate that suit it best, found by the same search on images
 that are in no test set. Every length is a whole run: warm-up, constant rate, decay over a fifth more.\
+"""
+METHOD = """\
+Two comparisons are tested, each in its longest complete round: DnCNN with batch norm and without, and EDSR without and
+with it; their p-values are corrected together (Holm). All others are explored: their intervals are 95 % each, and of
+many some are wrong. A run that ends less than 1 dB above its input has collapsed; it counts as failed, is told as such,
+and enters no mean. Intervals are over images and paired seeds together.\
 """
 NOT_YET = "No round at the papers' sizes is complete yet."
 NO_TREND = "Too few rounds are complete to fit a trend and to test it on another one."
@@ -34,8 +42,10 @@ def write_contrast(records: StudyRecords, found: Contrast, folder: Path) -> list
         found: what the campaign has so far.
         folder: where to write.
     """
-    pairs, reached, fitted = compared(found.runs), targets(found.runs), trend(found.runs)
-    drawn = figures(found.runs, pairs)
+    runs = {arm: collapsed_as_failed(of_arm) for arm, of_arm in found.runs.items()}
+    times = StepTimes.load(folder)
+    pairs, reached, fitted = compared(runs, times), targets(runs, times), trend(runs)
+    drawn = figures(runs, pairs, times)
     for name, figure in drawn.items():
         write_atomically(folder / "plots" / f"contrast-{name}.png", draw(figure))
     content = {
@@ -52,15 +62,18 @@ def write_contrast(records: StudyRecords, found: Contrast, folder: Path) -> list
         f"# {TITLE}",
         INTRODUCTION,
         _answer(pairs, reached),
-        f"Under way: {found.stage}.",
+        *([f"Under way: {found.stage}."] if found.stage else []),
         *(f"![{figure.title}](plots/contrast-{name}.png)" for name, figure in drawn.items()),
-        *_section("Every comparison", _verdicts(pairs)),
+        *(["## Every comparison", METHOD, "\n".join(markdown_table(_verdicts(pairs)))] if pairs else []),
         *_section("DnCNN: steps and minutes to a target", _reached(reached)),
         "## Beyond these lengths",
         fitted.sentence if fitted else NO_TREND,
         *_section("Settings that the search found", _tuned(found)),
-        "## Criteria, stated before the first run",
+        "## Criteria",
         "\n".join(f"- {name}: {_criterion(it, records.criteria[name])}" for name, it in CONTRAST.items()),
+        _before_data(records, found),
+        "## How it was computed",
+        _settings(records, times),
     ]
     write_atomically(written[1], "\n\n".join(parts) + "\n")
     return [*written, *(folder / "plots" / f"contrast-{name}.png" for name in drawn)]
@@ -124,7 +137,8 @@ def _verdicts(pairs: Sequence[Compared]) -> list[dict[str, str]]:
             "steps": f"{one.steps:,}",
             "effect [95 %], dB": _effect(one.effect),
             "seeds": str(len(one.effect.values)),
-            "verdict": one.verdict,
+            "verdict": one.verdict + ("" if one.tested else ", explored"),
+            "p (Holm)": "" if one.adjusted_p is None else f"{one.adjusted_p:.2g}",
             "time of a step": f"{one.time:.2f}x",
             "effect at equal time, dB": "" if one.equal_time is None else _effect(one.equal_time),
             "PSNR, dB": " / ".join(f"{psnr(runs).mean:.2f}" for runs in both),
@@ -139,7 +153,7 @@ def _reached(reached: Sequence[Target]) -> list[dict[str, str]]:
         {
             "network": f"{one.size} {one.norm}",
             "target, dB": f"{one.psnr:g}",
-            "seeds that pass it": f"{one.passed} of {one.seeds}",
+            "reached": _when(one),
             "steps": "" if one.steps is None else f"{one.steps:,.0f}",
             "minutes of one core": "" if one.minutes is None else f"{one.minutes:,.0f}",
         }
@@ -147,15 +161,69 @@ def _reached(reached: Sequence[Target]) -> list[dict[str, str]]:
     ]
 
 
+def _when(one: Target) -> str:
+    """Between which runs the seeds reach a target."""
+    missed = one.seeds - one.before - one.passed
+    counts = {
+        f"before {one.first:,} steps": one.before,
+        "between two lengths": one.passed,
+        f"not in {one.last:,} steps": missed,
+    }
+    return ", ".join(f"{words}: {count} of {one.seeds}" for words, count in counts.items() if count)
+
+
 def _tuned(found: Contrast) -> list[dict[str, str]]:
-    return [
-        {
-            "arm": " ".join(arm),
-            "init": str(one.best.network.arguments.get("init", "torch")),
-            "learning rate": f"{one.best.rate:g}",
-        }
-        for arm, one in found.tuned.items()
-    ]
+    """For each arm and length what was taken, and how far behind the next best setting was."""
+    rows = []
+    for arm, one in found.tuned.items():
+        for length, experiment in one.by_length.items():
+            if length not in FULL.lengths:
+                continue
+            tried = [row for row in one.table if row["steps"] == length and row["validation PSNR (dB)"] is not None]
+            seeds = max((row.get("seeds", 1) for row in tried), default=1)
+            scores = sorted(
+                (row["validation PSNR (dB)"] for row in tried if row.get("seeds", 1) == seeds), reverse=True
+            )
+            rows.append({
+                "arm": " ".join(arm),
+                "steps": f"{steps_of(length):,}",
+                "init": str(experiment.network.arguments.get("init", "torch")),
+                "learning rate": f"{experiment.rate:g}",
+                "ahead of the next best by, dB": f"{scores[0] - scores[1]:.3f}" if len(scores) > 1 else "",
+                "seeds": str(seeds),
+            })  # fmt: skip
+    return rows
+
+
+def _before_data(records: StudyRecords, found: Contrast) -> str:
+    """Whether the criteria are those that were noted, and are older than all runs that are judged."""
+    changed = [name for name, it in CONTRAST.items() if records.criteria[name]["hash"] != it.hash]
+    first = min((run.provenance["date"] for runs in found.runs.values() for run in runs), default=None)
+    late = [name for name in CONTRAST if first is not None and records.criteria[name]["since"] > first]
+    said = [f"not those that were noted: {', '.join(changed)}"] if changed else []
+    said += [f"noted after the first run that is judged ({first}): {', '.join(late)}"] if late else []
+    return f"Of these, {'; '.join(said)}." if said else "All were noted before the first run that is judged."
+
+
+def _settings(records: StudyRecords, times: StepTimes | None) -> str:
+    found = [run for run in records.results.values() if isinstance(run, dict) and "provenance" in run]
+    devices, commits = ({str(run["provenance"][key]) for run in found} for key in ("device", "commit"))
+    timed = (
+        f"measured in turns, one thread, {times.provenance['device']}, commit {times.provenance['commit']}"
+        if times
+        else "processor time of the runs, on a machine that did other work beside them"
+    )
+    lines = {
+        "device": ", ".join(sorted(devices)) or "none",
+        "denoising": f"batches of {FULL.batch} patches of {FULL.patch}x{FULL.patch}, {FULL.precision}, scores on BSD68",
+        "super-resolution": f"batches of {FULL.sr_batch} patches of {FULL.sr_patch}x{FULL.sr_patch} before they are "
+        f"enlarged, {FULL.precision}, scores on B100 (`sr-y`)",
+        "seeds": f"{records.seeds}; of the search: one, the best two settings with three",
+        "time of a step": timed,
+        "runs": str(len(found)),
+        "commits": ", ".join(sorted(commits)) or "none",
+    }
+    return "\n".join(f"- {name}: {words}" for name, words in lines.items())
 
 
 def _effect(effect: Effect) -> str:

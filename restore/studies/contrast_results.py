@@ -1,18 +1,21 @@
 """What the rounds of the contrast at full size say: effects with their verdicts, steps to a target, the trend."""
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from restore.studies.contrast import FULL, FULL_SIZE, LARGER, NORMS, SIZES, Arm
 from restore.studies.criteria import CONTRAST, TARGETS_DB, Criterion
-from restore.studies.curves import change_if_shorter, failures, gain, psnr, steps_to, void
-from restore.studies.effects import Effect, difference, scaled
+from restore.studies.curves import change_if_shorter, failures, gain, psnr, reached_before, steps_to, void
+from restore.studies.effects import Effect, difference, holm, scaled
 from restore.studies.experiment import Record
 from restore.studies.judgement import Part, Verdict, judge
 from restore.studies.scaling import Observation, Trend, fit
+from restore.studies.step_times import StepTimes
 
 PAPER_STEPS = 80_000  # of 128 patches, DnCNN's training
+CENTRAL = ("DnCNN", "EDSR")  # the comparisons that are tested, in their longest rounds; all others are explored
 # What each criterion compares: the arm that should be ahead by it, and the other.
 PAIRS: dict[str, tuple[Arm, Arm]] = {
     "DnCNN": ((FULL_SIZE.name, "batch"), (FULL_SIZE.name, "none")),
@@ -34,14 +37,20 @@ class Compared:
     Attributes:
         name: of the criterion.
         ahead, other: their runs, one a seed.
-        equal_time: what the effect (dB) would be if the slower arm had stopped at the processor time of the faster;
-            None if that lies outside the lengths on record.
+        time: of a step, times the other arm's.
+        equal_time: what the effect (dB) would be if the slower arm had stopped at the time of the faster; None if that
+            lies outside the lengths on record.
+        tested: whether it is one of the comparisons that are tested; all others are explored.
+        adjusted_p: of a tested one, Holm's over all that are tested.
     """
 
     name: str
     ahead: Sequence[Record]
     other: Sequence[Record]
+    time: float
     equal_time: Effect | None
+    tested: bool = False
+    adjusted_p: float | None = None
 
     @property
     def says(self) -> str:
@@ -63,11 +72,6 @@ class Compared:
         return gain(self.ahead, self.other)
 
     @property
-    def time(self) -> float:
-        """Processor time of a step, times the other arm's."""
-        return _step_s(self.ahead) / _step_s(self.other)
-
-    @property
     def dead(self) -> list[float | None]:
         """Share (%) of dead features of each arm; None if it was not measured."""
         return [mean(run.dead for run in runs) for runs in (self.ahead, self.other)]
@@ -79,8 +83,12 @@ class Compared:
         return void(**{ahead: self.ahead, other: self.other})
 
     @property
+    def part(self) -> Part:
+        return Part(self.name, self.effect, self.criterion, self.void)
+
+    @property
     def verdict(self) -> Verdict:
-        return judge(Part(self.name, self.effect, self.criterion, self.void))
+        return judge(self.part, self.adjusted_p)
 
     @property
     def row(self) -> dict[str, object]:
@@ -95,6 +103,10 @@ class Compared:
             "seeds": len(self.effect.values),
             "verdict": self.verdict,
             "void": self.void,
+            "tested": self.tested,
+            "p": self.part.p_value,
+            "p_holm": self.adjusted_p,
+            "time of a step": self.time,
             "at equal time (dB)": None if self.equal_time is None else self.equal_time.mean,
             "interval at equal time": None if self.equal_time is None else self.equal_time.interval(),
             "PSNR (dB)": [psnr(runs).mean for runs in both],
@@ -102,7 +114,6 @@ class Compared:
             "dead features (%)": self.dead,
             "spikes": [mean(run.spikes for run in runs) for runs in both],
             "train mode less eval mode (dB)": [_mode_gap(runs) for runs in both],
-            "step (s)": [_step_s(runs) for runs in both],
         }
 
 
@@ -111,18 +122,33 @@ def lengths_of(runs: Runs, *arms: Arm) -> list[int]:
     return [length for length in FULL.lengths if all((arm, length) in runs for arm in arms)]
 
 
-def compared(runs: Runs) -> list[Compared]:
-    """All pairs in all rounds that are complete."""
+def compared(runs: Runs, times: StepTimes | None = None) -> list[Compared]:
+    """All pairs in all rounds that are complete, p-values of those that are tested corrected (Holm).
+
+    Args:
+        runs: by arm and length, one record a seed.
+        times: of steps, measured in turns; None: the processor time of the runs is taken.
+    """
     found = []
     for name, (ahead, other) in PAIRS.items():
-        for length in lengths_of(runs, ahead, other):
-            equal_time = _at_equal_time(runs, ahead, other, length)
-            found.append(Compared(name, runs[ahead, length], runs[other, length], equal_time))
-    return found
+        lengths = lengths_of(runs, ahead, other)
+        for length in lengths:
+            time = _time(runs, times, ahead, other, length)
+            equal_time = _at_equal_time(runs, ahead, other, length, time)
+            tested = name in CENTRAL and length == lengths[-1]
+            found.append(Compared(name, runs[ahead, length], runs[other, length], time, equal_time, tested))
+    p_values = {one.name: p for one in found if one.tested and (p := one.part.p_value) is not None}
+    adjusted = holm(p_values, of=len(CENTRAL))
+    return [replace(one, adjusted_p=adjusted.get(one.name)) if one.tested else one for one in found]
 
 
-def _at_equal_time(runs: Runs, ahead: Arm, other: Arm, length: int) -> Effect | None:
-    time = _step_s(runs[ahead, length]) / _step_s(runs[other, length])
+def _time(runs: Runs, times: StepTimes | None, ahead: Arm, other: Arm, length: int) -> float:
+    if times is not None:
+        return times.ratio(" ".join(ahead), " ".join(other))
+    return _step_s(runs[ahead, length]) / _step_s(runs[other, length])
+
+
+def _at_equal_time(runs: Runs, ahead: Arm, other: Arm, length: int, time: float) -> Effect | None:
     slower, sign = (other, 1) if time < 1 else (ahead, -1)
     shorter = [one for one in lengths_of(runs, slower) if one < length]
     share = min(time, 1 / time)
@@ -157,8 +183,10 @@ class Target:
     Attributes:
         size, norm: of the network.
         psnr: the target (dB).
-        passed: how many of the seeds pass it between two lengths on record.
-        seeds: how many there are.
+        first, last: steps of the shortest and of the longest runs on record, decay included.
+        before: how many of the seeds are above it in the shortest runs already.
+        passed: how many pass it between two lengths on record.
+        seeds: how many there are; those that are left are below it in the longest runs.
         steps, minutes: geometric means over the seeds that pass it, in steps, decay included, and of one core; None
             if none does.
     """
@@ -166,14 +194,17 @@ class Target:
     size: str
     norm: str
     psnr: float
+    first: int
+    last: int
+    before: int
     passed: int
     seeds: int
     steps: float | None
     minutes: float | None
 
 
-def targets(runs: Runs) -> list[Target]:
-    """Of all sizes and norms with two lengths or more."""
+def targets(runs: Runs, times: StepTimes | None = None) -> list[Target]:
+    """Of all sizes and norms with two lengths or more; for the arguments see `compared`."""
     found = []
     for size in SIZES:
         for norm in NORMS:
@@ -181,14 +212,27 @@ def targets(runs: Runs) -> list[Target]:
             by_length = {length: runs[arm, length] for length in lengths_of(runs, arm)}
             if len(by_length) < 2:
                 continue
-            step_s = statistics.fmean(run.step_s for one in by_length.values() for run in one)
+            step_s = step_time(by_length.values(), times, arm)
+            first, last = (by_length[it][0].steps for it in (min(by_length), max(by_length)))
             for target in TARGETS_DB:
                 reached = steps_to(target, by_length)
                 passed = [it for it in reached if it is not None]
                 steps = statistics.geometric_mean(passed) if passed else None
                 minutes = None if steps is None else steps * step_s / 60
-                found.append(Target(size.name, norm, target, len(passed), len(reached), steps, minutes))
+                before = reached_before(target, by_length)
+                found.append(
+                    Target(
+                        size.name, norm, target, first, last, before, len(passed), len(reached), steps, minutes
+                    )
+                )  # fmt: skip
     return found
+
+
+def step_time(rounds: Iterable[Sequence[Record]], times: StepTimes | None, arm: Arm) -> float:
+    """Seconds of an arm's step on one core: measured in turns, or the processor time of its runs."""
+    if times is not None:
+        return times.of(" ".join(arm))
+    return statistics.fmean(run.step_s for one in rounds for run in one)
 
 
 def trend(runs: Runs) -> Trend | None:
@@ -197,6 +241,10 @@ def trend(runs: Runs) -> Trend | None:
     for size in SIZES:
         batch, none = ((size.name, norm) for norm in NORMS)
         for length in lengths_of(runs, batch, none):
-            effect = gain(runs[batch, length], runs[none, length])
-            found += [Observation(size.depth, size.features, length, value) for value in effect.values]
-    return fit(found, held_out=(FULL_SIZE.depth, FULL_SIZE.features), beyond=PAPER_STEPS)
+            both = runs[batch, length], runs[none, length]
+            if void(batch=both[0], none=both[1]):
+                continue
+            steps = both[0][0].steps
+            values = [value for value in gain(*both).values if math.isfinite(value)]
+            found += [Observation(size.depth, size.features, steps, value) for value in values]
+    return fit(found, held_out=(FULL_SIZE.depth, FULL_SIZE.features), asked=PAPER_STEPS)

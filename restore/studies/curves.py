@@ -3,6 +3,7 @@
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from restore.studies.criteria import VOID_DB
@@ -64,22 +65,36 @@ def void(**arms: Sequence[Record]) -> str:
         failed = sum(not run.psnr for run in runs)
         if failed > len(runs) / 2:
             return f"{failed} of {len(runs)} runs of {name} failed"
-        above = [statistics.fmean(_images(run)) - input_psnr([run]) for run in runs if run.psnr]
-        if statistics.fmean(above) < VOID_DB:
-            return f"{name} ends {statistics.fmean(above):.2f} dB above its input"
+        above = statistics.fmean(_above_input(run) for run in runs if run.psnr)
+        if above < VOID_DB:
+            return f"{name} ends {above:.2f} dB above its input"
     return ""
 
 
 def failures(runs: Sequence[Record]) -> str:
-    """How many runs failed."""
-    return f"{sum(not run.psnr for run in runs)} of {len(runs)}"
+    """How many runs failed, and how many others collapsed."""
+    collapsed = sum(map(_has_collapsed, runs))
+    return f"{sum(not run.psnr for run in runs)} of {len(runs)}" + (f", {collapsed} collapsed" if collapsed else "")
+
+
+def collapsed_as_failed(runs: Sequence[Record]) -> list[Record]:
+    """The runs, those that end less than 1 dB above their input like those whose loss was not finite: unscored."""
+    return [replace(run, psnr={}) if _has_collapsed(run) else run for run in runs]
+
+
+def _has_collapsed(run: Record) -> bool:
+    return bool(run.psnr) and _above_input(run) < VOID_DB
+
+
+def _above_input(run: Record) -> float:
+    return statistics.fmean(_images(run)) - input_psnr([run])
 
 
 def steps_to(target: float, by_length: Mapping[int, Sequence[Record]]) -> list[float | None]:
     """For each seed, after how many steps (decay included) its runs reach a PSNR (dB).
 
     Each length is a whole run. Between the two that surround the target: a straight line over the logarithm of the
-    steps. None if the shortest run is above it already, or the longest below.
+    steps. None if the shortest run is above it already, see `reached_before`, or the longest below.
     """
     seeds = range(len(next(iter(by_length.values()))))
     reached: list[float | None] = []
@@ -91,6 +106,12 @@ def steps_to(target: float, by_length: Mapping[int, Sequence[Record]]) -> list[f
         ]
         reached.append(_crossing(points, target))
     return reached
+
+
+def reached_before(target: float, by_length: Mapping[int, Sequence[Record]]) -> int:
+    """In how many seeds the shortest run is above a PSNR (dB) already."""
+    shortest = by_length[min(by_length)]
+    return sum(bool(run.psnr) and statistics.fmean(_images(run)) >= target for run in shortest)
 
 
 def _crossing(points: Sequence[tuple[float, float]], target: float) -> float | None:

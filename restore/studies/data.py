@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from torch import Tensor
+
 from restore.choices import CollectionName
 from restore.data.catalog import ImageSet, find_images
 from restore.data.degradation import Degradation
@@ -12,7 +14,7 @@ from restore.data.store import StoreSpec, default_cache, open_store
 from restore.errors import UserError
 from restore.images.tensors import quantize
 from restore.inference import Runner, baseline, restore_tensor
-from restore.metrics import PROTOCOLS
+from restore.metrics import PROTOCOLS, Protocol
 from restore.models import RestorationNetwork
 
 VALIDATION_PHOTOS = 2  # of the collection `photos`, held back from its test images
@@ -120,14 +122,19 @@ def scores(runner: Runner | None, pairs: list[ImagePair], scale: int) -> list[fl
     Returns:
         One number for each image; 0 if what was restored is not finite.
     """
-    gray = pairs[0].clean.shape[1] == 1
-    protocol = PROTOCOLS["sr-y" if scale > 1 else "denoise-gray" if gray else "denoise-rgb"]
-    found = []
-    for pair in pairs:
-        if runner is None:
-            found.append(protocol.psnr(baseline(pair.degraded, scale), pair.clean, scale))
-            continue
-        restored = restore_tensor(runner, pair.degraded.to(runner.device))
-        finite = bool(restored.isfinite().all())
-        found.append(protocol.psnr(quantize(restored).cpu(), pair.clean, scale) if finite else 0.0)
-    return found
+    if runner is None:
+        return [_protocol(pair, scale).psnr(baseline(pair.degraded, scale), pair.clean, scale) for pair in pairs]
+    return [score(restore_tensor(runner, pair.degraded.to(runner.device)), pair, scale) for pair in pairs]
+
+
+def score(restored: Tensor, pair: ImagePair, scale: int) -> float:
+    """PSNR (dB) of one restored image, float of shape (1, C, H, W) in [0, 1], under the same protocols; 0 if it is not
+    finite."""
+    if not restored.isfinite().all():
+        return 0.0
+    return _protocol(pair, scale).psnr(quantize(restored).cpu(), pair.clean, scale)
+
+
+def _protocol(pair: ImagePair, scale: int) -> Protocol:
+    gray = pair.clean.shape[1] == 1
+    return PROTOCOLS["sr-y" if scale > 1 else "denoise-gray" if gray else "denoise-rgb"]

@@ -128,12 +128,18 @@ def ratio(of: Sequence[float], to: Sequence[float]) -> Effect:
     return Effect(tuple(a / b for a, b in zip(of, to, strict=True)), "x")
 
 
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Adjusted so that, at any level, the chance of one false rejection among all is at most that level (Holm 1979)."""
+def holm(p_values: Mapping[str, float], of: int) -> dict[str, float]:
+    """Adjusted so that, at any level, the chance of one false rejection among all is at most that level (Holm 1979).
+
+    Args:
+        p_values: by name.
+        of: how many tests there are in all. Those without a p-value yet count as if they had the highest, so that no
+            adjusted p-value rises when they get theirs.
+    """
     adjusted: dict[str, float] = {}
     largest = 0.0
     for place, name in enumerate(sorted(p_values, key=lambda it: p_values[it])):
-        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[name]))
+        largest = max(largest, min(1.0, (of - place) * p_values[name]))
         adjusted[name] = largest
     return adjusted
 

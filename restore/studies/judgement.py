@@ -58,8 +58,7 @@ def judge(part: Part, adjusted_p: float | None = None) -> Verdict:
     Args:
         part: the comparison.
         adjusted_p: its p-value, corrected for all comparisons of a report. If it is above 5 %, an interval on one side
-        of
-            the threshold decides nothing.
+            of the threshold decides nothing.
     """
     effect, criterion = part.effect, part.criterion
     if part.void:
@@ -67,7 +66,7 @@ def judge(part: Part, adjusted_p: float | None = None) -> Verdict:
     interval = effect.interval()
     if interval is None:
         return "undecided"
-    if criterion.margin is not None and criterion.direction != "between" and criterion.threshold == _none(effect):
+    if criterion.margin is not None and criterion.direction != "between":
         low, high = effect.interval(EQUIVALENCE) or interval
         if _within(low, high, criterion.margin, effect.unit):
             return "equal"
@@ -91,12 +90,8 @@ def _beyond(interval: tuple[float, float], criterion: Criterion) -> Verdict:
             return "supported" if inside else "refuted" if outside else "undecided"
 
 
-def _none(effect: Effect) -> float:
-    """No effect: 1 for ratios, else 0."""
-    return 1.0 if effect.unit == "x" else 0.0
-
-
 def _within(low: float, high: float, margin: float, unit: str) -> bool:
+    """Whether an interval lies within the margin around no effect: 1 for ratios, else 0."""
     return 1 / (1 + margin) < low and high < 1 + margin if unit == "x" else -margin < low and high < margin
 
 
@@ -114,7 +109,7 @@ class Judgement:
     Attributes:
         verdict: on the claim as it is worded.
         parts: the verdict on each part, by name.
-        adjusted_p: of each stochastic part, by name, Holm's p-value over the whole report.
+        adjusted_p: of each stochastic part, by name, Holm's p-value over all claims.
     """
 
     verdict: Verdict
@@ -122,11 +117,17 @@ class Judgement:
     adjusted_p: Mapping[str, float]
 
 
-def judge_all(findings: Mapping[str, Finding]) -> dict[str, Judgement]:
-    """Verdicts on claims, their p-values corrected over all comparisons of the report (Holm)."""
+def judge_all(findings: Mapping[str, Finding], comparisons: int) -> dict[str, Judgement]:
+    """Verdicts on claims, their p-values corrected together (Holm).
+
+    Args:
+        findings: by claim.
+        comparisons: how many are corrected for: all stochastic ones of all claims, on record or not, so that a verdict
+            does not change because a claim is added to the report.
+    """
     parts = {f"{claim}/{part.name}": part for claim, finding in findings.items() for part in finding.parts}
     p_values = {name: part.p_value for name, part in parts.items()}
-    adjusted = holm({name: p for name, p in p_values.items() if p is not None})
+    adjusted = holm({name: p for name, p in p_values.items() if p is not None}, comparisons)
     judgements = {}
     for claim, finding in findings.items():
         verdicts = {part.name: judge(part, adjusted.get(f"{claim}/{part.name}")) for part in finding.parts}

@@ -16,10 +16,11 @@ from restore.data.random import seeded
 from restore.images.color import with_channels
 from restore.images.io import read_image, to_uint8
 from restore.images.tensors import as_tensor, quantize, to_image
+from restore.inference import restore_tensor
 from restore.metrics import psnr
 from restore.models import RestorationNetwork
 from restore.models.fold import fold
-from restore.studies.data import StudyData, scores
+from restore.studies.data import StudyData, score, scores
 from restore.studies.experiment import Experiment
 from restore.studies.figures import Crops
 from restore.studies.probes import equivariance_error, recalibrate, scale_invariance
@@ -39,8 +40,8 @@ def contrast(network: RestorationNetwork, experiment: Experiment, data: StudyDat
     """What becomes of f(a x) = a f(x), by contrast a, on the deciding test set.
 
     The input as a whole is multiplied, its noise included, so that a network in proportion has nothing to learn anew.
-    `error`: |f(a x) - a f(x)| / |a f(x)|, the mean over the images; `psnr`: dB of f(a x) / a against the clean image,
-    one number for each image.
+    `error`: |f(a x) - a f(x)| / |a f(x)|, the mean over the images; `psnr`: dB of f(a x) / a against the clean image
+    under the test set's protocol, one number for each image.
     """
     pairs = _deciding(data, experiment.degradation, network.channels)
     result: dict[str, Any] = {"error": {}, "psnr": {}}
@@ -49,12 +50,9 @@ def contrast(network: RestorationNetwork, experiment: Experiment, data: StudyDat
         for pair in pairs:
             degraded = pair.degraded.expand(-1, network.channels, -1, -1)
             errors.append(equivariance_error(network, degraded, factor))
-            with torch.no_grad():
-                restored = network(factor * degraded) / factor
-            clean = pair.clean.expand(-1, network.channels, -1, -1)
-            psnrs.append(round(psnr(quantize(restored), clean).item(), 4))
+            psnrs.append(score(restore_tensor(network, factor * pair.degraded) / factor, pair, network.scale))
         result["error"][str(factor)] = sum(errors) / len(errors)
-        result["psnr"][str(factor)] = psnrs
+        result["psnr"][str(factor)] = _short(psnrs)
     return result
 
 

@@ -26,15 +26,14 @@ MARKS = {
     "undecided": "? undecided",
     "void": "∅ void",
 }
-METHOD = (
-    "Runs are paired by seed. Intervals are 95 %: over images and seeds together (two-way bootstrap, of seeds "
-    "by Student's distribution); of ratios and other quantities without images Student's. `equal`: "
-    "the 90 % interval lies within the margin that was stated before (two one-sided tests). `undecided` also if "
-    "Holm's correction over all comparisons of this report leaves a p-value above 5 %. `void`: an arm was never "
-    "trained. A claim is supported if all of its parts are. An earlier version of this report changed the "
-    "criteria of claims 3, 7, 11, 12 and 13 after it had seen data. All claims are tested anew, under criteria "
-    "stated before and with seeds that were never used."
-)
+METHOD = """\
+Runs are paired by seed. Intervals are 95 %: over images and seeds together (two-way bootstrap, of seeds by Student's \
+distribution); of ratios and other quantities without images Student's. `equal`: the 90 % interval lies within the \
+margin around no effect that was stated before (two one-sided tests). `undecided` also if Holm's correction over the \
+comparisons of all claims, on record or not, leaves a p-value above 5 %. `void`: an arm ends less than 1 dB above its \
+input, or most of its runs fail. A claim is supported if all of its parts are. `failed`: the loss, or a restored \
+image, was not finite; `collapsed`: a run ends less than 1 dB above its input.\
+"""
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,8 @@ def write_report(records: StudyRecords, standings: Mapping[str, Standing[Finding
 
 def _entries(standings: Mapping[str, Standing[Finding]]) -> list[Entry]:
     findings = {name: it.outcome for name, it in standings.items() if it.outcome is not None}
-    judgements = judge_all(findings)
+    criteria = [criterion for claim in CLAIMS.values() for criterion in claim.criteria.values()]
+    judgements = judge_all(findings, comparisons=sum(criterion.stochastic for criterion in criteria))
     return [
         Entry(
             CLAIMS[name],
@@ -221,6 +221,7 @@ def _settings(records: StudyRecords) -> dict[str, object]:
         "failed runs": sum(it["failed_at"] is not None for it in runs),
         "versions": first.get("packages", {}),
         "commits": ", ".join(sorted({str(it["provenance"]["commit"]) for it in runs})),
+        **({"notes": " ".join(records.notes)} if records.notes else {}),
     }
 
 

@@ -72,6 +72,8 @@ class StudyRecords:
         results: by key, as JSON.
         criteria: hash, commit and date of each criterion at the first start with it.
         asked: the claims that were asked for in any start.
+        notes: sentences about these records that a reader of their report must know, written by hand into
+            `records.json`.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class StudyRecords:
         results: dict[str, Any] | None = None,
         criteria: dict[str, dict[str, str]] | None = None,
         asked: Sequence[str] = (),
+        notes: Sequence[str] = (),
     ) -> None:
         self.budget = budget
         self.data = data
@@ -89,6 +92,7 @@ class StudyRecords:
         self.results = results or {}
         self.criteria = criteria or {}
         self.asked = list(asked)
+        self.notes = list(notes)
 
     def tasks(self, request: Request) -> list[Task]:
         """One task for each seed."""
@@ -135,7 +139,8 @@ class StudyRecords:
             if (before.budget, before.data.identity) != (budget, data.identity):
                 found, asked = (f"{it.budget.name} on {it.data.collection}" for it in (before, records))
                 raise UserError(f"{path}: records of the budget {found}, not {asked}; choose another --output")
-            records.results, records.criteria, records.asked = before.results, before.criteria, before.asked
+            records.results, records.criteria = before.results, before.criteria
+            records.asked, records.notes = before.asked, before.notes
         records.criteria = registered(records.criteria, criteria, provenance(torch.device("cpu"))["commit"])
         records.asked += [name for name in asked if name not in records.asked]
         records.save(path)
@@ -149,6 +154,7 @@ class StudyRecords:
             "seeds": self.seeds,
             "criteria": self.criteria,
             "asked": self.asked,
+            **({"notes": self.notes} if self.notes else {}),
             "results": self.results,
         }
         write_atomically(path, json.dumps(content, separators=(",", ":")) + "\n")
@@ -164,7 +170,8 @@ class StudyRecords:
             content = json.loads(path.read_text())
             data = StudyData(**content["data"], root=Path())
             budget, seeds = BUDGETS[content["budget"]], content["seeds"]
-            return cls(budget, data, seeds, content["results"], content["criteria"], content["asked"])
+            notes = content.get("notes", ())
+            return cls(budget, data, seeds, content["results"], content["criteria"], content["asked"], notes)
         except OSError as error:
             raise UserError(f"{path}: no records of studies here ({error.strerror})") from error
         except (ValueError, KeyError, TypeError) as error:

@@ -11,16 +11,19 @@ from scipy.stats import t
 
 from restore.studies.effects import CONFIDENCE
 
+LENGTHS = 4  # of the deciding size: three to fit, so that a bend can be seen, and one to test
+DOUBLINGS = 2  # of the longest round's steps: so far a line is trusted, and no further
+
 Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Observation:
-    """The effect (dB) in one seed, of a network of `depth` and `features` after `length` steps and their decay."""
+    """The effect (dB) in one seed, of a network of `depth` and `features` after `steps`, decay included."""
 
     depth: int
     features: int
-    length: int
+    steps: int
     effect: float
 
 
@@ -30,17 +33,19 @@ class Trend:
 
     Attributes:
         coefficients: a (at the reference of one step, feature and layer), b, c, d.
-        held_out_length: the round that the fit has not seen.
+        held_out_steps: of the round that the fit has not seen.
         observed: mean effect (dB) of the deciding size in that round.
         predicted: 95 % interval that the fit gave for it.
-        beyond: the length asked for.
+        asked: the steps asked for.
+        beyond: these, or the double of the longest round's if they are too far.
         extrapolated: the fit's 95 % interval for the deciding size there, from all rounds.
     """
 
     coefficients: tuple[float, float, float, float]
-    held_out_length: int
+    held_out_steps: int
     observed: float
     predicted: tuple[float, float]
+    asked: int
     beyond: int
     extrapolated: tuple[float, float]
 
@@ -54,19 +59,22 @@ class Trend:
         """In plain words."""
         low, high = self.predicted
         tested = (
-            f"Fitted to all rounds but the longest ({self.held_out_length} steps), effect = a + b log2(steps) + c "
+            f"Fitted to all rounds but the longest ({self.held_out_steps:,} steps), effect = a + b log2(steps) + c "
             f"log2(features) + d log2(depth) predicts [{low:+.3f}, {high:+.3f}] dB for DnCNN-17x64 in that round; "
             f"observed is {self.observed:+.3f} dB, {'inside' if self.holds else 'outside'}."
         )
-        low, high = self.extrapolated
         if not self.holds:
-            return f"{tested} So it cannot say anything of {self.beyond} steps."
+            return f"{tested} So it cannot say anything of longer runs."
+        low, high = self.extrapolated
         says = "more" if low > 0 else "less" if high < 0 else None
         meaning = f"{says} with batch norm" if says else "it cannot say which is ahead"
+        extrapolated = f"{tested} For {self.beyond:,} steps it gives [{low:+.2f}, {high:+.2f}] dB: {meaning}."
+        if self.beyond == self.asked:
+            return f"{extrapolated} The paper's batches are four times as large, which no round here has tried."
+        doublings = math.log2(self.asked / self.held_out_steps)
         return (
-            f"{tested} For {self.beyond} steps of these batches it gives [{low:+.2f}, {high:+.2f}] dB: "
-            f"{meaning}. The papers' "
-            "batches are four times as large, which no round here has tried."
+            f"{extrapolated} The paper's {self.asked:,} steps, of batches four times as large, are {doublings:.1f} "
+            "doublings beyond the longest round: of them it cannot say anything."
         )
 
     @property
@@ -74,38 +82,41 @@ class Trend:
         """As JSON."""
         return {
             "coefficients": self.coefficients,
-            "held_out_length": self.held_out_length,
+            "held_out_steps": self.held_out_steps,
             "observed": self.observed,
             "predicted": self.predicted,
             "holds": self.holds,
+            "asked": self.asked,
             "beyond": self.beyond,
             "extrapolated": self.extrapolated,
         }
 
 
-def fit(observations: Sequence[Observation], held_out: tuple[int, int], beyond: int) -> Trend | None:
+def fit(observations: Sequence[Observation], held_out: tuple[int, int], asked: int) -> Trend | None:
     """Fit the trend without the longest round of the deciding size, test it there, and extrapolate.
 
     Args:
         observations: of several sizes and lengths.
         held_out: depth and features of the deciding size.
-        beyond: length to extrapolate to.
+        asked: steps to extrapolate to, if they are at most four times those of the longest round; otherwise it is the
+            double of these.
 
     Returns:
-        None if the deciding size has fewer than three lengths, or too few sizes are there to fit.
+        None if the deciding size has fewer than four lengths, or too few sizes are there to fit.
     """
     deciding = [it for it in observations if (it.depth, it.features) == held_out]
-    lengths = sorted({it.length for it in deciding})
+    lengths = sorted({it.steps for it in deciding})
     sizes = {(it.depth, it.features) for it in observations}
-    if len(lengths) < 3 or len(sizes) < 4:
+    if len(lengths) < LENGTHS or len(sizes) < 4:
         return None
     longest = lengths[-1]
-    seen = [it for it in observations if it.length < longest]
-    observed = [it.effect for it in deciding if it.length == longest]
+    beyond = asked if asked <= longest * 2**DOUBLINGS else 2 * longest
+    seen = [it for it in observations if it.steps < longest]
+    observed = [it.effect for it in deciding if it.steps == longest]
     _, predicted = _predict(seen, Observation(*held_out, longest, 0.0), mean_of=len(observed))
     coefficients, extrapolated = _predict(observations, Observation(*held_out, beyond, 0.0), mean_of=len(observed))
     a, b, c, d = coefficients.tolist()
-    return Trend((a, b, c, d), longest, sum(observed) / len(observed), predicted, beyond, extrapolated)
+    return Trend((a, b, c, d), longest, sum(observed) / len(observed), predicted, asked, beyond, extrapolated)
 
 
 def _predict(observations: Sequence[Observation], at: Observation, mean_of: int) -> tuple[Matrix, tuple[float, float]]:
@@ -123,4 +134,4 @@ def _predict(observations: Sequence[Observation], at: Observation, mean_of: int)
 
 
 def _row(it: Observation) -> list[float]:
-    return [1.0, math.log2(it.length), math.log2(it.features), math.log2(it.depth)]
+    return [1.0, math.log2(it.steps), math.log2(it.features), math.log2(it.depth)]

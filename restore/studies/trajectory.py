@@ -115,7 +115,7 @@ class Trajectory:
         while self.step < until and self.log.failed_at is None and not stopped:
             if stopped := interrupted():
                 break
-            self._take_step()
+            self.take_step()
             if time.monotonic() - saved_at > SAVE_EVERY_S:
                 self.save(path)
                 saved_at, saved = time.monotonic(), self.step
@@ -133,7 +133,8 @@ class Trajectory:
         draws = seeded(self._seed, step, *PAIRS, device=self._device)
         return make_pair(batch, self._experiment.degradation, draws)
 
-    def _take_step(self) -> None:
+    def take_step(self) -> None:
+        """Train on the batch of the next step."""
         experiment, step = self._experiment, self.step
         for group, rate in zip(self._optimizer.param_groups, self._full_rates, strict=True):
             group["lr"] = rate * experiment.rate_factor(step)

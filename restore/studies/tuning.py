@@ -32,76 +32,92 @@ class Tuned:
     """What the search found for an arm.
 
     Attributes:
-        best: the candidate with the highest validation PSNR at the last length, with its learning rate.
+        by_length: at each length of the search, ascending, the candidate with the highest validation PSNR, with its
+            learning rate.
         table: all that was tried: length, words for the candidate, learning rate, validation PSNR (dB; None: failed).
     """
 
-    best: Experiment
+    by_length: Mapping[int, Experiment]
     table: Sequence[Mapping[str, Any]]
+
+    @property
+    def best(self) -> Experiment:
+        """At the last length."""
+        return list(self.by_length.values())[-1]
 
 
 def tune(
-    arms: Mapping[Arm, Sequence[Experiment]], rates: Sequence[float], lengths: Sequence[int], seeds: int = 1
+    arms: Mapping[Arm, Sequence[Experiment]],
+    rates: Sequence[float],
+    lengths: Sequence[int],
+    seeds: int = 1,
+    judged: Sequence[int] = (),
 ) -> Generator[Requests, Results, dict[Arm, Tuned]]:
     """Search each arm's candidates over learning rates, by successive halving over lengths.
 
     At each length the best setting of an arm is surrounded: while its learning rate is the lowest or the highest that
     was tried with that candidate, the next one (a factor of about 3) is tried, too. While all runs of an arm fail,
-    lower learning rates are tried. With more than one seed, the best two settings at the last length are repeated, and
-    the higher mean wins: a rate at the edge of what works is good with some seeds only.
+    lower learning rates are tried. With more than one seed, the best two settings at each length that is judged are
+    repeated, and the higher mean wins: a rate at the edge of what works is good with some seeds only.
 
     Args:
         arms: for each, its candidates, which differ in initial weights, say; their learning rates are not used.
         rates: to begin with, out of RATES.
         lengths: ascending. A third of an arm's settings, at least two, continues from one to the next.
         seeds: with which the finalists are run.
+        judged: the lengths at which there are finalists; the last is always one.
     """
     alive = {arm: [Setting(i, rate) for i in range(len(found)) for rate in rates] for arm, found in arms.items()}
     tables: dict[Arm, list[dict[str, Any]]] = {arm: [] for arm in arms}
-    scores: dict[Arm, dict[Setting, float]] = {}
+    best: dict[Arm, dict[int, Experiment]] = {arm: {} for arm in arms}
     for length in lengths:
         scores = yield from _at_length(arms, alive, length)
         for arm, found in scores.items():
             tables[arm] += [_row(arms[arm], setting, score, length) for setting, score in found.items()]
             alive[arm] = sorted(found, key=lambda it: -found[it])[: max(2, len(found) // KEPT)]
-    if seeds > 1:
-        finalists = {arm: sorted(found, key=lambda it: -found[it])[:FINALISTS] for arm, found in scores.items()}
-        scores = yield from _scores(arms, finalists, lengths[-1], seeds)
+        if seeds > 1 and length in (*judged, lengths[-1]):
+            finalists = {arm: sorted(found, key=lambda it: -found[it])[:FINALISTS] for arm, found in scores.items()}
+            scores = yield from _scores(arms, finalists, length, seeds)
+            for arm, found in scores.items():
+                rows = [_row(arms[arm], setting, score, length) for setting, score in found.items()]
+                tables[arm] += [row | {"seeds": seeds} for row in rows]
         for arm, found in scores.items():
-            tables[arm] += [
-                _row(arms[arm], setting, score, lengths[-1]) | {"seeds": seeds} for setting, score in found.items()
-            ]
-    return {
-        arm: Tuned(_at(arms[arm], max(found, key=lambda it: found[it]), lengths[-1]), tables[arm])
-        for arm, found in scores.items()
-    }
+            best[arm][length] = _at(arms[arm], max(found, key=lambda it: found[it]), length)
+    return {arm: Tuned(best[arm], tables[arm]) for arm in arms}
 
 
-def for_longer(found: Mapping[Arm, Tuned], length: int) -> Generator[Requests, Results, dict[Arm, Tuned]]:
-    """Each arm in longer runs, at the learning rate that was found or at a lower one, as long as lower ones are better.
+def for_longer(
+    found: Mapping[Arm, Tuned], length: int, seeds: int = 1
+) -> Generator[Requests, Results, dict[Arm, Tuned]]:
+    """Each arm in longer runs, at the learning rate that was found or at a lower one, as long as lower ones are better
+    or all fail.
 
     Args:
         found: by shorter runs.
         length: of the longer ones.
+        seeds: with which each rate is tried; the highest mean wins.
     """
     tried = {arm: [Setting(0, RATES[place]) for place in _from(one.best.rate)] for arm, one in found.items()}
     candidates = {arm: [one.best] for arm, one in found.items()}
     while True:
-        scores = yield from _scores(candidates, tried, length)
+        scores = yield from _scores(candidates, tried, length, seeds)
         lowest = {arm: tried[arm][-1] for arm in found}
         more = [
-            arm for arm, its in scores.items()
-            if RATES.index(lowest[arm].rate) and math.isfinite(max(its.values()))
-            and max(its, key=lambda it: its[it]) == lowest[arm]
-        ]  # fmt: skip
+            arm
+            for arm, its in scores.items()
+            if RATES.index(lowest[arm].rate) and its[lowest[arm]] == max(its.values())
+        ]
         if not more:
             break
         for arm in more:
             tried[arm].append(Setting(0, RATES[RATES.index(lowest[arm].rate) - 1]))
     return {
         arm: Tuned(
-            _at(candidates[arm], max(its, key=lambda it: its[it]), length),
-            [*found[arm].table, *(_row(candidates[arm], setting, score, length) for setting, score in its.items())],
+            {**found[arm].by_length, length: _at(candidates[arm], max(its, key=lambda it: its[it]), length)},
+            [
+                *found[arm].table,
+                *(_row(candidates[arm], setting, score, length) | {"seeds": seeds} for setting, score in its.items()),
+            ],
         )
         for arm, its in scores.items()
     }

@@ -21,6 +21,7 @@ from restore.studies.experiment import TUNING_SEED
 from restore.studies.requests import StudyRecords, Task, Trial
 from restore.studies.runner import _in_rounds
 from restore.studies.stages import follow
+from restore.studies.step_times import StepTimes
 
 BEST_RATE = {"batch": 1e-2, "none": 1e-3}
 
@@ -65,13 +66,13 @@ def test_each_round_is_complete_before_the_next_and_searches_judge_nothing(tmp_p
         assert {task.seed for task in tasks} == {0, 1, 2}
         assert len(tasks) == 3 * 2 * len(SIZES)
     searched = [task for tasks in asked for task in tasks if isinstance(task.request, Trial)]
-    assert {task.seed for task in searched} == {TUNING_SEED}
+    assert {task.seed for task in searched} == {TUNING_SEED, TUNING_SEED + 1, TUNING_SEED + 2}
     assert all(len({task.experiment.network.arguments["norm"] for task in tasks}) > 1 for tasks in rounds)
     assert found.tuned[FULL_SIZE.name, "batch"].best.optim.lr == 1e-2
     assert found.tuned[FULL_SIZE.name, "none"].best.optim.lr == 1e-3
 
 
-def test_the_central_pairs_reach_3000_steps_before_any_other_arm_begins(tmp_path: Path) -> None:
+def test_the_central_pairs_reach_6000_steps_before_any_other_arm_begins(tmp_path: Path) -> None:
     _, _, asked = campaign_with(0.1, tmp_path)
     central = {(name, norm) for name in ("DnCNN", "EDSR") for norm in ("batch", "none")}
     before = []
@@ -81,7 +82,7 @@ def test_the_central_pairs_reach_3000_steps_before_any_other_arm_begins(tmp_path
             break
         before += [task for task in tasks if not isinstance(task.request, Trial)]
     done = {(task.experiment.network.name, task.experiment.length) for task in before}
-    assert done == {(name, length) for name in ("DnCNN", "EDSR") for length in (750, 1500, 3000)}
+    assert done == {(name, length) for name in ("DnCNN", "EDSR") for length in (750, 1500, 3000, 6000)}
 
 
 def test_within_a_stage_shorter_runs_and_earlier_seeds_come_first() -> None:
@@ -99,6 +100,12 @@ def test_the_report_says_what_the_records_say(tmp_path: Path, effect: float, ver
     of_dncnn = [row for row in content["verdicts"] if row["comparison"] == "DnCNN"]
     assert [row["steps"] for row in of_dncnn] == [900, 1800, 3600, 7200, 14400]
     assert {row["verdict"] for row in of_dncnn} == {verdict}
+    assert [row["tested"] for row in of_dncnn] == [False, False, False, False, True]
+    tested = [row for row in content["verdicts"] if row["tested"]]
+    assert {row["comparison"]: row["steps"] for row in tested} == {"DnCNN": 14400, "EDSR": 14400}
+    lower, higher = sorted(tested, key=lambda row: row["p"])
+    assert lower["p_holm"] == pytest.approx(min(1, 2 * lower["p"]))
+    assert higher["p_holm"] == pytest.approx(max(higher["p"], lower["p_holm"]))
     opposite = {"supported": "refuted", "refuted": "supported", "equal": "equal"}[verdict]
     assert {row["verdict"] for row in content["verdicts"] if row["comparison"] == "EDSR"} == {opposite}
     assert content["trend"]["holds"]
@@ -117,8 +124,11 @@ def test_targets_that_no_run_passes_are_said_to_be_missed(tmp_path: Path) -> Non
     assert full["batch", 28.5].steps is not None
     assert full["none", 28.5].steps is not None
     assert full["batch", 28.5].steps < full["none", 28.5].steps
-    assert full["batch", 27.5].passed == 0  # above it in the shortest run already
-    assert full["batch", 27.5].steps is None
+    above = full["batch", 27.5]
+    assert (above.first, above.last, above.before, above.passed, above.steps) == (900, 14400, 3, 0, None)
+    records, *_ = campaign_with(-0.3, tmp_path / "lower")
+    write_contrast(records, found, tmp_path)
+    assert "| 17x64 batch | 27.5 | before 900 steps: 3 of 3 |" in (tmp_path / "contrast.md").read_text()
 
 
 @pytest.mark.parametrize(("effect", "words"), [
@@ -164,6 +174,46 @@ def test_at_equal_time_the_slower_arm_has_fewer_steps(tmp_path: Path) -> None:
             assert one.equal_time is not None
             expected = one.effect.mean + sign * (ends[0] - ends[1]) / 2  # half of a doubling
             assert one.equal_time.mean == pytest.approx(expected)
+
+
+def test_a_collapsed_run_counts_as_failed_and_enters_no_mean(tmp_path: Path) -> None:
+    records, found, _ = campaign_with(0.3, tmp_path)
+    key = (FULL_SIZE.name, "none"), FULL.lengths[-1]
+    first, *others = found.runs[key]
+    found.runs[key] = [replace(first, psnr={"first": [20.5] * 10}), *others]
+    write_contrast(records, found, tmp_path)
+    content = json.loads((tmp_path / "contrast.json").read_text())
+    (row,) = (row for row in content["verdicts"] if row["comparison"] == "DnCNN" and row["steps"] == 14400)
+    assert row["seeds"] == 2
+    assert row["failed"] == ["0 of 3", "1 of 3"]
+    assert row["effect (dB)"] == pytest.approx(0.3, abs=0.05)
+    assert content["trend"]["holds"]
+
+
+def test_times_measured_in_turns_take_the_place_of_those_of_the_runs(tmp_path: Path) -> None:
+    records, found, _ = campaign_with(0.3, tmp_path)
+    seconds = {" ".join(arm): (0.2, 0.3, 0.3) if arm[1] == "batch" else (0.1, 0.2, 0.2) for arm in found.tuned}
+    times = StepTimes(seconds, {"device": "a processor", "commit": "abc"})
+    assert {one.time for one in compared(found.runs) if one.name == "DnCNN"} == {1.0}
+    assert [one.time for one in compared(found.runs, times) if one.name == "DnCNN"] == pytest.approx([1.5] * 5)
+    assert [one.time for one in compared(found.runs, times) if one.name == "EDSR"] == pytest.approx([2 / 3] * 5)
+    written = write_contrast(records, found, tmp_path)[1]
+    assert "processor time of the runs" in written.read_text()
+    times.save(tmp_path)
+    write_contrast(records, found, tmp_path)
+    assert "measured in turns, one thread, a processor, commit abc" in written.read_text()
+    assert "| 17x64 batch less 17x64 none | 14,400 |" in written.read_text()
+
+
+def test_a_criterion_that_is_younger_than_a_run_is_named(tmp_path: Path) -> None:
+    records, found, _ = campaign_with(0.3, tmp_path)
+    page = write_contrast(records, found, tmp_path)[1]
+    assert "All were noted before the first run that is judged." in page.read_text()
+    records.criteria["EDSR"]["since"] = "2200-01-01"
+    records.criteria["WDSR-B, none"]["hash"] = "another"
+    write_contrast(records, found, tmp_path)
+    said = "not those that were noted: WDSR-B, none; noted after the first run that is judged (2100-01-01): EDSR."
+    assert said in page.read_text()
 
 
 def test_a_page_without_a_complete_round_says_so(tmp_path: Path) -> None:

@@ -81,9 +81,18 @@ def test_what_is_not_stochastic_is_certain_after_one_value() -> None:
 
 def test_holm_corrects_a_worked_example() -> None:
     # Sorted: 0.005 x 4, 0.01 x 3, 0.03 x 2, 0.04 x 1, each at least as large as the one before.
-    found = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
+    found = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}, of=4)
     assert found == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02})
-    assert holm({"a": 0.6, "b": 0.7}) == {"a": 1, "b": 1}
+    assert holm({"a": 0.6, "b": 0.7}, of=2) == {"a": 1, "b": 1}
+
+
+def test_a_p_value_that_is_added_raises_no_other() -> None:
+    before = {"a": 0.01, "b": 0.04}
+    alone = holm(before, of=4)
+    assert alone == pytest.approx({"a": 0.04, "b": 0.12})
+    for added in (0.001, 0.02, 0.3, 0.9):
+        together = holm({**before, "c": added}, of=4)
+        assert all(together[name] <= alone[name] for name in before)
 
 
 # Cohen's d and the sample that a one-sample t-test needs for a power of 80 %, two-sided at 5 % (G*Power).

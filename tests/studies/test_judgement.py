@@ -55,8 +55,11 @@ def test_equal_is_what_lies_within_the_margin_with_its_whole_90_percent_interval
     assert verdict(around(0.0, 1.01 * 0.05 / reach[1]), ABOVE) == "undecided"
 
 
-def test_a_margin_says_nothing_if_the_threshold_is_not_no_effect() -> None:
-    assert verdict(around(0.0, 0.001), Criterion("a loss", "dB", "above", 0.1, 0.05)) == "refuted"
+def test_the_margin_lies_around_no_effect_wherever_the_threshold_is() -> None:
+    criterion = Criterion("a loss", "dB", "above", 0.1, 0.05)
+    assert verdict(around(0.0, 0.001), criterion) == "equal"
+    assert verdict(around(0.07, 0.001), criterion) == "refuted"
+    assert verdict(around(-0.2, 0.001), criterion) == "refuted"
 
 
 @pytest.mark.parametrize("value", [40.0, 20.0])
@@ -81,18 +84,19 @@ def test_holms_correction_over_a_report_leaves_undecided_what_one_comparison_wou
     mean: float, alone: Verdict
 ) -> None:
     part = Part("part", around(mean, 0.1), ABOVE)
-    assert judge_all({"alone": Finding([part], "")})["alone"].verdict == alone
+    assert judge_all({"alone": Finding([part], "")}, 1)["alone"].verdict == alone
     others = {f"other {i}": Finding([Part("part", around(0.0, 1.0), ABOVE)], "") for i in range(9)}
-    among = judge_all({"one": Finding([part], ""), **others})["one"]
-    assert among.verdict == "undecided"
-    assert among.adjusted_p["part"] == pytest.approx(10 * (part.p_value or 0))
+    for findings in ({"one": Finding([part], ""), **others}, {"one": Finding([part], "")}):  # on record or not
+        among = judge_all(findings, 10)["one"]
+        assert among.verdict == "undecided"
+        assert among.adjusted_p["part"] == pytest.approx(10 * (part.p_value or 0))
 
 
 def test_void_and_certain_parts_do_not_count_in_holms_correction() -> None:
     part = Part("part", around(0.3, 0.1), ABOVE)
     void = [Part(f"void {i}", around(0.3, 0.1), ABOVE, "void") for i in range(9)]
     certain = [Part(f"certain {i}", Effect((40.0,), "%", stochastic=False), BETWEEN) for i in range(9)]
-    found = judge_all({"one": Finding([part], ""), "others": Finding([*void, *certain], "")})
+    found = judge_all({"one": Finding([part], ""), "others": Finding([*void, *certain], "")}, 1)
     assert found["one"].adjusted_p["part"] == part.p_value
     assert found["others"].adjusted_p == {}
 

@@ -97,6 +97,17 @@ def test_the_same_records_give_the_same_files_to_the_byte_after_they_were_saved_
         assert (tmp_path / file).read_bytes() == (folder / file).read_bytes(), file
 
 
+def test_notes_of_the_records_are_in_the_report_and_outlive_a_new_start(
+    studied: tuple[StudyRecords, dict[str, Standing[Finding]]], tmp_path: Path
+) -> None:
+    before, standings = studied
+    settings = before.budget, before.data, before.seeds
+    StudyRecords(*settings, before.results, notes=["One.", "Two."]).save(tmp_path / "records.json")
+    again = StudyRecords.opened(tmp_path / "records.json", *settings, {})
+    write_report(again, standings, tmp_path)
+    assert "- notes: One. Two." in (tmp_path / "report.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [

@@ -24,20 +24,28 @@ def made_up(noise: float, surprise: float = 0.0) -> list[Observation]:
 
 
 def test_the_trend_finds_the_coefficients_that_made_the_effects() -> None:
-    trend = fit(made_up(1e-6), (17, 64), 80_000)
+    trend = fit(made_up(1e-6), (17, 64), 24_000)
     assert trend is not None
     _, by_steps, by_features, by_depth = trend.coefficients
     assert (by_steps, by_features, by_depth) == pytest.approx((0.05, -0.03, 0.0), abs=1e-4)
     low, high = trend.extrapolated
-    assert low <= 0.1 + 0.05 * math.log2(80_000 / 750) <= high
+    assert low <= 0.1 + 0.05 * math.log2(24_000 / 750) <= high
     assert trend.holds
+    assert "For 24,000 steps" in trend.sentence
+
+
+def test_more_than_two_doublings_beyond_the_longest_round_it_says_nothing() -> None:
+    trend = fit(made_up(0.005), (17, 64), 80_000)
+    assert trend is not None
+    assert trend.beyond == 12_000
+    assert "80,000 steps, of batches four times as large, are 3.7 doublings beyond the longest round" in trend.sentence
 
 
 def test_a_round_that_breaks_the_trend_is_noticed_and_ends_the_extrapolation() -> None:
     trend = fit(made_up(0.005, surprise=0.3), (17, 64), 80_000)
     assert trend is not None
     assert not trend.holds
-    assert "cannot say anything of 80000 steps" in trend.sentence
+    assert "cannot say anything of longer runs" in trend.sentence
 
 
 def test_the_longest_round_is_not_seen_by_the_fit_that_predicts_it() -> None:
@@ -63,5 +71,5 @@ def test_intervals_cover_the_held_out_round_about_as_often_as_they_say() -> None
 
 def test_too_few_rounds_or_sizes_give_no_trend() -> None:
     observations = made_up(0.01)
-    assert fit([it for it in observations if it.length <= 1500], (17, 64), 80_000) is None
+    assert fit([it for it in observations if it.steps <= 3000], (17, 64), 80_000) is None
     assert fit([it for it in observations if it.features == 64], (17, 64), 80_000) is None

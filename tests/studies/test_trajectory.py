@@ -123,8 +123,8 @@ def test_a_longer_run_goes_on_from_the_shorter_one(folders: Folders, monkeypatch
     folder = folders("upwards")
     outcome(denoising(length=5), folder)
     taken: list[int] = []
-    take = Trajectory._take_step
-    monkeypatch.setattr(Trajectory, "_take_step", lambda self: (taken.append(self.step), take(self)))
+    take = Trajectory.take_step
+    monkeypatch.setattr(Trajectory, "take_step", lambda self: (taken.append(self.step), take(self)))
     outcome(denoising(length=10), folder)
     assert taken == [5, 6, 7, 8, 9, 10, 11]
 

@@ -1,0 +1,93 @@
+"""Times of training steps, arms in turns: for comparisons at equal time, on a machine that does nothing else."""
+
+import json
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from restore.errors import UserError
+from restore.images.io import write_atomically
+from restore.provenance import provenance
+from restore.studies.data import StudyData
+from restore.studies.experiment import Experiment
+from restore.studies.trajectory import Trajectory
+
+FILE = "step_times.json"
+WARM_UP_STEPS = 3
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """What was measured.
+
+    Attributes:
+        seconds: by arm, of one step, one value for each round of turns.
+        provenance: device, threads, versions, commit, date.
+    """
+
+    seconds: Mapping[str, tuple[float, ...]]
+    provenance: Mapping[str, Any]
+
+    def of(self, arm: str) -> float:
+        """Median over rounds, in seconds."""
+        return statistics.median(self.seconds[arm])
+
+    def ratio(self, arm: str, other: str) -> float:
+        """How many times as long as the other's a step of an arm takes: median over rounds."""
+        pairs = zip(self.seconds[arm], self.seconds[other], strict=True)
+        return statistics.median(own / others for own, others in pairs)
+
+    def save(self, folder: Path) -> Path:
+        """Write `step_times.json`; returns its path."""
+        content = {"seconds": self.seconds, "provenance": self.provenance}
+        write_atomically(folder / FILE, json.dumps(content, indent=2) + "\n")
+        return folder / FILE
+
+    @classmethod
+    def load(cls, folder: Path) -> "StepTimes | None":
+        """Read `step_times.json`; None if there is none.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        path = folder / FILE
+        if not path.exists():
+            return None
+        try:
+            content = json.loads(path.read_text())
+            seconds = {arm: tuple(map(float, values)) for arm, values in content["seconds"].items()}
+            return cls(seconds, dict(content["provenance"]))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{path}: not times of steps, or damaged ({error}); delete it") from error
+
+
+def measure(arms: Mapping[str, Experiment], data: StudyData, *, rounds: int = 5, turn_s: float = 4.0) -> StepTimes:
+    """Time the training steps of arms by the clock, one arm after the other, in rounds.
+
+    Args:
+        arms: by name.
+        data: the images.
+        rounds: how often each arm has its turn.
+        turn_s: how long a turn takes at least, in seconds.
+
+    Raises:
+        UserError: data are missing or do not fit.
+    """
+    trained = {name: Trajectory(experiment, data, 0, torch.device("cpu")) for name, experiment in arms.items()}
+    for one in trained.values():
+        for _ in range(WARM_UP_STEPS):
+            one.take_step()
+    seconds: dict[str, list[float]] = {name: [] for name in arms}
+    for _ in range(rounds):
+        for name, one in trained.items():
+            begun, steps = time.perf_counter(), 0
+            while time.perf_counter() - begun < turn_s:
+                one.take_step()
+                steps += 1
+            seconds[name].append((time.perf_counter() - begun) / steps)
+    return StepTimes({name: tuple(values) for name, values in seconds.items()}, provenance(torch.device("cpu")))
