@@ -125,7 +125,8 @@ class Optimization:
             fused: see `optimizer_of`.
 
         Raises:
-            UserError: see `optimizer_of`; or the schedule needs to know the number of steps.
+            UserError: see `optimizer_of`; or the schedule needs to know the number of steps. The schedule's
+                `load_state_dict` raises it if the steps of the run so far had other rates than it gives them.
         """
         if steps is None and self.schedule not in OF_ANY_LENGTH:
             raise UserError(
@@ -136,12 +137,13 @@ class Optimization:
         if self.schedule == "onecycle":
             assert steps is not None
             peaks = [group["lr"] for group in optimizer.param_groups]
-            return optimizer, OneCycleLR(optimizer, peaks, total_steps=steps + 1)
+            return optimizer, _OneCycle(optimizer, peaks, total_steps=steps + 1)
 
         def factor(step: int) -> float:
             return self._factor(step, steps)
 
-        return optimizer, LambdaLR(optimizer, factor)
+        kind = _Factors if self.schedule in OF_ANY_LENGTH else _FactorsOfLength
+        return optimizer, kind(optimizer, factor)
 
     def _factor(self, step: int, steps: int | None) -> float:
         """What the learning rates are multiplied with in a step of a run of `steps` steps."""
@@ -156,6 +158,41 @@ class Optimization:
                 return warmed_up * (end + (1 - end) * (1 + math.cos(math.pi * done)) / 2)
             case _:
                 return warmed_up * (end + (1 - end) * min(1.0, (1 - done) / DECAY_SHARE))
+
+
+class _Factors(LambdaLR):
+    """Rates by their factors."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if "lr_lambdas" not in state_dict:  # of `_OneCycle`
+            raise _other_rates(state_dict)
+        super().load_state_dict(state_dict)
+
+
+class _FactorsOfLength(_Factors):
+    """Rates by factors that depend on the length of the run."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        rates = [base * factor(self.last_epoch) for base, factor in zip(self.base_lrs, self.lr_lambdas, strict=True)]
+        if not all(math.isclose(*pair, rel_tol=1e-6) for pair in zip(rates, self.get_last_lr(), strict=True)):
+            raise _other_rates(state_dict)
+
+
+class _OneCycle(OneCycleLR):
+    """PyTorch's, which would keep the length of the run that is continued."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if state_dict.get("total_steps") != self.total_steps:
+            raise _other_rates(state_dict)
+        super().load_state_dict(state_dict)
+
+
+def _other_rates(state: dict[str, Any]) -> UserError:
+    return UserError(
+        f"optim.schedule gives {state['last_epoch']} steps of the run to resume other learning rates than they had: "
+        "use its optim.schedule and trainer.max_steps, or start another run from its weights (--weights, --output)"
+    )
 
 
 def parameter_groups(network: nn.Module) -> list[dict[str, Any]]:

@@ -97,6 +97,45 @@ def test_a_schedule_that_needs_the_length_of_the_run_says_so(schedule: str) -> N
         optim.build(nn.Linear(1, 1), None)
 
 
+def resume(first: Optimization, steps: int, total: int, then: Optimization, new_total: int) -> list[float]:
+    """The rates of a run of `total` steps that stops after some of them and is continued to another total."""
+    optimizer, schedule = first.build(DnCNN(depth=3, features=4), total)
+    for _ in range(steps):
+        optimizer.step()
+        schedule.step()
+    other, continued = then.build(DnCNN(depth=3, features=4), new_total)
+    other.load_state_dict(optimizer.state_dict())
+    continued.load_state_dict(schedule.state_dict())
+    found = []
+    for _ in range(steps, new_total):
+        found.append(other.param_groups[0]["lr"])
+        other.step()
+        continued.step()
+    return found
+
+
+@pytest.mark.parametrize("schedule", ["exponential", "cosine", "wsd", "onecycle"])
+def test_a_run_of_another_length_is_not_resumed_by_a_schedule_over_the_whole_run(schedule: str) -> None:
+    optim = Optimization(lr=0.1, schedule=schedule, final_lr=1e-4)
+    assert resume(optim, 7, 10, optim, 10) == pytest.approx(rates(optim, 10)[7:])
+    for steps in (9, 10):
+        with pytest.raises(UserError, match=f"gives {steps} steps of the run to resume other .* trainer.max_steps, or"):
+            resume(optim, steps, 10, optim, 20)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "step", "wsd"])
+def test_a_run_can_be_made_longer_if_its_rates_so_far_do_not_depend_on_it(schedule: str) -> None:
+    optim = Optimization(lr=0.1, schedule=schedule, step_size=3, warmup_steps=2)
+    assert resume(optim, 8, 10, optim, 20) == pytest.approx(rates(optim, 20)[8:])
+
+
+def test_onecycle_continues_no_other_schedule_and_none_continues_it() -> None:
+    optim, onecycle = Optimization(), Optimization(schedule="onecycle")
+    for first, then in ((optim, onecycle), (onecycle, optim)):
+        with pytest.raises(UserError, match="other learning rates than they had"):
+            resume(first, 5, 10, then, 10)
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "muon"])
 def test_weight_decay_shrinks_weights_of_convolutions_but_no_norm_and_no_bias(optimizer: str) -> None:
     network = DnCNN(depth=4, features=4, bias=True)

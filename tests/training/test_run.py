@@ -169,6 +169,14 @@ def test_a_run_that_is_resumed_counts_all_its_steps_and_their_time(photographs: 
     assert counted == pytest.approx([5, 10, 10])
 
 
+def test_a_run_of_one_cycle_that_has_ended_is_not_made_longer(photographs: Path) -> None:
+    go = partial(fit, TINY(), data(photographs), Optimization(schedule="onecycle"), photographs / "run", resume="auto")
+    go(trainer={**QUIET, "max_steps": 6})
+    with pytest.raises(UserError, match=r"optim\.schedule gives 6 steps of the run to resume other learning rates"):
+        go(trainer={**QUIET, "max_steps": 9})
+    assert go(trainer={**QUIET, "max_steps": 6})["steps"] == 6
+
+
 def test_a_run_that_was_moved_goes_on_with_its_best_weights(photographs: Path) -> None:
     optim = Optimization(lr=1e-9, schedule="constant")  # nothing is learnt; later scores differ in digits at most
     fit(TINY(), data(photographs), optim, photographs / "run", trainer={**QUIET, "max_steps": 5})
