@@ -33,7 +33,7 @@ from safetensors.torch import load_file
 from restore import cli, train
 from restore.checkpoint import load_weights
 from restore.errors import UserError
-from restore.images.io import read_image, write_image
+from restore.images.io import read_image, write_atomically, write_image
 from restore.provenance import provenance
 from restore.tables import print_table
 from restore.training.checkpoints import DAMAGED, LAST, PREVIOUS, read_checkpoint
@@ -417,7 +417,9 @@ def main() -> int:
     print_table("Training runs", rows)
     print(f"{all_injected} faults, {all_lost} lost; {time.monotonic() - started:.0f} s")
     if args.json:
-        args.json.write_text(json.dumps({"rows": rows, "provenance": provenance(torch.device("cpu"))}, indent=2) + "\n")
+        write_atomically(
+            args.json, json.dumps({"rows": rows, "provenance": provenance(torch.device("cpu"))}, indent=2) + "\n"
+        )
     return int(all_lost > 0)
 
 

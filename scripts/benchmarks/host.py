@@ -20,6 +20,7 @@ import torch
 from benchmarks.train import Batches, Ours, bare
 from benchmarks.turns import Work, take_turns
 from restore.hardware import Hardware
+from restore.images.io import write_atomically
 from restore.models import NetworkSpec, build
 from restore.profiling import Step
 from restore.provenance import provenance
@@ -66,7 +67,9 @@ def run(args: argparse.Namespace) -> None:
             "rows": table,
             "seconds": {name: [s / STEPS for s in m.seconds] for name, m in found.items()},
         }
-        args.json.write_text(json.dumps(document | {"provenance": provenance(torch.device(args.device))}, indent=1))
+        write_atomically(
+            args.json, json.dumps(document | {"provenance": provenance(torch.device(args.device))}, indent=1)
+        )
 
 
 def repeated(prepare: Callable[..., Work], *arguments: Any) -> Work:

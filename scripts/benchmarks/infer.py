@@ -24,6 +24,7 @@ from restore.choices import Backend, InferencePrecision, Tile
 from restore.data.catalog import default_root
 from restore.data.degradation import from_description
 from restore.hardware import gains_from_bf16, keep_pages
+from restore.images.io import write_atomically
 from restore.inference import Engine, Runner, accelerate, tiled
 from restore.inference.psnr_change import psnr_change
 from restore.models import EDSR, DnCNN, RestorationNetwork, SRResNet
@@ -100,7 +101,7 @@ def _compare(args: argparse.Namespace, path: Path) -> None:
     print_table(f"{title}, {device}, {torch.get_num_threads()} threads; peak convolution: {rates}", table)
     if args.json:
         document = {"title": title, "rows": table, "seconds": {name: m.seconds for name, m in found.items()}}
-        args.json.write_text(json.dumps(document | {"peaks": peaks, "provenance": provenance(device)}, indent=1))
+        write_atomically(args.json, json.dumps(document | {"peaks": peaks, "provenance": provenance(device)}, indent=1))
 
 
 def _choices(device: torch.device) -> dict[str, tuple[Backend, InferencePrecision]]:

@@ -22,6 +22,7 @@ from benchmarks.turns import take_turns
 from restore.data.catalog import ImageSet
 from restore.data.pairs import PatchSampler
 from restore.data.store import PatchStore, StoredImage, StoreSpec, open_store
+from restore.images.io import write_atomically
 from restore.provenance import provenance
 from restore.tables import print_table
 
@@ -46,8 +47,9 @@ def run(args: argparse.Namespace) -> None:
     title = f"{args.batch} patches of {args.patch}x{args.patch} from images of {SIZE_2K[1]}x{SIZE_2K[0]}"
     print_table(title, table)
     if args.json:
-        args.json.write_text(
-            json.dumps({"title": title, "rows": table, "provenance": provenance(torch.device("cpu"))}, indent=1)
+        write_atomically(
+            args.json,
+            json.dumps({"title": title, "rows": table, "provenance": provenance(torch.device("cpu"))}, indent=1),
         )
 
 

@@ -27,6 +27,7 @@ from restore.data.pairs import Pair, PatchBatch, PatchSampler, make_pair
 from restore.data.random import seeded
 from restore.data.store import StoreSpec, default_cache, open_store
 from restore.hardware import Hardware, gains_from_bf16, keep_pages
+from restore.images.io import write_atomically
 from restore.losses import find_loss
 from restore.models import NetworkSpec, build
 from restore.profiling import Step, flops
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace) -> None:
     print_table(f"{title}, {device}; peak convolution: {rates}", table)
     if args.json:
         document = {"title": title, "rows": table, "seconds": {name: m.seconds for name, m in found.items()}}
-        args.json.write_text(json.dumps(document | {"peaks": peaks, "provenance": provenance(device)}, indent=1))
+        write_atomically(args.json, json.dumps(document | {"peaks": peaks, "provenance": provenance(device)}, indent=1))
 
 
 def reference(step: Step, device: str, keep: bool) -> Callable[[], None]:
@@ -155,14 +156,21 @@ class Ours:
     def __init__(self, step: Step, device: str, hardware: Hardware, steps: int = 1) -> None:
         logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
         self._go: Queue[bool] = Queue()
-        self._done: Queue[bool] = Queue()
+        self._done: Queue[BaseException | None] = Queue()
         self._turns = _Turns(self._go, self._done, steps)
-        thread = threading.Thread(target=self._fit, args=(step, device, hardware), daemon=True)
+        thread = threading.Thread(target=self._run, args=(step, device, hardware), daemon=True)
         thread.start()
 
     def __call__(self) -> None:
         self._go.put(True)
-        self._done.get()
+        if failure := self._done.get():
+            raise failure
+
+    def _run(self, step: Step, device: str, hardware: Hardware) -> None:
+        try:
+            self._fit(step, device, hardware)
+        except BaseException as failure:
+            self._done.put(failure)
 
     def _fit(self, step: Step, device: str, hardware: Hardware) -> None:
         data = PatchData(patch_size=step.patch, batch_size=step.batch, steps_per_epoch=10**6)
@@ -189,7 +197,7 @@ class Ours:
 
 
 class _Turns(Callback):
-    def __init__(self, go: "Queue[bool]", done: "Queue[bool]", steps: int) -> None:
+    def __init__(self, go: "Queue[bool]", done: "Queue[BaseException | None]", steps: int) -> None:
         self._go = go
         self._done = done
         self._steps = steps
@@ -199,5 +207,5 @@ class _Turns(Callback):
         if batch_idx % self._steps:
             return
         if batch_idx:
-            self._done.put(True)
+            self._done.put(None)
         self._go.get()

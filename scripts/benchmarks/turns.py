@@ -64,6 +64,7 @@ def take_turns(
         ours, theirs = context.Pipe()
         process = context.Process(target=_worker, args=(theirs, prepare, arguments, clock), daemon=True)
         process.start()
+        theirs.close()  # a worker that fails then ends the pipe: EOFError here instead of waiting for ever
         ours.recv()  # ready: prepared one after the other, so that none disturbs another
         workers[name] = (process, ours)
     found = {name: Measured() for name in variants}
