@@ -6,7 +6,7 @@ the convolutions of the original see zeros beyond the border at each size betwee
 """
 
 import copy
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -53,22 +53,31 @@ class ComposedUpsampling(nn.Module):
 
 
 def compose(network: AnyNetwork) -> AnyNetwork:
-    """A copy whose upsamplers and last convolution are composed if they are linear; for inference only."""
+    """A copy whose upsamplers and last convolution are composed if the network `ends_in_tail` and they are linear.
+
+    It is for inference only.
+    """
     composed = copy.deepcopy(network).eval()
-    upsample, tail = getattr(composed, "upsample", None), getattr(composed, "tail", None)
-    if not isinstance(tail, nn.Conv2d) or tail.kernel_size != (3, 3):
+    if not composed.ends_in_tail:
         return composed
-    branches = list(upsample) if isinstance(upsample, nn.ModuleList) else [upsample]
-    ends = [ComposedUpsampling(it, tail) for it in branches if isinstance(it, Upsampler) and _is_linear(it)]
-    if not ends or len(ends) < len(branches):
+    upsample: Any = composed.upsample
+    tail: Any = composed.tail
+    several = isinstance(upsample, nn.ModuleList)
+    branches = list(upsample) if several else [upsample]
+    if not all(_is_known(layer) for branch in branches for layer in (*branch, tail)):
         return composed
-    composed.upsample = nn.ModuleList(ends) if isinstance(upsample, nn.ModuleList) else ends[0]
+    ends = [ComposedUpsampling(branch, tail) for branch in branches]
+    composed.upsample = nn.ModuleList(ends) if several else ends[0]
     composed.tail = nn.Identity()
     return composed
 
 
-def _is_linear(upsample: Upsampler) -> bool:
-    return all(isinstance(layer, nn.Conv2d | nn.PixelShuffle) for layer in upsample)
+def _is_known(layer: nn.Module) -> bool:
+    """Whether a layer is linear and reaches no further than `RADIUS` and `BORDER` allow for."""
+    if isinstance(layer, nn.Conv2d):
+        geometry = layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.padding_mode
+        return geometry == ((3, 3), (1, 1), (1, 1), (1, 1), "zeros")
+    return isinstance(layer, nn.PixelShuffle)
 
 
 @torch.enable_grad()

@@ -35,6 +35,7 @@ class EDSR(RestorationNetwork):
         **normalization: the other settings of `Normalization`.
     """
 
+    ends_in_tail = True
     mean: Tensor
     rgb_range: float
 

@@ -3,15 +3,19 @@
 import copy
 from typing import TypeVar
 
+import torch
 from torch import nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from restore.models.network import RestorationNetwork
 from restore.models.norm import ConvNorm, OutputNorm
-from restore.models.norm import conv as plain_conv
 
 AnyNetwork = TypeVar("AnyNetwork", bound=RestorationNetwork)
+
+GEOMETRY = (
+    "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode",
+)  # fmt: skip
 
 
 def fold(network: AnyNetwork) -> AnyNetwork:
@@ -28,11 +32,25 @@ def fold(network: AnyNetwork) -> AnyNetwork:
                     parent.conv = fuse_conv_bn_eval(conv, norm)
                     del parent.norm
         for name, child in parent.named_children():
-            if isinstance(child, nn.Conv2d) and parametrize.is_parametrized(child):
-                # `remove_parametrizations` would take them from the original too: copies share their class
-                plain = plain_conv(child.in_channels, child.out_channels, child.kernel_size[0])
-                plain.load_state_dict({"weight": child.weight.detach(), "bias": child.bias}, assign=True)
-                setattr(parent, name, plain)
+            if isinstance(child, nn.Conv2d) and _is_parametrized(child):
+                setattr(parent, name, _plain(child))
     if not any(isinstance(module, OutputNorm) for module in folded.modules()):
         folded.restate(norm="none")
     return folded
+
+
+def _is_parametrized(convolution: nn.Conv2d) -> bool:
+    """Whether a convolution is PyTorch's own but for what its weights are computed from."""
+    return parametrize.is_parametrized(convolution) and type(convolution).forward is nn.Conv2d.forward
+
+
+def _plain(convolution: nn.Conv2d) -> nn.Conv2d:
+    """The convolution without its parametrizations, weights multiplied out.
+
+    `remove_parametrizations` would take them from the original too: copies share their class.
+    """
+    settings = {name: getattr(convolution, name) for name in GEOMETRY}
+    with torch.device("meta"):  # where no initial weights are drawn
+        plain = nn.Conv2d(**settings, bias=convolution.bias is not None)
+    plain.load_state_dict({name: getattr(convolution, name).detach() for name in plain.state_dict()}, assign=True)
+    return plain

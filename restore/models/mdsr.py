@@ -33,6 +33,7 @@ class MDSR(RestorationNetwork):
         **normalization: the other settings of `Normalization`.
     """
 
+    ends_in_tail = True
     mean: Tensor
     rgb_range: float
     scales: tuple[Scale, ...]

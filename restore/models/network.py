@@ -42,12 +42,16 @@ class RestorationNetwork(nn.Module, ABC):
             begin at multiples.
         scale: how many times larger the output is.
         norm: what normalizes its activations.
+        ends_in_tail: whether `forward` uses the modules `upsample` and `tail` only as `tail(upsample(features))`, so
+            that `compose` may make one convolution of them. It is false of a subclass with a `forward` of its own,
+            unless that says it again.
     """
 
     channels: int
     scale: int = 1
     norm: Norm = "none"
     multiple_of: int = 1
+    ends_in_tail: bool = False
     _arguments: dict[str, Any]
     _passes_on: bool
 
@@ -58,6 +62,8 @@ class RestorationNetwork(nn.Module, ABC):
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
+        if "forward" in cls.__dict__:
+            cls.ends_in_tail = cls.__dict__.get("ends_in_tail", False)
         REGISTRY.add(cls)
         if "__init__" in cls.__dict__:
             _record_arguments(cls)

@@ -1,12 +1,15 @@
 """Networks whose linear end is one convolution compute what they computed."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from restore.inference.memory import bytes_per_pixel
-from restore.models import NETWORKS, build
-from restore.models.blocks import Scale
+from restore.models import EDSR, NETWORKS, RestorationNetwork, build
+from restore.models.blocks import Scale, Upsampler
 from restore.models.compose import compose
 
 
@@ -26,6 +29,39 @@ def test_every_network_composed_computes_the_same(name: str) -> None:
     network = build(NETWORKS[name](features=8).spec).eval()
     x = torch.rand(1, network.inputs, 8, 8)
     torch.testing.assert_close(compose(network)(x), network(x), rtol=0, atol=1e-5)
+
+
+class Sharpened(EDSR):
+    """The parts of an EDSR in another order."""
+
+    def forward(self, degraded: Tensor) -> Tensor:
+        features = self.upsample(self.head(degraded))
+        return self.tail(features - features.mean((2, 3), keepdim=True))
+
+
+class Curved(EDSR):
+    """An EDSR whose end is not linear."""
+
+    def __init__(self) -> None:
+        super().__init__(features=4, blocks=1)
+        self.upsample = Upsampler(2, 4, activation=nn.PReLU)
+
+
+class Dilated(EDSR):
+    """An EDSR whose last convolution reaches further."""
+
+    def __init__(self) -> None:
+        super().__init__(features=4, blocks=1)
+        self.tail = nn.Conv2d(4, 3, 3, padding=4, dilation=4)
+
+
+@pytest.mark.parametrize("make", [partial(Sharpened, features=4, blocks=1), Curved, Dilated])
+def test_a_network_that_has_other_parts_or_uses_them_otherwise_stays_as_it_is(
+    make: Callable[[], RestorationNetwork],
+) -> None:
+    network = make().eval()
+    x = torch.rand(1, 3, 8, 8)
+    torch.testing.assert_close(compose(network)(x), network(x))
 
 
 @pytest.mark.parametrize("name", ["EDSR", "MDSR"])
