@@ -161,7 +161,7 @@ def _networks(
 
     by_content = _weights(args, sigma)
     files = used = dict(by_content.values())
-    if len(files) > 1 and not any(is_in_color(job.source) for job in jobs()):
+    if len(files) > 1 and not any(is_in_color(job.source, args.max_megapixels) for job in jobs()):
         used = dict([by_content["gray"]])
     made = {name: _runner(args, path) for name, path in used.items()}
     runners = {name: runner for name, (runner, _) in made.items()}

@@ -334,6 +334,20 @@ def test_artifacts_of_jpeg_are_removed_by_dncnn3_once_it_is_there(
     assert "dncnn3: network run by torch" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("small_models")
+def test_an_image_above_the_default_limit_is_restored_by_its_network_if_the_command_allows_it(
+    kinds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESTORE_MAX_MEGAPIXELS", "0.001")
+    command = ["--denoise", "--input", str(kinds), "--output", str(tmp_path / "out"), "--precision", "fp32"]
+    assert infer.main(command) == 1
+    assert infer.main([*command, "--max-megapixels", "1"]) == 0
+    log = json.loads((tmp_path / "out/restore-log.json").read_text())
+    assert (log["images"]["color.png"]["status"], log["images"]["color.png"]["network"]) == (
+        "restored", "dncnn-color-blind",
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
 def test_color_is_told_by_the_header_as_by_the_pixels(mode: str, tmp_path: Path) -> None:
     from PIL import Image

@@ -182,7 +182,7 @@ class Pipeline:
             self._space.enter(turn, pixels)
         try:
             state = job.source.stat()
-            return Read(read_picture(job.source), pixels, state)
+            return Read(read_picture(job.source, self._writing.max_megapixels), pixels, state)
         except BaseException:
             self._space.leave(pixels)
             raise

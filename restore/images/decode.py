@@ -71,9 +71,9 @@ def picture_size(path: Path, megapixels: float | None = None) -> tuple[int, int]
         return source.height, source.width
 
 
-def is_in_color(path: Path) -> bool:
+def is_in_color(path: Path, megapixels: float | None = None) -> bool:
     """Whether `read_picture` gives an image three channels, told by its header; False if that cannot be read."""
-    with suppress(UserError), _opened(path) as source:
+    with suppress(UserError), _opened(path, megapixels) as source:
         if isinstance(source, tiff.Tiff):
             return source.channels == 3
         if source.format == "PNG":  # Pillow takes gray with alpha of 16 bits for RGBA

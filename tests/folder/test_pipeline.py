@@ -47,9 +47,9 @@ def some_jobs(folder: Path, count: int, sizes: dict[int, int] | None = None) -> 
 def test_the_network_hardly_waits_while_files_are_read_and_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slow_read(path: Path) -> Picture:
+    def slow_read(path: Path, megapixels: float | None) -> Picture:
         time.sleep(NAP_S)
-        return read_picture(path)
+        return read_picture(path, megapixels)
 
     def slow_write(path: Path, picture: Picture, quality: int | None) -> None:
         time.sleep(NAP_S)
@@ -78,8 +78,8 @@ def test_no_more_pixels_are_in_memory_than_there_is_space_for(
             within += pixels
             most = max(most, within)
 
-    def counted_read(path: Path) -> Picture:
-        picture = read_picture(path)
+    def counted_read(path: Path, megapixels: float | None) -> Picture:
+        picture = read_picture(path, megapixels)
         count(2 * picture.pixels[:, :, 0].size)
         return picture
 
