@@ -13,8 +13,9 @@ from torch import Tensor
 
 from restore.data.catalog import ImageSet
 from restore.data.degradation import Degradation, GaussianNoise, Jpeg
+from restore.data.pairing import by_name, check_restored_sizes, pair
 from restore.data.pairs import ImagePair, load_pair
-from restore.errors import UserError, about
+from restore.errors import about
 from restore.images.color import with_channels
 from restore.images.io import list_images, read_image, to_uint8
 from restore.images.tensors import as_tensor, quantize
@@ -99,25 +100,22 @@ def measure(
 
 
 def score_folder(restored: Path, reference: Path, protocol: Protocol, scale: int) -> Row:
-    """Score existing images against references, paired by stem (`baby.png` or `babyx2.png`).
+    """Score existing images against references, paired as in `pairing.py`.
 
     A reference is cut to its restored image's size if they differ by less than `scale` ("modcrop").
 
     Raises:
         UserError: an image has no partner, cannot be read, or has another size.
     """
-    by_stem = {path.stem: path for path in list_images(restored)}
+    references = by_name(reference, list_images(reference))
+    partners = pair(references, by_name(restored, list_images(restored)), scale, restored)
     found = []
-    for path in list_images(reference):
-        partner = by_stem.get(path.stem) or by_stem.get(f"{path.stem}x{scale}")
-        if partner is None:
-            raise UserError(f"{path}: no restored image {path.stem}.* in {restored}")
+    for (name, path), partner in zip(references.items(), partners, strict=True):
         image, truth = to_uint8(read_image(partner)), to_uint8(read_image(path))
-        height, width = image.shape[:2]
-        if not (0 <= truth.shape[0] - height < max(scale, 1) and 0 <= truth.shape[1] - width < max(scale, 1)):
-            raise UserError(f"{partner}: is {width}x{height}, its reference {truth.shape[1]}x{truth.shape[0]}")
-        truth = with_channels(truth[:height, :width], image.shape[2])
-        found.append(ImageScore(path.stem, *protocol.score(as_tensor(image), as_tensor(truth), scale)))
+        check_restored_sizes(truth.shape, image.shape, scale, partner)
+        height, width, channels = image.shape
+        truth = with_channels(truth[:height, :width], channels)
+        found.append(ImageScore(name, *protocol.score(as_tensor(image), as_tensor(truth), scale)))
     return _row(str(restored), reference.resolve().name, protocol, "as given", scale, None, found)
 
 

@@ -33,3 +33,10 @@ def nearest(word: str, known: Iterable[str]) -> str:
     spelled = {name.lower(): name for name in known}
     matches = get_close_matches(word.lower(), list(spelled), 1, SIMILAR)
     return f"; did you mean {spelled[matches[0]]}?" if matches else ""
+
+
+def listed(names: Iterable[str], most: int) -> str:
+    """For a message: the first `most` names, and how many more there are."""
+    found = list(names)
+    more = f" and {len(found) - most} more" if len(found) > most else ""
+    return ", ".join(found[:most]) + more

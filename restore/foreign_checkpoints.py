@@ -12,7 +12,7 @@ import math
 import re
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import count, takewhile
 from pathlib import Path
@@ -23,7 +23,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from restore.checkpoint import Weights, read_tensors, weights_of
-from restore.errors import UserError
+from restore.errors import UserError, listed
 from restore.images.io import write_atomically
 from restore.models import EDSR, MDSR, DnCNN, FDnCNN, FFDNet, NetworkSpec, Norm, RestorationNetwork, build
 from restore.models.edsr import DIV2K_MEAN
@@ -385,7 +385,7 @@ WRITABLE: dict[str, tuple[Layout, ...]] = {
 }
 
 _STRANGERS = {"conv_hr.weight": "BasicSR's MSRResNet: leaky ReLUs and a bilinear skip are in no network here"}
-_SHOWN = 20
+MAX_KEYS_NAMED = 20  # in a message
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -427,7 +427,7 @@ def _unwrapped(path: Path, content: Any) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path}: expected tensors by name, found {type(content).__name__}")
     if others := [str(key) for key, value in content.items() if not isinstance(value, Tensor)]:
-        raise UserError(f"{path}: expected tensors by name, but also found {_listed(others)}")
+        raise UserError(f"{path}: expected tensors by name, but also found {listed(others, MAX_KEYS_NAMED)}")
     tensors = {str(key): tensor for key, tensor in content.items() if key != "step_counter"}  # mmagic's
     for prefix in ("module.", "generator."):
         if all(key.startswith(prefix) for key in tensors):
@@ -443,7 +443,7 @@ def _recognize(path: Path, tensors: Tensors) -> Layout:
         if mark in tensors:
             raise UserError(f"{path}: {stranger}")
     known = ", ".join(layout.name for layout in LAYOUTS)
-    raise UserError(f"{path}: has no known layout ({known}); its keys are {_listed(tensors)}")
+    raise UserError(f"{path}: has no known layout ({known}); its keys are {listed(tensors, MAX_KEYS_NAMED)}")
 
 
 def _fill(network: RestorationNetwork, layout: Layout, tensors: Tensors, path: Path) -> None:
@@ -453,9 +453,9 @@ def _fill(network: RestorationNetwork, layout: Layout, tensors: Tensors, path: P
     expected = {name: ours[own] for own, name in names.items()} | constants
     complaints = []
     if missing := [name for name in expected if name in required - tensors.keys()]:
-        complaints.append(f"lacks {_listed(missing)}")
+        complaints.append(f"lacks {listed(missing, MAX_KEYS_NAMED)}")
     if left := [name for name in tensors if name not in expected]:
-        complaints.append(f"does not know {_listed(left)}")
+        complaints.append(f"does not know {listed(left, MAX_KEYS_NAMED)}")
     for name, tensor in expected.items():
         if name in tensors and tensors[name].shape != tensor.shape:
             complaints.append(f"{name} is {tuple(tensors[name].shape)}, expected {tuple(tensor.shape)}")
@@ -476,9 +476,3 @@ def _fill(network: RestorationNetwork, layout: Layout, tensors: Tensors, path: P
 def _outline(network: RestorationNetwork) -> str:
     sizes = ("channels", "depth", "blocks", "features", "scale", "scales", "norm")
     return ", ".join(f"{name} {value}" for name, value in network.spec.arguments.items() if name in sizes)
-
-
-def _listed(keys: Iterable[str]) -> str:
-    names = list(keys)
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

@@ -241,8 +241,27 @@ def test_anybodys_images_are_scored_against_their_references(tmp_path: Path) -> 
     assert [image["psnr"] for image in row["per_image"]] == pytest.approx(expected)
 
     write_image(tmp_path / "true/c.png", reference["a"])
-    with pytest.raises(UserError, match=r"c\.png: no restored image c\.\*"):
+    with pytest.raises(UserError, match=r"made: no counterpart for c\.png"):
         rows(tmp_path, *folders, "--protocol", "sr-rgb", "--scale", "3")
+
+
+def test_images_of_one_name_in_several_folders_are_scored_against_their_own(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for name in ("a/1", "b/1"):
+        image = random.integers(0, 200, (20, 20, 3), np.uint8)
+        write_image(tmp_path / f"true/{name}.png", image)
+        write_image(tmp_path / f"made/{name}.png", image + np.uint8(10))
+    args = "--restored", str(tmp_path / "made"), "--reference", str(tmp_path / "true"), "--protocol", "denoise-rgb"
+    (row,) = rows(tmp_path, *args)
+    assert [image["name"] for image in row["per_image"]] == ["a/1", "b/1"]
+    assert [image["psnr"] for image in row["per_image"]] == [pytest.approx(20 * np.log10(255 / 10))] * 2
+
+    write_image(tmp_path / "made/c/2.png", image)
+    with pytest.raises(UserError, match=r"made: 2\.png have no counterpart in the other folder"):
+        rows(tmp_path, *args)
+    write_image(tmp_path / "true/c/2.png", image[:-1])
+    with pytest.raises(UserError, match=r"made/c/2\.png: is 20x20, but its clean image 20x19"):
+        rows(tmp_path, *args)
 
 
 def test_equal_images_have_no_finite_psnr_and_the_json_stays_valid(tmp_path: Path) -> None:

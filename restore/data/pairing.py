@@ -4,10 +4,10 @@ Both folders have the same sub-folders, and partners the same name but for the s
 low-resolution images of scale 2 are published.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from restore.errors import UserError
+from restore.errors import UserError, listed
 
 MAX_IMAGES_NAMED = 5  # images in a message
 
@@ -44,13 +44,14 @@ def pair(images: Mapping[str, Path], others: Mapping[str, Path], scale: int, fol
     endings = ("", f"x{scale}")
     found = {name: [others[name + end] for end in endings if name + end in others] for name in images}
     if missing := [images[name].name for name, partners in found.items() if not partners]:
-        raise UserError(f"{folder}: no counterpart for {_listed(missing)}")
+        raise UserError(f"{folder}: no counterpart for {listed(missing, MAX_IMAGES_NAMED)}")
     for name, partners in found.items():
         if len(partners) > 1:
-            raise UserError(f"{folder}: two counterparts for {images[name].name}: {_listed(p.name for p in partners)}")
+            both = ", ".join(partner.name for partner in partners)
+            raise UserError(f"{folder}: two counterparts for {images[name].name}: {both}")
     paired = [partners[0] for partners in found.values()]
     if strangers := [path.name for path in others.values() if path not in set(paired)]:
-        raise UserError(f"{folder}: {_listed(strangers)} have no counterpart in the other folder")
+        raise UserError(f"{folder}: {listed(strangers, MAX_IMAGES_NAMED)} have no counterpart in the other folder")
     return tuple(paired)
 
 
@@ -62,14 +63,27 @@ def check_sizes(clean: tuple[int, ...], degraded: tuple[int, ...], scale: int, i
         scale: 1 for images of equal sizes.
         image: the clean one, for the message.
     """
-    if not all(0 <= size - low * scale < scale for size, low in zip(clean[:2], degraded[:2], strict=True)):
+    if not _is_cut(clean, [scale * size for size in degraded[:2]], scale):
         raise UserError(
             f"{image}: is {clean[1]}x{clean[0]}, but its degraded image of scale {scale} is {degraded[1]}x{degraded[0]}"
         )
 
 
-def _listed(names: Iterable[str]) -> str:
-    found = list(names)
-    return ", ".join(found[:MAX_IMAGES_NAMED]) + (
-        f" and {len(found) - MAX_IMAGES_NAMED} more" if len(found) > MAX_IMAGES_NAMED else ""
-    )
+def check_restored_sizes(clean: tuple[int, ...], restored: tuple[int, ...], scale: int, image: Path) -> None:
+    """Raise UserError unless a restored image is as large as a clean one, or less than `scale` smaller ("modcrop").
+
+    Args:
+        clean, restored: (height, width, ...).
+        scale: 1 for images of equal sizes.
+        image: the restored one, for the message.
+    """
+    if not _is_cut(clean, restored, scale):
+        raise UserError(
+            f"{image}: is {restored[1]}x{restored[0]}, but its clean image {clean[1]}x{clean[0]}; it may be smaller by "
+            f"less than the scale, {scale}"
+        )
+
+
+def _is_cut(whole: Sequence[int], part: Sequence[int], scale: int) -> bool:
+    """Whether height and width of a part lack less than `scale` of those of the whole."""
+    return all(0 <= size - kept < scale for size, kept in zip(whole[:2], part[:2], strict=True))

@@ -68,8 +68,8 @@ class _WDSR(RestorationNetwork):
 
     def forward(self, degraded: Tensor) -> Tensor:
         """(N, channels, H, W) low resolution -> (N, channels, scale*H, scale*W), both in [0, 1], unclamped."""
-        centerd = (degraded - self.mean) * CONTRAST
-        restored: Tensor = self.enlarge(self.tail(self.body(self.head(centerd))) + self.skip(centerd))
+        centered = (degraded - self.mean) * CONTRAST
+        restored: Tensor = self.enlarge(self.tail(self.body(self.head(centered))) + self.skip(centered))
         return restored / CONTRAST + self.mean
 
 

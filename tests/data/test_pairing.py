@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from restore.data.catalog import find_images
-from restore.data.pairing import check_sizes
+from restore.data.pairing import check_restored_sizes, check_sizes
 from restore.errors import UserError
 from restore.images.io import write_image
 
@@ -65,3 +65,17 @@ def test_sizes_must_differ_by_the_scale(
     else:
         with pytest.raises(UserError, match=rf"a\.png: is {clean[1]}x{clean[0]}, but its degraded image"):
             check_sizes(clean, degraded, scale, Path("a.png"))
+
+
+@pytest.mark.parametrize(("clean", "restored", "scale", "fits"), [
+    ((20, 30), (20, 30), 1, True), ((20, 30), (19, 30), 1, False), ((21, 32), (20, 30), 3, True),
+    ((23, 30), (20, 30), 3, False), ((20, 30), (21, 30), 3, False),
+])  # fmt: skip
+def test_a_restored_image_may_be_cut_to_a_multiple_of_the_scale(
+    clean: tuple[int, int], restored: tuple[int, int], scale: int, fits: bool
+) -> None:
+    if fits:
+        check_restored_sizes(clean, restored, scale, Path("a.png"))
+    else:
+        with pytest.raises(UserError, match=rf"a\.png: is {restored[1]}x{restored[0]}, but its clean image"):
+            check_restored_sizes(clean, restored, scale, Path("a.png"))
