@@ -193,9 +193,13 @@ class DnCNNLayout(Layout):
 
     def infer(self, tensors: Tensors) -> NetworkSpec:
         norm: Norm = "batch" if any(key.endswith(".running_mean") for key in tensors) else "none"
+        last = self._last(tensors)
+        depth = math.ceil(last / self._stride(norm)) + 1
+        if depth > len(tensors):
+            raise ValueError(f"its last convolution has the number {last}, but it holds only {len(tensors)} tensors")
         arguments = {
             "channels": self._channels(tensors),
-            "depth": math.ceil(self._last(tensors) / self._stride(norm)) + 1,
+            "depth": depth,
             "features": tensors[f"{self.prefix}.0.weight"].shape[0],
             "norm": norm,
             "bias": self.biases != "none",
@@ -205,8 +209,9 @@ class DnCNNLayout(Layout):
         return NetworkSpec(self.network.__name__, arguments)
 
     def _last(self, tensors: Tensors) -> int:
-        """The number of the last convolution."""
-        return max(int(place[1]) for key in tensors if (place := re.fullmatch(rf"{self.prefix}\.(\d+)\.weight", key)))
+        """The number of the last convolution; one of ten digits or more is none."""
+        pattern = rf"{self.prefix}\.(\d{{1,9}})\.weight"
+        return max(int(place[1]) for key in tensors if (place := re.fullmatch(pattern, key)))
 
     def rename(self, module: str, network: RestorationNetwork) -> str:
         _, place, *kind = module.split(".")

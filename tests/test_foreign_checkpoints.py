@@ -161,6 +161,8 @@ KAIR = prefixed("model.", numbered_dncnn(1, 4, 4, "all", 1e-4).state_dict())
     (without(BASIC, "conv_after_body.weight"), r"BasicSR's EDSR .*: lacks conv_after_body\.weight"),
     (without(KAIR, "model.5.weight"), r"KAIR's DnCNN .*: lacks model\.5\.weight"),
     (KAIR | {"model.0.weight": torch.zeros(4, 4, 3, 3)}, "channels must be 1 .gray. or 3 .RGB., not 4"),
+    (KAIR | {"model.400000000.weight": torch.zeros(1, 4, 3, 3)}, "number 400000000, but it holds only 1[0-9] tensors"),
+    (KAIR | {f"model.{'4' * 5000}.weight": torch.zeros(1, 4, 3, 3)}, "does not know model.4444"),
     ({"conv_first.weight": torch.zeros(1), "upconv1.weight": torch.zeros(1), "conv_hr.weight": torch.zeros(1)},
      "MSRResNet: leaky ReLUs"),
     ({"layer.weight": torch.zeros(1)}, r"has no known layout .*; its keys are layer\.weight"),
