@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from restore.training.checkpoints import step_ends
+from restore.training.lightning_internals import is_last_batch
 
 # kill, Ctrl+C, a closed terminal, of which Windows has no signal
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
@@ -19,8 +20,9 @@ SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if 
 class StopSignals(Callback):
     """Ends training at the next whole step after SIGTERM, SIGINT or SIGHUP; a second signal ends the process at once.
 
-    As a context it catches the signals, also before and after training, where it stops at once. Signals that were
-    ignored before, as those of `nohup` are, stay so. Its place is after the callback that saves.
+    After the last step of an epoch it waits until the epoch is validated and saved, since a resumed run would not make
+    up for the validation; `LastCheckpoint` saves where it stops. As a context it catches the signals, also before and
+    after training, where it stops at once. Signals that were ignored before, as those of `nohup` are, stay so.
 
     Attributes:
         received: the signal, if there was one.
@@ -63,16 +65,11 @@ class StopSignals(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if step_ends(trainer, batch_idx):
+        if step_ends(trainer, batch_idx) and not is_last_batch(trainer):
             self._stop_if_asked(trainer)
 
-    def on_validation_batch_end(self, trainer: Trainer, *_: Any, **__: Any) -> None:
-        if self._training:
-            self._stop_if_asked(trainer)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.global_step != trainer.max_steps:
-            self._stop_if_asked(trainer)
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._stop_if_asked(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._training = False

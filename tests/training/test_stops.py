@@ -33,7 +33,7 @@ def photographs(tmp_path: Path) -> Path:
 
 
 class At(Callback):
-    """Does something when a batch of the run is over."""
+    """Does something when a batch of the run begins."""
 
     def __init__(self, batch: int, act: Any) -> None:
         self._left, self._act = batch, act
@@ -69,10 +69,12 @@ def assert_same_run(folder: Path, one: str, other: str) -> None:
         assert all(torch.equal(states[0][key][name], states[1][key][name]) for name in states[0][key])
     weights = [load_file(folder / name / "weights.safetensors") for name in (one, other)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    sheets = [{path.name: path.read_bytes() for path in (folder / name / "samples").iterdir()} for name in (one, other)]
+    assert sheets[0] == sheets[1]  # of all validations
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
-@pytest.mark.parametrize(("accumulate", "batch"), [(1, 10), (3, 31), (3, 32)])
+@pytest.mark.parametrize(("accumulate", "batch"), [(1, 10), (1, 7), (3, 31), (3, 32), (3, 20)])
 def test_a_signal_saves_at_the_next_whole_step_and_says_how_to_go_on(
     photographs: Path, number: signal.Signals, accumulate: int, batch: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -107,6 +109,23 @@ def test_a_killed_run_with_accumulated_gradients_is_resumed_bit_for_bit(
     done = (batch - 1) // accumulate
     assert state["global_step"] == max(step for step in range(1, done + 1) if step % every == 0 or step % 7 == 0)
     train(photographs, "hurt", accumulate=accumulate, every=every, ema=0.9)
+    assert_same_run(photographs, "undisturbed", "hurt")
+
+
+class AtValidation(Callback):
+    """Sends SIGINT when the validation of the first epoch begins."""
+
+    def on_validation_start(self, trainer: Trainer, *_: Any) -> None:
+        if not trainer.sanity_checking and trainer.current_epoch == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_signal_in_a_validation_loses_neither_it_nor_the_epoch(photographs: Path) -> None:
+    train(photographs, "undisturbed")
+    with pytest.raises(SystemExit):
+        train(photographs, "hurt", callbacks=[AtValidation()])
+    assert torch.load(photographs / "hurt/checkpoints/last.ckpt", weights_only=True)["global_step"] == 7
+    train(photographs, "hurt")
     assert_same_run(photographs, "undisturbed", "hurt")
 
 
