@@ -166,6 +166,8 @@ def compare(steps: Steps, shown: Shown) -> None:
             if memory := row.profile.memory:
                 parts = {label: getattr(memory, name) / MIB for name, label in CATEGORIES.items()}
                 bars.setdefault(row.network, {})[row.variant] = parts
+        if not bars:
+            raise UserError(f"{shown.plot}: not written, because no training step fits into {steps.device}'s memory")
         plot_stacks(shown.plot, bars, f"MiB at the peak of a training step ({rows[0].profile.source})")
     for written in filter(None, (shown.json, shown.csv, shown.plot)):
         print(f"written: {written}")
@@ -241,6 +243,8 @@ def _print_rows(steps: Steps, rows: list[ProfileRow]) -> None:
 def _times(group: Sequence[ProfileRow], device: str | None) -> tuple[str, dict[str, float]]:
     """What was timed, and each variant's time as a ratio to the first; small real steps if none were measured."""
     fitting = [row for row in group if row.profile.memory]
+    if not fitting:
+        return "none fits, so none is timed", {}
     steps = [row.profile.step for row in fitting]
     rounds = 5
     if device is None:
@@ -355,7 +359,7 @@ def _bought(step: Step) -> str:
 
 def _size(text: str) -> int:
     """Bytes of `12GiB`."""
-    match = re.fullmatch(r"([0-9.]+) ?(\w+)", text)
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(\w+)", text)
     if not match or match[2] not in UNITS:
         raise UserError(f"--budget: expected a size such as 12GiB ({', '.join(UNITS)}), not {text!r}")
     return int(float(match[1]) * UNITS[match[2]])

@@ -240,15 +240,19 @@ def largest(step: Step, quantity: Quantity, budget: int, unit: int = 1) -> int:
         fits, held = fails, needed
         fails = max(fits + 1, min(4 * fits, int(fits * budget / held)))
     while fails - fits > 1:
-        guess = fails // 2
-        if fits:
+        guess = (fits + fails) // 2
+        if held:
             guess = int(fits * (budget / held) ** (math.log(fails / fits) / math.log(needed / held)))
         guess = min(max(guess, fits + 1), fails - 1)
-        if (found := need(guess)) <= budget:
+        try:
+            found = need(guess)
+        except ValueError:  # a network cannot be so small
+            found = 0
+        if found <= budget:
             fits, held = guess, found
         else:
             fails, needed = guess, found
-    return fits * unit
+    return fits * unit if held else 0
 
 
 class _Trial:

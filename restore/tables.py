@@ -11,7 +11,9 @@ NARROWEST_LABEL = 16  # to which the first column is folded before a table is sp
 
 
 def print_table(title: str, rows: Sequence[Mapping[str, str]]) -> None:
-    """Print a title and rows of the same keys; see `format_table`."""
+    """Print a title and rows of the same keys, nothing if there are no rows; see `format_table`."""
+    if not rows:
+        return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH_IN_FILES
     print("\n".join(line for line in [*textwrap.wrap(title, width), *format_table(rows, width)]))
 

@@ -6,12 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from skimage.io import imread
 
+from restore import memory_table
 from restore.errors import UserError
 from restore.memory import main
 from restore.memory_table import Steps
-from restore.profiling import Memory
+from restore.profiling import Memory, Profile
 
 SMALL = ["--networks", "EDSR-baseline", "--batch", "8", "--patch", "32"]
 MIB = 2**20
@@ -78,6 +80,22 @@ def test_fit_says_what_the_saving_buys(tmp_path: Path, capsys: pytest.CaptureFix
     assert int(bought[2]) >= 16
 
 
+def test_a_device_that_no_step_fits_into_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(memory_table, "available_device", lambda _: torch.device("cuda:0"))
+    monkeypatch.setattr(memory_table, "measure", lambda step, _: Profile(step, "cuda", None))
+    table = tmp_path / "rows.csv"
+    assert main([*SMALL, "--device", "cuda", "--csv", str(table)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "(cuda, fp32; none fits, so none is timed)" in printed
+    assert printed.count("out of memory") == 3
+    assert "what the GPU shows" not in printed
+    assert [row["peak"] for row in csv.DictReader(table.read_text().splitlines())] == [""] * 3
+    with pytest.raises(UserError, match=r"plot\.png: not written, because no training step fits into cuda:0's memory"):
+        main([*SMALL, "--device", "cuda", "--plot", str(tmp_path / "plot.png")])
+
+
 @pytest.mark.parametrize(
     ("argv", "complaint"),
     [
@@ -85,6 +103,7 @@ def test_fit_says_what_the_saving_buys(tmp_path: Path, capsys: pytest.CaptureFix
         (["--compile"], "--compile needs --device"),
         (["--layers", "--device", "cpu"], "--layers and --sweep use the forecast; drop --device"),
         (["fit", "--budget", "12 apples"], "--budget: expected a size such as 12GiB"),
+        (["fit", "--budget", "1.2.3GiB"], "--budget: expected a size such as 12GiB"),
         (["fit"], "--budget"),
         (["--device", "abacus"], "--device: 'abacus' is not available on this machine"),
         (["--norms", "bach"], "--norms"),

@@ -12,6 +12,7 @@ from torch.distributed._tools.mem_tracker import MemTracker
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from restore.errors import UserError
 from restore.losses import find_loss, l1
 from restore.models import EDSR, NORMS, NetworkSpec, Norm, build
 from restore.models.norm import normalizes_output
@@ -144,6 +145,17 @@ def test_the_largest_size_fits_and_the_next_does_not(quantity: str, unit: int) -
 
 def test_nothing_fits_in_no_memory() -> None:
     assert largest(Step(edsr(blocks=1), 2, 16), "batch", 1000) == 0
+
+
+def test_no_network_is_tried_that_is_smaller_than_it_can_be() -> None:
+    step = Step(NetworkSpec("DnCNN", {"depth": 17, "features": 8}), 2, 16)
+    least = memory_of(step.having("depth", 2)).peak
+    assert [largest(step, "depth", budget) for budget in (least - 1, least)] == [0, 2]
+
+
+def test_what_is_wrong_with_a_step_itself_is_said() -> None:
+    with pytest.raises(UserError, match="adm"):
+        largest(Step(edsr(blocks=1), 2, 16, optimizer="adm"), "batch", 20 * MB)
 
 
 def test_times_are_compared_round_by_round() -> None:

@@ -36,6 +36,11 @@ def test_columns_that_do_not_fit_follow_below_beside_the_first() -> None:
     assert all(f"quantity {number}" in text for number in range(9))
 
 
+def test_nothing_is_printed_of_no_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table("A title.", [])
+    assert capsys.readouterr().out == ""
+
+
 def test_into_a_pipe_tables_are_ascii_of_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
     print_table("A title.", [{"model": "m" * 100, "PSNR (dB)": "1"}])
     printed = capsys.readouterr().out
