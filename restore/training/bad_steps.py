@@ -33,8 +33,9 @@ class Faults:
 
     Attributes:
         on_bad_step: `stop` the run, `skip` the batch, or `rollback`: skip it and return weights, running statistics
-            and optimizer to where they were at the last checkpoint. `stop` only reports and counts finite spikes;
-            the other two look at each step before it is taken, for which a GPU is waited for.
+            and optimizer to where they were after the last step whose number is a multiple of `checkpoint_every`, or
+            before the first. `stop` only reports and counts finite spikes; the other two look at each step before it
+            is taken, for which a GPU is waited for.
         max_bad_steps: how many are skipped or undone before the run stops nevertheless.
         spike: a loss above this multiple of its running mean (of about 100 steps) is a spike; 0 disables it.
     """
@@ -60,7 +61,7 @@ class BadSteps(Callback):
     Args:
         faults: what to do.
         checkpoint: the one that the run saves last.
-        every_n_steps: between the states to roll back to; as often as checkpoints are saved.
+        every_n_steps: between the states to roll back to.
         describe: names the batch of a step, e.g. by its seed and images.
 
     Attributes:
@@ -141,9 +142,8 @@ class BadSteps(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._check(trainer)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"counts": dict(self.counts), "state": asdict(self._mean), "good": self._good}
+        state = {"counts": dict(self.counts), "state": asdict(self._mean), "good": self._good}
+        checkpoint["callbacks"][self.state_key] = state  # not by `state_dict`, which Lightning calls before the look
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.counts, state = dict(state_dict["counts"]), state_dict["state"]

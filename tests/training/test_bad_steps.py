@@ -158,6 +158,15 @@ def test_on_a_device_that_is_not_waited_for_the_first_bad_step_is_named_afterwar
     bad_steps.on_validation_start(trainer(4), module)  # it was said once
 
 
+def test_a_checkpoint_holds_the_losses_that_were_not_looked_at_before(
+    photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BadSteps, "on_train_batch_end", Callback.on_train_batch_end)  # as on a GPU between logged steps
+    run(photographs, "run", Faults(), [], steps=9, epoch=9, checkpoint_every=5)
+    state = torch.load(photographs / "run/checkpoints/previous.ckpt", weights_only=True)
+    assert (state["global_step"], state["callbacks"]["BadSteps"]["state"]["seen"]) == (5, 5)
+
+
 def test_settings_that_make_no_sense_are_refused() -> None:
     with pytest.raises(UserError, match=r"faults\.max_bad_steps must be at least 0, not -1"):
         Faults(max_bad_steps=-1)
