@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from restore.errors import UserError
+from restore.extras import import_openvino
 from restore.images.io import write_atomically
 from restore.models import RestorationNetwork
 from restore.models.fold import fold
@@ -123,7 +124,7 @@ def _example(network: RestorationNetwork) -> Tensor:
 
 def _need(package: str) -> Any:
     try:
-        return importlib.import_module(package)
+        return import_openvino() if package == "openvino" else importlib.import_module(package)
     except ImportError as error:
         raise UserError(f"this format needs a package that is not installed: pip install {package}") from error
 

@@ -1,5 +1,8 @@
 """Networks as programs of other runtimes, and as other projects' checkpoints."""
 
+import importlib.util
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -9,7 +12,7 @@ import torch
 from peers import BasicEDSR, OfficialEDSR, OfficialMDSR
 from torch import nn
 
-from restore import export
+from restore import export, extras
 from restore.checkpoint import Weights, save_weights
 from restore.errors import UserError
 from restore.exporters import FORMS, write_program
@@ -25,6 +28,8 @@ def stirred(network: RestorationNetwork) -> RestorationNetwork:
     network(torch.rand(4, network.channels, 12, 12))
     return network.eval()
 
+
+needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="the extra is not installed")
 
 NETWORKS = [
     DnCNN(features=4, depth=4),
@@ -57,14 +62,34 @@ def test_onnx_runtime_computes_what_the_network_computes_at_any_size(
     assert ("BatchNormalization" in operators) == (network.norm == "adadm")
 
 
+@needs_openvino
 def test_openvino_computes_what_the_network_computes_at_any_size(tmp_path: Path) -> None:
-    openvino = pytest.importorskip("openvino")
+    openvino = extras.import_openvino()
     network = stirred(DnCNN(features=4, depth=4))
     write_program(network, "openvino", tmp_path / "w.xml")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["w.bin", "w.xml"]
     compiled = openvino.Core().compile_model(tmp_path / "w.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     x = torch.rand(1, 1, 11, 40)
     np.testing.assert_allclose(compiled(x.numpy())[0], network(x).detach(), atol=2e-5, rtol=1e-5)
+
+
+EXPORT = """
+import sys
+from pathlib import Path
+from restore.exporters import write_program
+from restore.models import DnCNN
+
+write_program(DnCNN(features=4, depth=3), "openvino", Path(sys.argv[1]))
+assert sys.modules["openvino_telemetry"] is None
+assert "openvino_telemetry.main" not in sys.modules
+"""
+
+
+@needs_openvino
+def test_an_export_is_not_reported_to_the_makers_of_openvino(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", EXPORT, str(tmp_path / "w.xml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_torch_program_computes_what_the_network_computes_and_holds_no_code(tmp_path: Path) -> None:
@@ -85,7 +110,7 @@ def test_a_torch_program_computes_what_the_network_computes_and_holds_no_code(tm
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_program_that_differs_is_not_kept(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for package in ("onnx", "onnxruntime", "openvino"):
+    for package in ("onnx", "onnxruntime", "restore.inference.openvino_runner"):
         pytest.importorskip(package)
     suffixes, _, load = FORMS[form]
     monkeypatch.setitem(FORMS, form, FORMS[form]._replace(load=lambda path: lambda x: 1.001 * load(path)(x)))

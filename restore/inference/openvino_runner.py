@@ -1,35 +1,34 @@
 """Networks on OpenVINO, an optional extra: convolutions with their activations in one kernel, in fp32, bf16 or int8.
 
-The only module that imports it, and only once it is needed.
+Only what needs OpenVINO imports this module.
 """
 
-import sys
 import tempfile
 import threading
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from restore.extras import import_openvino
 from restore.hardware import usable_cores
 from restore.inference.runner import Floating, Like, Runner
 from restore.models import RestorationNetwork
 
-# OpenVINO and NNCF report their use to their makers unless told otherwise, but not if the package that does it is
-# missing.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+if TYPE_CHECKING:
+    from openvino import Model
 
-import openvino  # noqa: E402
-
+openvino = import_openvino()
 CORE = openvino.Core()
 TRACING = threading.Lock()  # torch.jit traces one network at a time
 EXAMPLE_PIXELS = 32  # of the image that is traced, if it need not be a multiple of another
 KEPT_KERNELS = 256  # OpenVINO's own limit of 5000 lets a folder of images that all differ in size fill the memory
 
 
-def convert(network: RestorationNetwork) -> openvino.Model:
+def convert(network: RestorationNetwork) -> "Model":
     """The model of a network, in float32 on the CPU, for images of any number and size."""
     size = EXAMPLE_PIXELS * network.multiple_of
     example = torch.rand(1, network.inputs, size, size)
@@ -51,7 +50,7 @@ class OpenVinoRunner(Like):
 
     device = torch.device("cpu")
 
-    def __init__(self, model: openvino.Model, network: Runner, precision: Floating, description: str) -> None:
+    def __init__(self, model: "Model", network: Runner, precision: Floating, description: str) -> None:
         super().__init__(network)
         self.description = description
         settings = {
@@ -73,7 +72,7 @@ class OpenVinoRunner(Like):
         return torch.from_numpy(restored)
 
 
-def serialize(model: openvino.Model) -> tuple[bytes, bytes]:
+def serialize(model: "Model") -> tuple[bytes, bytes]:
     """The contents of the .xml and the .bin that hold a model."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.xml"
@@ -81,7 +80,7 @@ def serialize(model: openvino.Model) -> tuple[bytes, bytes]:
         return path.read_bytes(), path.with_suffix(".bin").read_bytes()
 
 
-def deserialize(xml: bytes, constants: bytes) -> openvino.Model:
+def deserialize(xml: bytes, constants: bytes) -> "Model":
     """The model of a .xml and its .bin.
 
     Raises:
