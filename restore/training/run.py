@@ -22,7 +22,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from restore.benchmark import default_protocol
 from restore.errors import UserError
 from restore.hardware import Hardware, gains_from_bf16, keep_pages
-from restore.images.io import write_atomically
+from restore.images.io import remove_leftovers, write_atomically
 from restore.models import Norm, RestorationNetwork
 from restore.optim import Optimization
 from restore.training.bad_steps import BadSteps, Faults
@@ -49,6 +49,7 @@ LOG = logging.getLogger(__name__)
 
 EXIT_CODE_OF_SIGNAL = 128  # and a signal's number: exit code of a run that the signal ended
 LOCK = ".lock"
+FILES = "config.yaml", "summary.json", "weights.safetensors", f"checkpoints/{LAST}", "checkpoints/best.ckpt"
 DISK_FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # what the loggers' files can run into
 LONGEST_WAIT_S = 10  # for a lock: workers outlive a killed run by up to 5 s
 
@@ -99,6 +100,7 @@ def fit(
     """
     stops = StopSignals()
     with _lock(output), _report_interruptions(output, stops):
+        rank_zero_only(remove_leftovers)(output / name for name in FILES)
         start = _starting_point(resume, output / "checkpoints" / LAST)
         if weights and not start:
             start_from(network, weights)

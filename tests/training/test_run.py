@@ -320,6 +320,17 @@ def test_a_run_whose_folder_is_deleted_ends_with_the_name_of_what_is_missing(pho
         fit(TINY(), data(photographs), Optimization(), output, trainer=trainer)
 
 
+def test_what_a_run_killed_in_the_middle_of_saving_has_left_is_deleted_as_it_is_resumed(photographs: Path) -> None:
+    checkpoints = photographs / "run/checkpoints"
+    checkpoints.mkdir(parents=True)
+    left = checkpoints / ".last.ckpt.0123abcd", checkpoints / ".best.ckpt.0123abcd", checkpoints.parent / ".mine"
+    for file in left:
+        file.touch()
+    trainer = {**QUIET, "max_steps": 1}
+    fit(TINY(), data(photographs), Optimization(), photographs / "run", trainer=trainer, resume="auto")
+    assert [file.exists() for file in left] == [False, False, True]
+
+
 def test_a_folder_that_holds_a_run_is_not_trained_into_again(photographs: Path) -> None:
     go = partial(fit, TINY(), data(photographs), Optimization(), photographs / "run", trainer={**QUIET, "max_steps": 5})
     go()
