@@ -1,5 +1,6 @@
 """Times of training steps, arms in turns."""
 
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -8,17 +9,20 @@ from restore.errors import UserError
 from restore.studies.budget import BUDGETS
 from restore.studies.data import StudyData
 from restore.studies.step_times import FILE, StepTimes, measure
+from restore.studies.trajectory import Trajectory
 
 
-def test_each_arm_has_a_time_for_each_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arms_take_turns_and_each_has_a_time_for_each_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESTORE_CACHE", str(tmp_path / "cache"))
-    budget = BUDGETS["smoke"]
-    larger = budget.denoising(norm="none").with_network(depth=12, features=32)
-    arms = {"small": budget.denoising(norm="none"), "large": larger}
-    times = measure(arms, StudyData("photos", tmp_path), rounds=3, turn_s=0.05)
-    assert {name: len(seconds) for name, seconds in times.seconds.items()} == {"small": 3, "large": 3}
-    assert times.ratio("large", "small") > 2
-    assert times.ratio("small", "large") == pytest.approx(1 / times.ratio("large", "small"))
+    took: list[int] = []
+    take = Trajectory.take_step
+    monkeypatch.setattr(Trajectory, "take_step", lambda self: (took.append(self.network.features), take(self)))
+    base = BUDGETS["smoke"].denoising(norm="none")
+    arms = {"narrow": base.with_network(features=4), "wide": base.with_network(features=8)}
+    times = measure(arms, StudyData("photos", tmp_path), rounds=3, turn_s=1e-6)
+    assert [features for features, _ in groupby(took)] == [4, 8] * 4  # warm-up, and three rounds
+    assert {name: len(seconds) for name, seconds in times.seconds.items()} == {"narrow": 3, "wide": 3}
+    assert min(min(seconds) for seconds in times.seconds.values()) > 0
     times.save(tmp_path)
     assert StepTimes.load(tmp_path) == times
 
