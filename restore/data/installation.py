@@ -13,7 +13,7 @@ from restore.data.known_sets import BSD68, SETS
 from restore.data.sources import Archive, Folder, Mirror
 from restore.data.unpacking import copy_folders
 from restore.errors import UserError
-from restore.images.io import IMAGE_SUFFIXES, Image, Pixels, list_images, read_image, write_image
+from restore.images.io import Image, Pixels, is_image, list_images, read_image, write_image
 
 DOWNLOADS = ".downloads"
 
@@ -156,7 +156,7 @@ def _is_there(folder: Folder, root: Path) -> bool:
         UserError: it is there with another number of images.
     """
     path = root / folder.path
-    images = [file for file in path.glob("*") if file.suffix.lower() in IMAGE_SUFFIXES]
+    images = [file for file in path.glob("*") if is_image(file.relative_to(path))]
     if images and len(images) != folder.images:
         raise UserError(
             f"{path}: holds {len(images)} images, expected {folder.images}; move it away to install it again"

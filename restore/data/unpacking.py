@@ -18,7 +18,7 @@ from typing import IO
 
 from restore.data.sources import Folder
 from restore.errors import UserError
-from restore.images.io import IMAGE_SUFFIXES
+from restore.images.io import is_image, walk
 from restore.progress import progress
 
 LARGEST_IMAGE = 2**28  # bytes
@@ -77,8 +77,7 @@ class _Listing(ABC):
 class _FolderListing(_Listing):
     def __init__(self, folder: Path) -> None:
         self.root = folder.resolve()
-        files = (path for path in sorted(folder.resolve().rglob("*")) if _is_image(path) and path.is_file())
-        self.sizes = {path: path.stat().st_size for path in files}
+        self.sizes = {path: path.stat().st_size for path in walk(self.root).files}
 
     def contents(self, chosen: Set[PurePath]) -> Iterator[tuple[PurePath, IO[bytes]]]:
         for image in sorted(chosen):
@@ -102,7 +101,7 @@ class _ArchiveListing(_Listing):
         if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or ":" in name:
             raise UserError(f"{self._archive}: refused, it holds an unsafe path: {name!r}")
         self._grow(size, entries=1)
-        if not _is_image(path):
+        if not is_image(path):
             return
         if not regular:
             raise UserError(f"{self._archive}: refused, {name!r} is not a regular file")
@@ -173,10 +172,6 @@ def _open(source: Path) -> Iterator[_Listing]:
         raise UserError(f"{source}: no zip or tar archive, or damaged ({reason})") from error
     except OSError as error:
         raise UserError(f"{source}: cannot be unpacked ({error.strerror or error})") from error
-
-
-def _is_image(path: PurePath) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")  # ._0001.png is a Mac's
 
 
 def _find(folder: Folder, listing: _Listing) -> PurePath | None:

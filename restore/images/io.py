@@ -6,7 +6,7 @@ import re
 import secrets
 from collections import Counter
 from collections.abc import Collection, Iterable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 import cv2
@@ -28,6 +28,7 @@ __all__ = [
     "Image",
     "Pixels",
     "check_writable",
+    "is_image",
     "list_images",
     "printable",
     "read_image",
@@ -79,7 +80,7 @@ def _walk(folder: Path, suffixes: frozenset[str], apart: set[Path], above: tuple
     if here in above or here in apart:
         return
     for entry in sorted(folder.iterdir()):
-        if entry.name.startswith(".") or entry.name in NOT_DATA:
+        if _is_hidden(entry.name):
             found.passed_over["hidden"] += 1
         elif entry.is_dir():
             _walk(entry, suffixes, apart, (*above, here), found)
@@ -89,6 +90,15 @@ def _walk(folder: Path, suffixes: frozenset[str], apart: set[Path], above: tuple
             found.files.append(entry)
         else:
             found.unreadable.append(f"{entry} ({'not a regular file' if entry.exists() else 'a broken link'})")
+
+
+def is_image(path: PurePath) -> bool:
+    """Whether a path below a folder of images is that of one that `walk` finds there, by its parts alone."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not any(map(_is_hidden, path.parts))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name in NOT_DATA
 
 
 def list_images(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list[Path]:

@@ -179,6 +179,14 @@ def test_what_the_user_has_there_is_not_touched(tmp_path: Path) -> None:
     assert (tmp_path / "root" / "Set5" / "HR" / "notes.txt").read_text() == "mine"
 
 
+def test_what_a_mac_leaves_beside_images_is_not_counted(tmp_path: Path) -> None:
+    made, installed = set5(tmp_path / "made", by_matlab), set5(tmp_path / "root")
+    for folder in (made / "LR_bicubic" / "X2", installed / "HR"):
+        (folder / "._0.png").write_bytes(b"a Mac was here")
+    assert install_from("Set5", str(made), tmp_path / "root") == ["Set5/LR_bicubic/X2"]
+    assert len(list((installed / "LR_bicubic" / "X2").iterdir())) == 5
+
+
 def test_low_resolution_images_that_matlab_did_not_make_are_remarked(tmp_path: Path) -> None:
     set5(tmp_path / "matlab", by_matlab)
     set5(tmp_path / "opencv", by_opencv)

@@ -44,6 +44,7 @@ def copied(source: Path, target: Path) -> dict[str, bytes]:
 def test_a_folder_is_found_in_every_kind_of_source(tmp_path: Path, kind: str, place: str) -> None:
     entries = {f"{place}{name}": content for name, content in IMAGES.items()}
     others = {"README.txt": b"read me", "other/3.png": IMAGES["1.png"], f"__MACOSX/{place}._1.png": b"a Mac was here"}
+    others |= {f"{place}@eaDir/Tiny/HR/1.png": b"a server was here", f".Trash/{place}1.png": IMAGES["1.png"]}
     source = tmp_path / f"source.{kind}"
     if kind == "folder":
         for name, content in (entries | others).items():
