@@ -1,7 +1,5 @@
 """restore convert: another project's checkpoint -> a weights file."""
 
-from pathlib import Path
-
 from restore import cli
 
 EXAMPLES = """examples:
@@ -16,8 +14,8 @@ cszn and SaoYan. infer, evaluate, export and train read them directly, too.
 
 def main(argv: list[str] | None = None) -> int:
     parser = cli.ArgumentParser("convert", "Make a weights file of another project's checkpoint.", EXAMPLES)
-    parser.add_argument("input", type=Path, help="the checkpoint")
-    parser.add_argument("--output", type=Path, required=True, help="the weights file to write")
+    parser.add_argument("input", type=cli.path, help="the checkpoint")
+    parser.add_argument("--output", type=cli.path, required=True, help="the weights file to write")
     parser.add_argument("--res_scale", type=float, help="of an EDSR (default: 0.1 for 32 blocks of 256, else 1)")
     parser.add_argument("--scale", type=int, help="the scale at which to run an MDSR (default: 4)")
     args = parser.parse_args(argv)

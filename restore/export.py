@@ -1,7 +1,5 @@
 """restore export: a weights file -> another runtime's program or another project's checkpoint."""
 
-from pathlib import Path
-
 from restore import cli
 from restore.choices import EXPORT_FORMATS
 
@@ -20,9 +18,9 @@ KAIR, spandrel and chaiNNer; basicsr, edsr-pytorch: EDSR there.
 
 def main(argv: list[str] | None = None) -> int:
     parser = cli.ArgumentParser("export", "Write a network for another runtime or project.", EXAMPLES)
-    parser.add_argument("weights", type=Path, help="a weights file, ours or another project's")
+    parser.add_argument("weights", type=cli.path, help="a weights file, ours or another project's")
     parser.add_argument("--format", choices=EXPORT_FORMATS, required=True)
-    parser.add_argument("--output", type=Path, required=True, help="the file to write")
+    parser.add_argument("--output", type=cli.path, required=True, help="the file to write")
     parser.add_argument("--scale", type=int, help="the scale at which to run an MDSR (default: the file's)")
     args = parser.parse_args(argv)
     from restore.exporters import SIZES, write_program

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import get_args
 
 from restore import cli
@@ -69,9 +68,9 @@ def _parser() -> cli.ArgumentParser:
     table.add_argument("--sweep", choices=get_args(Quantity), help="the saving against this quantity")
     table.add_argument("--layers", action="store_true", help="by layer: what it keeps, what it shares")
     files = parser.add_argument_group("files to write")
-    files.add_argument("--json", type=Path, metavar="FILE", help="rows, layers and provenance, in bytes")
-    files.add_argument("--csv", type=Path, metavar="FILE", help="rows, in bytes")
-    files.add_argument("--plot", type=Path, metavar="FILE.png", help="a plot of the table or of the sweep")
+    files.add_argument("--json", type=cli.path, metavar="FILE", help="rows, layers and provenance, in bytes")
+    files.add_argument("--csv", type=cli.path, metavar="FILE", help="rows, in bytes")
+    files.add_argument("--plot", type=cli.path, metavar="FILE.png", help="a plot of the table or of the sweep")
     return parser
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 import yaml
 
+from restore import cli
 from restore.choices import Norm, Quantity, Recompute, StepPrecision
-from restore.cli import CONFIGS
 from restore.errors import UserError
 from restore.hardware import available_device, keep_pages
 from restore.images.io import write_atomically
@@ -87,7 +87,7 @@ class Steps:
         Raises:
             UserError: there is no such recipe, or it is none.
         """
-        path = CONFIGS / f"{RECIPES[name]}.yaml" if name in RECIPES else Path(name)
+        path = cli.CONFIGS / f"{RECIPES[name]}.yaml" if name in RECIPES else cli.path(name)
         try:
             recipe = yaml.safe_load(path.read_text())
             arguments = dict(recipe["model"].get("init_args", {}))

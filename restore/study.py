@@ -58,17 +58,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     contrast = actions.add_parser("contrast", help="continue the contrast at full size")
     for parser_of, folder in ((run, "runs/study"), (contrast, "runs/contrast")):
-        parser_of.add_argument("--output", type=Path, default=Path(folder), help=f"folder (default: {folder})")
+        parser_of.add_argument("--output", type=cli.path, default=Path(folder), help=f"folder (default: {folder})")
         parser_of.add_argument("--for", dest="limit", metavar="TIME", type=duration, help="stop after 90s, 150m or 2h")
         parser_of.add_argument("--jobs", type=int, help="trainings at once (default: one for each GPU, or each core)")
     times = actions.add_parser("times", help="time the steps of the contrast's networks in turns")
     report = actions.add_parser("report", help="judge once more from records.json")
     plan = actions.add_parser("plan", help="how many seeds are needed")
     for action in (report, plan, times):
-        action.add_argument("folder", type=Path, metavar="DIR", help="folder of the studies or of the contrast")
+        action.add_argument("folder", type=cli.path, metavar="DIR", help="folder of the studies or of the contrast")
     for reads_images in (run, contrast, times):
         reads_images.add_argument(
-            "--data.root", dest="root", type=Path, help="where data sets lie (default: RESTORE_DATA or data)"
+            "--data.root", dest="root", type=cli.path, help="where data sets lie (default: RESTORE_DATA or data)"
         )
     return parser
 

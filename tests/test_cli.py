@@ -8,13 +8,19 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import restore
 from restore import cli, convert, evaluate, export, infer, memory, progress, study, train
 from restore.__main__ import COMMANDS as NAMES
 from restore.__main__ import dispatch
+from restore.checkpoint import Weights, save_weights
+from restore.data import __main__ as data
 from restore.errors import UserError
+from restore.images.io import write_image
+from restore.memory_table import Steps
+from restore.models import DnCNN
 
 COMMANDS = {module.__name__: module for module in (train, infer, evaluate, convert, export, memory, study)}
 HELP_LINES = 2 * 40  # two screens
@@ -56,6 +62,28 @@ def test_a_shipped_recipe_is_named_without_its_path(tmp_path: Path, monkeypatch:
     ]
     assert train._with_recipes(["--config=configs/edsr_x2.yaml"]) == [f"--config={path}"]
     assert train._with_recipes(["--config", "gone"]) == ["--config", "gone"]
+
+
+def test_every_command_takes_the_home_folder_by_its_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save_weights(tmp_path / "w.safetensors", Weights(DnCNN(depth=3, features=4)))
+    assert export.main(["~/w.safetensors", "--format", "kair", "--output", "~/kair.pth"]) == 0
+    assert convert.main(["~/kair.pth", "--output", "~/again.safetensors"]) == 0
+    assert (tmp_path / "again.safetensors").is_file()
+    write_image(tmp_path / "Set5/HR/a.png", np.zeros((8, 8, 3), np.uint8))
+    assert data.main(["verify", "Set5", "--root", "~"]) == 1
+    assert "wrong: Set5 test: 1 images, expected 5" in capsys.readouterr().out
+    assert data.main(["Set5", "--root", "~/other", "--from", "~/Set5"]) == 1
+    assert f"{tmp_path}/Set5: {tmp_path}/Set5/HR holds 1 images, expected 5" in capsys.readouterr().err
+    asked = memory._parser().parse_args(["--json", "~/a", "--csv", "~/b", "--plot", "~/c.png"])
+    assert {asked.json.parent, asked.csv.parent, asked.plot.parent} == {tmp_path}
+    asked = study._parser().parse_args(["run", "--output", "~/runs", "--data.root", "~/data"])
+    assert (asked.output, asked.root) == (tmp_path / "runs", tmp_path / "data")
+    assert study._parser().parse_args(["report", "~/runs"]).folder == tmp_path / "runs"
+    (tmp_path / "recipe.yaml").write_text("model: {class_path: DnCNN}\ndata: {batch_size: 2, patch_size: 8}\n")
+    assert Steps(["~/recipe.yaml"], ["none"]).recipe("~/recipe.yaml").patch == 8
 
 
 def test_output_that_nobody_reads_ends_the_command_without_a_traceback() -> None:

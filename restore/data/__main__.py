@@ -1,7 +1,6 @@
 """python -m restore.data: download data sets, install them from files, and verify them."""
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from restore import cli
@@ -28,7 +27,7 @@ data sets: {", ".join(list(SETS)[:8])},
 def main(argv: list[str] | None = None) -> int:
     parser = cli.ArgumentParser("data", "Download, install and verify data sets.", EXAMPLES)
     parser.add_argument("names", nargs="+", metavar="NAME", help="data sets or `all`; `verify` first only checks them")
-    parser.add_argument("--root", type=Path, default=default_root(), help="their folder (default: %(default)s)")
+    parser.add_argument("--root", type=cli.path, default=default_root(), help="their folder (default: %(default)s)")
     parser.add_argument(
         "--from", dest="given", metavar="SOURCE", help="install one data set from a folder, archive or address"
     )

@@ -73,7 +73,7 @@ def install_from(name: str, given: str, root: Path) -> list[str]:
             mirror = Mirror(given, known[mirror.file].size, known[mirror.file].digest)
         path = fetch([mirror], root / DOWNLOADS / name)
     else:
-        path = Path(given)
+        path = Path(given).expanduser()
         if path.is_file() and path.name in known:
             check(path, known[path.name])
     new = _unpack(path, missing, root)
