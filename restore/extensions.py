@@ -6,6 +6,7 @@ environment variable RESTORE_EXTENSIONS, separated by commas.
 
 import importlib
 import os
+from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 from restore.errors import UserError, nearest
@@ -18,7 +19,7 @@ Kind = TypeVar("Kind")
 
 def packages() -> list[str]:
     """The packages and modules that the user allows to import."""
-    return [name for name in os.environ.get(VARIABLE, "").split(",") if name]
+    return [name for part in os.environ.get(VARIABLE, "").split(",") if (name := part.strip())]
 
 
 def load(path: str, *also: str) -> Any:
@@ -29,21 +30,30 @@ def load(path: str, *also: str) -> Any:
         also: packages that are allowed besides the user's own and this one.
 
     Raises:
-        UserError: its package is not allowed, cannot be imported or does not have it.
+        UserError: its package, or the one that it comes from, is not allowed, cannot be imported or does not have it;
+            or it is neither a class nor a function.
     """
     module, _, name = path.partition(":") if ":" in path else path.rpartition(".")
-    if not any(module == root or module.startswith(f"{root}.") for root in (BUILT_IN, *also, *packages())):
-        raise UserError(
-            f"{path}: to import it, add {module.partition('.')[0]} to the environment variable {VARIABLE} "
-            "(importing executes its code)"
-        )
+    allowed = (BUILT_IN, *also, *packages())
+    _check_allowed(path, module, allowed)
     try:
         found: Any = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
         raise UserError(f"{path}: cannot be imported ({error})") from error
+    if not (callable(found) and isinstance(home := getattr(found, "__module__", None), str)):
+        raise UserError(f"{path}: neither a class nor a function")
+    _check_allowed(path, home, allowed)  # modules import others, and their names are found in them
     return found
+
+
+def _check_allowed(path: str, module: str, allowed: Sequence[str]) -> None:
+    if not any(module == root or module.startswith(f"{root}.") for root in allowed):
+        raise UserError(
+            f"{path}: to import it, add {module.partition('.')[0]} to the environment variable {VARIABLE} "
+            "(importing executes its code)"
+        )
 
 
 class Registry(Generic[Kind]):

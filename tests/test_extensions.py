@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from restore import evaluate, export, infer
 from restore.checkpoint import load_weights
 from restore.data.degradation import from_description
 from restore.errors import UserError
+from restore.extensions import load, packages
 from restore.images.io import read_image, write_image
 from restore.models import RestorationNetwork
 from restore.models.fold import fold
@@ -195,6 +197,18 @@ def test_a_network_without_arguments_is_rebuilt_from_its_name() -> None:
 
     assert Copy().spec.arguments == {}
     assert type(restore.models.build(Copy().spec)) is Copy
+
+
+def test_what_an_allowed_module_has_imported_is_not_allowed_with_it() -> None:
+    for name, home in (("os.system", os.system.__module__), ("shutil.rmtree", "shutil")):
+        with pytest.raises(UserError, match=f"store:{name}: to import it, add {home} to the environment variable"):
+            load(f"restore.data.store:{name}")
+
+
+def test_packages_may_be_separated_by_spaces_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESTORE_EXTENSIONS", "mine, collections ,")
+    assert packages() == ["mine", "collections"]
+    assert load("collections.OrderedDict") is OrderedDict
 
 
 def test_what_is_no_degradation_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

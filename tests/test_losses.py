@@ -32,5 +32,8 @@ def test_a_loss_of_another_package_is_had_by_its_path_if_the_user_allows_it(monk
         find_loss(path)
     monkeypatch.setenv("RESTORE_EXTENSIONS", "torch.nn.functional")
     assert find_loss(path) is torch.nn.functional.l1_loss
+    for path in ("restore.losses.LOSSES", "restore.losses.CHARBONNIER_EPS"):
+        with pytest.raises(UserError, match=f"{path}: neither a class nor a function"):
+            find_loss(path)
     with pytest.raises(UserError, match=r"unknown loss 'l7'; known: half_squared_error, l1, charbonnier"):
         find_loss("l7")
