@@ -32,7 +32,8 @@ class Hardware:
             forward and backward as CUDA graphs, so that Python launches no kernels one by one; on a CPU both are the
             same. Off unless asked for: it gains a few per cent on a CPU at most.
         store_on_device: keep all training patches in GPU memory; default: if they take at most half of what is free.
-        keep_pages: let glibc's allocator keep freed memory; otherwise each large tensor is mapped and faulted in again.
+        keep_pages: `restore train` lets glibc's allocator keep freed memory; otherwise each large tensor is mapped and
+            faulted in again. It holds for the whole process, so `fit` leaves it to its caller (`keep_pages`).
     """
 
     channels_last: bool | None = None
@@ -50,7 +51,6 @@ class Hardware:
             channels_last=gains if self.channels_last is None else self.channels_last,
             threads=self.threads or usable_cores(),
             store_on_device=fits if self.store_on_device is None else self.store_on_device,
-            keep_pages=self.keep_pages and keeps_pages(),
         )
 
     def describe(self, device: torch.device, precision: str) -> str:
@@ -62,7 +62,6 @@ class Hardware:
             *([f"{self.threads} threads"] if device.type == "cpu" else []),
             *(["compiled" if self.compile is True else f"compiled ({self.compile})"] if self.compile else []),
             "patches in GPU memory" if self.store_on_device else "patches memory-mapped",
-            *(["allocator keeps pages"] if self.keep_pages else []),
         ]
         return ", ".join(parts)
 

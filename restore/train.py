@@ -136,6 +136,7 @@ def _train(args: list[str]) -> int:
     from jsonargparse import ArgumentError
     from pytorch_lightning import seed_everything
 
+    from restore.hardware import keep_pages
     from restore.training import fit
 
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -153,6 +154,8 @@ def _train(args: list[str]) -> int:
     output = (
         settings.output.expanduser() if settings.output else _default_output(Path(str(settings.config[-1])).stem, text)
     )
+    if made.hardware.keep_pages:
+        keep_pages()
     summary = fit(
         made.model,
         made.data,

@@ -1,7 +1,8 @@
 """Albumentations transforms, for augmentation beyond flips and rotations. Imported only if some are given."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # without it, the import asks a server for a newer version
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from albumentations import BasicTransform, Compose
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+from jsonargparse._common import parsing_settings
 from torch import Tensor
 
 from restore import extensions
@@ -23,14 +25,25 @@ def make_transforms(descriptions: Sequence[Mapping[str, Any]]) -> list[BasicTran
     Raises:
         ValueError: there is no such class, it must not be imported, or it does not take these arguments.
     """
-    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=["albumentations", *extensions.packages()])
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--transforms", type=list[BasicTransform])
     try:
-        made: list[BasicTransform] = parser.instantiate(parser.parse_object({"transforms": descriptions})).transforms
+        with _importing_only("albumentations", *extensions.packages()):
+            made = parser.instantiate(parser.parse_object({"transforms": descriptions}))
     except ArgumentError as error:
         raise ValueError(f"data.{error}") from error
-    return made
+    return list(made.transforms)
+
+
+@contextmanager
+def _importing_only(*packages: str) -> Iterator[None]:
+    """What jsonargparse may import besides what the process allows already; it has one list for the whole process."""
+    before = parsing_settings.copy()
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=list(packages))
+    try:
+        yield
+    finally:
+        parsing_settings.update(before)
 
 
 def augment(transforms: Sequence[BasicTransform], patches: Tensor, seeds: Sequence[int]) -> Tensor:

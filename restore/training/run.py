@@ -21,7 +21,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from restore.benchmark import default_protocol
 from restore.errors import UserError
-from restore.hardware import Hardware, gains_from_bf16, keep_pages
+from restore.hardware import Hardware, gains_from_bf16
 from restore.images.io import remove_leftovers, write_atomically
 from restore.models import Norm, RestorationNetwork
 from restore.optim import Optimization
@@ -99,7 +99,7 @@ def fit(
         SystemExit: with code 143, 130 or 129, after SIGTERM, SIGINT (Ctrl+C) or SIGHUP (a closed terminal).
     """
     stops = StopSignals()
-    with _lock(output), _report_interruptions(output, stops):
+    with _lock(output), _threads_restored(), _report_interruptions(output, stops):
         rank_zero_only(remove_leftovers)(output / name for name in FILES)
         start = _starting_point(resume, output / "checkpoints" / LAST)
         if weights and not start:
@@ -157,8 +157,6 @@ def _train(
         data.move_stores(device)
     if hardware.threads:
         torch.set_num_threads(hardware.threads)
-    if hardware.keep_pages:
-        keep_pages()
     protocol = default_protocol(data.val_images, data.degradation, network.channels)
     module = RestorationModule(network, optim, protocol, hardware).train()  # a network that was loaded is in eval mode
     if start is not None:
@@ -251,6 +249,16 @@ def _device(settings: Mapping[str, Any]) -> torch.device:
     """The kind of device that Lightning will choose."""
     cuda = settings.get("accelerator", "auto") in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     return torch.device("cuda" if cuda else "cpu")
+
+
+@contextmanager
+def _threads_restored() -> Iterator[None]:
+    """Gives the caller back as many threads of PyTorch as there were."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager

@@ -7,9 +7,10 @@ import albumentations
 import numpy as np
 import pytest
 import torch
+from jsonargparse._common import parsing_settings
 from torch import Tensor
 
-from restore.data.augmentation import augment
+from restore.data.augmentation import augment, make_transforms
 from restore.data.catalog import ImageSet, find_images
 from restore.data.degradation import Bicubic, DnCNN3Mixture, GaussianNoise, Jpeg, PoissonGaussian, RealNoise
 from restore.data.pairs import PatchBatch, PatchSampler, ScaleSampler, load_pair, make_pair
@@ -123,6 +124,16 @@ def test_a_transform_that_changes_the_size_is_refused() -> None:
     patches = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
     with pytest.raises(UserError, match="only transforms that keep size and type"):
         augment([albumentations.Resize(4, 4)], patches, seeds=[0, 1])
+
+
+def test_what_transforms_may_import_is_allowed_to_them_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = parsing_settings.copy()
+    monkeypatch.setenv("RESTORE_EXTENSIONS", "collections")
+    (made,) = make_transforms([{"class_path": "albumentations.RandomGamma"}])
+    assert isinstance(made, albumentations.RandomGamma)
+    with pytest.raises(ValueError, match=r"os\.abort"):
+        make_transforms([{"class_path": "albumentations.Lambda", "init_args": {"image": "os.abort"}}])
+    assert parsing_settings == before
 
 
 def noise_of(images: ImageSet, index: int) -> Tensor:

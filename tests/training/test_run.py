@@ -22,10 +22,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 import restore
-from restore import train
+from restore import hardware, train
 from restore.data.degradation import Degradation, GaussianNoise
 from restore.data.random import Draws
 from restore.errors import UserError
+from restore.hardware import Hardware
 from restore.images.io import read_image, write_image
 from restore.inference import tiling
 from restore.models import EDSR, DnCNN
@@ -117,6 +118,32 @@ def test_the_kept_weights_are_those_of_the_best_validation(photographs: Path) ->
     assert len(psnrs) == 6
     assert summary["best_step"] == max(psnrs, key=lambda step: psnrs[step])
     assert summary["results"][1]["psnr"] == pytest.approx(max(psnrs.values()), abs=1e-3)
+
+
+def test_a_library_call_leaves_threads_and_the_allocator_as_they_were(
+    photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "MALLOPT", None)  # so that `keep_pages` would fail
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        trainer, chosen = {**QUIET, "max_steps": 1}, Hardware(threads=1)
+        fit(TINY(), data(photographs), Optimization(), photographs / "run", trainer=trainer, hardware=chosen)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_command_lets_the_allocator_keep_pages_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = []
+    monkeypatch.setattr("restore.hardware.keep_pages", lambda: kept.append(True))
+    monkeypatch.setattr("restore.training.fit", lambda *_, **__: {})
+    assert train.main(["--output", str(tmp_path), "--hardware.keep_pages", "false"]) == 0
+    assert kept == []
+    assert train.main(["--output", str(tmp_path)]) == 0
+    assert kept == [True]
 
 
 class Kill(Callback):
