@@ -17,7 +17,7 @@ EXAMPLES = """examples:
   restore study report runs/study                     judge the records again
   restore study plan runs/study                       how many seeds are needed
   restore study contrast --for 150m --output runs/contrast --data.root DATA
-  restore study times runs/contrast                   on a machine that does nothing else
+  restore study times runs/contrast                   on an idle machine
 """
 
 
