@@ -32,6 +32,7 @@ class Hardware:
             forward and backward as CUDA graphs, so that Python launches no kernels one by one; on a CPU both are the
             same. Off unless asked for: it gains a few per cent on a CPU at most.
         store_on_device: keep all training patches in GPU memory; default: if they take at most half of what is free.
+            Not with `data.workers` or `data.transforms`, for which patches are cut on the CPU.
         keep_pages: `restore train` lets glibc's allocator keep freed memory; otherwise each large tensor is mapped and
             faulted in again. It holds for the whole process, so `fit` leaves it to its caller (`keep_pages`).
     """

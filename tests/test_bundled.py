@@ -15,7 +15,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from restore import bundled, evaluate, infer, runner_options, train
+from restore import bundled, choices, evaluate, infer, runner_options, train
 from restore.bundled import bundle, card, registry
 from restore.checkpoint import Weights, load_weights, save_weights
 from restore.data.catalog import find_images
@@ -33,6 +33,10 @@ THERE = bundled.available()  # where there is none, the tests of each are skippe
 NAMES = [model.name for model in THERE]
 
 each_bundled = pytest.mark.parametrize("model", THERE, ids=NAMES)
+
+
+def test_the_words_that_options_take_are_the_names_of_the_models() -> None:
+    assert list(choices.BUNDLED_NAMES) == list(registry.MODELS)
 
 
 @each_bundled

@@ -41,6 +41,19 @@ def test_the_choice_is_one_line() -> None:
     assert chosen.describe(CPU, "32-true") == "cpu, 32-true, channels_last, 2 threads, patches memory-mapped"
 
 
+@pytest.mark.parametrize(("workers", "place"), [(0, "in GPU memory"), (1, "memory-mapped")])
+def test_the_line_says_where_the_patches_are_cut(
+    workers: int, place: str, image_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = PatchData(str(image_folder), str(image_folder), patch_size=8, batch_size=1, workers=workers)
+    network, optim, asked = DnCNN(depth=2, features=2), Optimization(), Hardware(store_on_device=True)
+    trainer = {"max_steps": 1, "accelerator": "cpu", "enable_progress_bar": False}
+    with caplog.at_level("INFO", "restore"):
+        summary = fit(network, data, optim, tmp_path / "run", trainer=trainer, hardware=asked)
+    assert f"patches {place}" in caplog.text
+    assert summary["hardware"]["store_on_device"] == (workers == 0)
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity here")
 def test_no_more_threads_than_cores_that_may_be_used() -> None:
     program = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); from restore import hardware as h"

@@ -1,4 +1,4 @@
-"""Training with Lightning: the only package that imports Lightning. the entry point is `fit`."""
+"""Training with Lightning, which `restore.train` alone imports besides. The entry point is `fit`."""
 
 from restore.optim import Optimization
 from restore.training.bad_steps import Faults

@@ -76,7 +76,7 @@ class TrainingData(LightningDataModule):
         self._inputs = inputs
         self._stores = stores
         self._sampler = sampler
-        self._cut_on_device = cut_on_device
+        self.cut_on_device = cut_on_device
         self._train_states, self._val_states = (
             {path: file_state(path) for path in files} for files in (train_files, val_files)
         )
@@ -94,10 +94,9 @@ class TrainingData(LightningDataModule):
         return self._loader.waited_s if self._loader else 0.0
 
     def move_stores(self, device: torch.device) -> None:
-        """Keep all training patches on `device`, if they can be cut there."""
-        if self._cut_on_device:
-            for store in self._stores:
-                store.to(device)
+        """Keep all training patches on `device`, where they can be cut only if `cut_on_device`."""
+        for store in self._stores:
+            store.to(device)
 
     def state_dict(self) -> dict[str, Any]:
         return {"fingerprints": self._fingerprints}

@@ -5,6 +5,7 @@ import logging
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -151,6 +152,8 @@ def _train(
 ) -> Trained:
     """Train, from a checkpoint if there is one."""
     device = trainer.strategy.root_device
+    if not data.cut_on_device:
+        hardware = replace(hardware, store_on_device=False)
     hardware = hardware.resolved(device, data.store_bytes, network.norm)
     rank_zero_only(LOG.info)(f"Training on {hardware.describe(device, str(trainer.precision))}")
     if hardware.store_on_device:
