@@ -34,6 +34,7 @@ from restore.models import RestorationNetwork
 AnyImage = TypeVar("AnyImage")
 Model = str | Path | RestorationNetwork
 
+LARGEST_FLOAT = 2  # in an image; noise and rounding exceed 1
 KEPT = 4  # networks, ready to run, for further images
 
 
@@ -69,7 +70,7 @@ def denoise(
         image: an array, a Pillow image or a tensor; see the module.
         sigma: standard deviation of the noise on the 0-255 scale; None: not known.
         model: a bundled model, a weights file or a network; default: the bundled one for `sigma` and the image.
-        fast: take a bundled one of a fifth of the work, if there is one for the image; see `bundled.denoiser`.
+        fast: take a bundled one of a fifth (gray) or a third (color) of the work; see `bundled.denoiser`.
         device: default: a GPU if there is one.
         precision, tile, ensemble: as of the command `restore.infer`.
 
@@ -116,6 +117,8 @@ def upscale(
     >>> large.shape, large.dtype
     ((24, 32, 3), dtype('uint8'))
     """
+    if model is None and scale not in (2, 3, 4):
+        raise UserError(f"scale must be 2, 3 or 4, not {scale}")
     return _restored(
         image, model or bundled.upscaler(scale).weights, scale, None, _options(device, precision, tile, ensemble)
     )
@@ -253,6 +256,12 @@ def _scaled(array: Any) -> Any:
         return np.divide(array, np.iinfo(array.dtype).max, dtype=np.float32)
     if not np.issubdtype(array.dtype, np.floating):
         raise UserError(f"image: expected uint8, uint16 or floats, not {array.dtype}")
+    if array.size and (largest := array.max()) > LARGEST_FLOAT:
+        full = 255 if largest < 256 else 65535
+        raise UserError(
+            f"image: floats have values from 0 to 1, found up to {largest:g}: divide by the largest possible value, "
+            f"probably {full}"
+        )
     return np.ascontiguousarray(array, np.float32)
 
 

@@ -25,7 +25,7 @@ BUNDLED_NAMES = (
     "dncnn-gray-25",
     "dncnn-gray-blind",
     "dncnn-color-blind",
-    "dncnn-color-jpeg",
+    "dncnn-color-real",
     "dncnn3",
     "edsr-baseline-x2",
     "edsr-baseline-x3",

@@ -38,9 +38,9 @@ EXAMPLES = """examples:
 
 --denoise looks at each image. Gray ones, also if they are saved in RGB, get
 dncnn-gray-25 for sigma 25 and dncnn-gray-blind for other and unknown levels;
-those in color get dncnn-color-blind, or dncnn-color-jpeg if JPEG has smoothed
-their chroma. --fast takes dncnn-gray-blind for sigma 25 too; it and
-dncnn-color-jpeg need a fifth of the work of the others. --upscale takes
+those in color get dncnn-color-blind, or dncnn-color-real if JPEG has smoothed
+their chroma. --fast takes dncnn-gray-blind for all gray images, a fifth of the
+work, and dncnn-color-real for all in color, a third. --upscale takes
 edsr-baseline-x2, -x3 or -x4, and --dejpeg dncnn3. The same command continues
 an interrupted run.
 """
@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
     origin = {"engine": "; ".join(dict.fromkeys(engines.values())), **provenance(device)}
     summary = restore_folder(networks, jobs(), args.output, settings, writing, args.overwrite, origin)
     _print(summary, args.output)
-    _print_networks(summary, engines, sigma, args.fast)
+    _print_networks(summary, engines, sigma)
     if others := passed_over(args.input, [args.output, *sheets]):
         print(f"note: passed over: {others}")
     if page:
@@ -96,7 +96,7 @@ def _parser() -> cli.ArgumentParser:
         help="remove noise with the bundled model for it; SIGMA: its standard deviation (0-255) if it is known",
     )
     network.add_argument("--upscale", type=int, choices=(2, 3, 4), help="upscale by this factor, with a bundled model")
-    network.add_argument("--dejpeg", action="store_true", help="remove JPEG artifacts, with the bundled model for it")
+    network.add_argument("--dejpeg", action="store_true", help="remove JPEG artifacts from the luma, with the bundled model for it")
     network.add_argument(
         "--model", metavar="NAME", help=f"a bundled model, by name or beginning: {', '.join(BUNDLED_NAMES)}"
     )
@@ -105,7 +105,7 @@ def _parser() -> cli.ArgumentParser:
         "--sigma", type=_sigma, help="noise level (0-255) of the images, for networks that take it: FDnCNN, FFDNet"
     )
     parser.add_argument(
-        "--fast", action="store_true", help="with --denoise: a network of a fifth of the work, if there is one"
+        "--fast", action="store_true", help="with --denoise: networks of a fifth (gray) or a third (color) of the work"
     )
     parser.add_argument("--scale", type=int, help="the scale at which to run an MDSR (default: the file's)")
     files = parser.add_argument_group("files")
@@ -235,8 +235,8 @@ def _print(summary: "Summary", output: Path) -> None:
         print(f"log: {summary.log}")
 
 
-def _print_networks(summary: "Summary", engines: Mapping[str, str], sigma: float | None, fast: bool) -> None:
-    """Which network restored how many images, by which engine, and whether a given level or `fast` was of no use."""
+def _print_networks(summary: "Summary", engines: Mapping[str, str], sigma: float | None) -> None:
+    """Which network restored how many images, by which engine, and whether a given level was of no use."""
     from restore import bundled
 
     counts = Counter(outcome.network for outcome in summary.having("restored"))
@@ -245,8 +245,6 @@ def _print_networks(summary: "Summary", engines: Mapping[str, str], sigma: float
         print(f"{name}: network run by {engine}{images}")
     if sigma is not None and (estimating := [name for name in counts if name not in bundled.FOR_LEVEL.values()]):
         print(f"note: the level {sigma:g} is not used by {', '.join(estimating)}: estimated in each image instead")
-    if fast and counts[bundled.WITHOUT_FASTER]:
-        print(f"note: there is no faster network than {bundled.WITHOUT_FASTER} for noise in the colors")
 
 
 def _write_report(page: "ComparisonPage", path: Path, summary: "Summary", settings: Mapping[str, object]) -> Path:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # Okabe & Ito: told apart by color-blind readers; the hatching, in print.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#56B4E9", "#F0E442", "#D55E00", "#CC79A7", "#000000")
 HATCHES = ("", "//", "..", "\\\\", "xx", "--")
-MARKERS = "osD^vP*X"
+MARKERS = "osD^vP*Xh"
 
 CAPTION_HEIGHT = 22
 GAP = 6

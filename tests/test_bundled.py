@@ -201,21 +201,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (25, "gray", "gray-25"),
     (26, "gray", "gray-blind"),
     (None, "gray", "gray-blind"),
-    (25, "luma", "gray-blind"),
-    (None, "luma", "gray-blind"),
+    (25, "luma", "color-real"),
+    (None, "luma", "color-real"),
     (25, "color", "color-blind"),
     (None, "color", "color-blind"),
 ])  # fmt: skip
 def test_the_denoiser_follows_from_level_and_content(
     folder: Path, sigma: float | None, kind: Content, chosen: str
 ) -> None:
-    for name in ("gray-25", "gray-blind", "color-blind"):
+    for name in ("gray-25", "gray-blind", "color-blind", "color-real"):
         (folder / f"dncnn-{name}.safetensors").touch()
     assert bundled.denoiser(sigma, kind).name == f"dncnn-{chosen}"
-    (folder / "dncnn-color-jpeg.safetensors").touch()
-    chosen = "color-jpeg" if kind == "luma" else chosen
-    assert bundled.denoiser(sigma, kind).name == f"dncnn-{chosen}"
-    assert bundled.denoiser(sigma, kind, fast=True).name == f"dncnn-{chosen.replace('gray-25', 'gray-blind')}"
+    assert bundled.denoiser(sigma, kind, fast=True).name == f"dncnn-{'gray-blind' if kind == 'gray' else 'color-real'}"
 
 
 @pytest.fixture
@@ -224,7 +221,8 @@ def small_models(folder: Path) -> Path:
     blind = {"class_path": "GaussianNoise", "init_args": {"sigma": [0.0, 55.0]}}
     save_weights(folder / "dncnn-gray-25.safetensors", Weights(DnCNN(depth=2, features=4), noise))
     save_weights(folder / "dncnn-gray-blind.safetensors", Weights(DnCNN(depth=2, features=4), blind))
-    save_weights(folder / "dncnn-color-blind.safetensors", Weights(DnCNN(3, depth=2, features=4), blind))
+    for name in ("blind", "real"):
+        save_weights(folder / f"dncnn-color-{name}.safetensors", Weights(DnCNN(3, depth=2, features=4), blind))
     save_weights(folder / "edsr-baseline-x2.safetensors", Weights(EDSR(features=4, blocks=1)))
     return folder
 
@@ -233,6 +231,7 @@ def small_models(folder: Path) -> Path:
     ("--denoise", 3, "dncnn-color-blind", (20, 22)),
     ("--denoise 25", 1, "dncnn-gray-25", (20, 22)),
     ("--denoise 25 --fast", 1, "dncnn-gray-blind", (20, 22)),
+    ("--denoise --fast", 3, "dncnn-color-real", (20, 22)),
     ("--upscale 2", 1, "edsr-baseline-x2", (40, 44)),
     ("--model edsr-baseline-x2", 3, "edsr-baseline-x2", (40, 44)),
     ("--model dncnn-color-b", 3, "dncnn-color-blind", (20, 22)),
@@ -249,23 +248,13 @@ def test_one_line_restores_one_photograph(
 
 
 @pytest.mark.usefixtures("small_models")
-@pytest.mark.parametrize(("channels", "said"), [(1, False), (3, True)])
-def test_that_there_is_no_faster_network_is_said(
-    channels: int, said: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_image(tmp_path / "photo.png", np.random.default_rng(0).integers(0, 256, (20, 22, channels), np.uint8))
-    places = ["--input", str(tmp_path / "photo.png"), "--output", str(tmp_path / "out"), "--backend", "torch"]
-    assert infer.main(["--denoise", "25", "--fast", *places]) == 0
-    assert ("note: there is no faster network than dncnn-color-blind" in capsys.readouterr().out) == said
-
-
-@pytest.mark.usefixtures("small_models")
 @pytest.mark.parametrize(("task", "complaint"), [
-    ("--model bm3d", "bm3d: unknown model; bundled: dncnn-gray-25, dncnn-gray-blind, dncnn-color-blind, edsr-"),
+    ("--model bm3d", "bm3d: unknown model; bundled: dncnn-gray-25, dncnn-gray-blind, dncnn-color-blind, "
+     "dncnn-color-real, edsr-"),
     ("--model dncnn-gray", "dncnn-gray: the beginning of several models: dncnn-gray-25, dncnn-gray-blind"),
     ("--model edsr-baseline-x4", "edsr-baseline-x4: not included in the package"),
     ("--upscale 3", "edsr-baseline-x3: not included in the package; bundled: dncnn-gray-25, "),
-    ("--denoise 80", "--denoise 80: the bundled networks are trained for sigma 0 to 55"),
+    ("--denoise 80", "the bundled networks are trained for sigma 0 to 55, not 80"),
     ("--dejpeg", "--dejpeg: its network, dncnn3, is not trained yet; bundled: dncnn-gray-25, "),
     ("--upscale 2 --fast", "--fast: only --denoise has faster networks"),
     ("--denoise strong", "expected a noise level of 0 or more"),
@@ -305,7 +294,9 @@ def test_a_folder_of_gray_and_color_uses_a_network_for_each_and_says_so(
     assert chosen == {
         "color.png": "dncnn-color-blind", "gray.png": "dncnn-gray-25", "gray_in_rgb.png": "dncnn-gray-25",
     }  # fmt: skip
-    assert list(log["settings"]["weights"]) == ["dncnn-gray-25", "dncnn-gray-blind", "dncnn-color-blind"]
+    assert list(log["settings"]["weights"]) == [
+        "dncnn-gray-25", "dncnn-color-real", "dncnn-color-blind",
+    ]  # fmt: skip
     assert (tmp_path / "page.html").read_text().count("dncnn-color-blind") >= 2
     gray, in_rgb = (read_image(tmp_path / f"out/{name}.png") for name in ("gray", "gray_in_rgb"))
     np.testing.assert_array_equal(in_rgb, gray.repeat(3, axis=2))  # the file's form, and no cast

@@ -15,7 +15,6 @@ from restore.models import Norm
 FOLDER = Path(__file__).resolve().parent
 SIGMA_MAX = 55.0  # up to which the blind denoisers are trained
 FOR_LEVEL: dict[float | None, str] = {25.0: "dncnn-gray-25"}  # denoisers of gray images for one known level
-WITHOUT_FASTER = "dncnn-color-blind"  # whatever `fast` asks for
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ _GRAY_BLIND = (
     *_noise("Set12", {15.0: 32.68, 25.0: 30.36, 50.0: 27.21}),
     *_noise("photos", {25.0: None}),
 )
-_COLOR_JPEG = tuple(Test(name, RealNoise(sigma=25.0, quality=95)) for name in ("Kodak24", "photos"))
+_COLOR_REAL = tuple(Test(name, RealNoise(sigma=25.0, quality=95)) for name in ("Kodak24", "photos"))
 _DEBLOCKING = (
     *_jpeg("classic5", {10: 29.40, 20: 31.63, 30: 32.91, 40: 33.77}),
     *_jpeg("LIVE1", {10: 29.19, 20: 31.59, 30: 32.98, 40: 33.96}),
@@ -118,8 +117,8 @@ MODELS: dict[str, BundledModel] = {
             "cdncnn_blind", _COLOR_BLIND,
         ),
         BundledModel(
-            "dncnn-color-jpeg", "denoise color photographs whose chroma JPEG has smoothed", "DnCNN", 3, 1,
-            "cdncnn_real_small", "cdncnn_blind", _COLOR_JPEG,
+            "dncnn-color-real", "denoise color photographs as cameras and JPEG leave them", "DnCNN", 3, 1,
+            "cdncnn_real_small", "cdncnn_blind", _COLOR_REAL,
         ),
         BundledModel(
             "dncnn3", "remove noise, the blur of enlargement and JPEG artifacts from gray images", "DnCNN", 1, 1,
@@ -159,20 +158,20 @@ def find(name: str) -> BundledModel:
 def denoiser(sigma: float | None, content: Content, fast: bool = False) -> BundledModel:
     """The network for noise of `sigma` (0-255; None: not known) on images of that content.
 
-    Gray images with sigma 25 have a network of their own, which `fast` leaves aside for one of a fifth of the work; all
-    other networks estimate the level. Images in color whose chroma JPEG has smoothed have one as well; until that is
-    there the gray network restores their luma.
+    Gray images with sigma 25 have a network of their own, all other networks estimate the level. Images in color whose
+    chroma JPEG has smoothed have one as well. With `fast`, gray images of any level have one of a fifth of the work, and
+    those in color the one for JPEG, of a third.
 
     Raises:
         UserError: no bundled network is trained for it.
     """
     if sigma is not None and not 0 <= sigma <= SIGMA_MAX:
-        raise UserError(f"--denoise {sigma:g}: the bundled networks are trained for sigma 0 to {SIGMA_MAX:g}")
+        raise UserError(f"the bundled networks are trained for sigma 0 to {SIGMA_MAX:g}, not {sigma:g}")
     if content == "gray" and sigma in FOR_LEVEL and not fast:
         return find(FOR_LEVEL[sigma])
-    if content == "luma" and MODELS["dncnn-color-jpeg"].weights.is_file():
-        return MODELS["dncnn-color-jpeg"]
-    return find(WITHOUT_FASTER if content == "color" else "dncnn-gray-blind")
+    if content == "gray":
+        return find("dncnn-gray-blind")
+    return find("dncnn-color-blind" if content == "color" and not fast else "dncnn-color-real")
 
 
 def deblocker() -> BundledModel:
