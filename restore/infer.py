@@ -96,7 +96,7 @@ def _parser() -> cli.ArgumentParser:
         help="remove noise with the bundled model for it; SIGMA: its standard deviation (0-255) if it is known",
     )
     network.add_argument("--upscale", type=int, choices=(2, 3, 4), help="upscale by this factor, with a bundled model")
-    network.add_argument("--dejpeg", action="store_true", help="remove JPEG artifacts from the luma, with the bundled model for it")
+    network.add_argument("--dejpeg", action="store_true", help="remove JPEG artifacts of the luma, by a bundled model")
     network.add_argument(
         "--model", metavar="NAME", help=f"a bundled model, by name or beginning: {', '.join(BUNDLED_NAMES)}"
     )

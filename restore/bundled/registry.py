@@ -159,7 +159,7 @@ def denoiser(sigma: float | None, content: Content, fast: bool = False) -> Bundl
     """The network for noise of `sigma` (0-255; None: not known) on images of that content.
 
     Gray images with sigma 25 have a network of their own, all other networks estimate the level. Images in color whose
-    chroma JPEG has smoothed have one as well. With `fast`, gray images of any level have one of a fifth of the work, and
+    chroma JPEG has smoothed have one as well. With `fast`, gray images of any level have one of a fifth of the work,
     those in color the one for JPEG, of a third.
 
     Raises:

@@ -10,7 +10,7 @@ from restore.studies.arms import TWINS, tuned, words
 from restore.studies.budget import Budget
 from restore.studies.claim import Study, claim, part
 from restore.studies.criteria import VOID_DB
-from restore.studies.curves import failures, gain, input_psnr, lenient_psnr, psnr, void
+from restore.studies.curves import collapsed_as_failed, failures, gain, input_psnr, lenient_psnr, psnr, void
 from restore.studies.effects import Effect, difference, mean_of, ratio
 from restore.studies.experiment import Experiment, Record
 from restore.studies.figures import Bars, Curves, HeatMap
@@ -191,7 +191,8 @@ def internal_covariate_shift(budget: Budget) -> Study:
         f"With batch norm the gradient of the middle layer shifts {effect} as much as without, each at its own "
         "best rate "
         f"({'; '.join(f'{norm}: {words(best[norm])}' for norm in TWINS)}); cosine of the gradients before and after: "
-        f"{cosine['batch']:.2f} and {cosine['none']:.2f}.",
+        f"{cosine['batch']:.2f} and {cosine['none']:.2f}. Failed: {failures(runs['batch'])} and "
+        f"{failures(runs['none'])}; their seeds are left out.",
         [
             *(
                 Curves(
@@ -274,8 +275,9 @@ def _highest_that_works(runs: Mapping[float, Sequence[Record]]) -> list[float | 
 
 
 def _without_failures(batch: Sequence[Record], none: Sequence[Record]) -> dict[str, list[Record]]:
-    """The runs of the seeds in which neither failed."""
-    kept = [(a, b) for a, b in zip(batch, none, strict=True) if a.psnr and b.psnr]
+    """The runs of the seeds in which neither failed or collapsed, so that there are gradients to look at."""
+    pairs = zip(collapsed_as_failed(batch), collapsed_as_failed(none), strict=True)
+    kept = [(a, b) for a, b in pairs if a.psnr and b.psnr]
     return {"batch": [a for a, _ in kept], "none": [b for _, b in kept]}
 
 
