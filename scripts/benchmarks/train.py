@@ -155,6 +155,7 @@ class Ours:
 
     def __init__(self, step: Step, device: str, hardware: Hardware, steps: int = 1) -> None:
         logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+        keep_pages()  # as the command does
         self._go: Queue[bool] = Queue()
         self._done: Queue[BaseException | None] = Queue()
         self._turns = _Turns(self._go, self._done, steps)
