@@ -59,6 +59,8 @@ class ActionParser(argparse.ArgumentParser):
 
 def path(text: str) -> Path:
     """The type of an option that is a path; `~` is the home folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty")
     return Path(text).expanduser()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from restore import bundled, cli, extensions, runner_options
+from restore import bundled, extensions, runner_options
 from restore.benchmark import (
     ScoredImage,
     Show,
@@ -213,7 +213,7 @@ def _measure_all(asked: Evaluation, show: Show | None, ranks: Ranks, failures: l
     """The rows of all that can be measured; a single process adds what cannot be to `failures` and continues."""
     tasks: dict[tuple[Degradation, int], dict[str, Runner | None]] = {}
     files = {model.name: model.weights for model in map(bundled.find, asked.model)}
-    files |= {name: cli.path(name) for name in asked.weights if name not in BASELINES}
+    files |= {name: Path(name).expanduser() for name in asked.weights if name not in BASELINES}
     for name, path in files.items():
         weights = load_any(path)
         runners: dict[int, Runner] = {}

@@ -86,6 +86,11 @@ def test_every_command_takes_the_home_folder_by_its_sign(
     assert Steps(["~/recipe.yaml"], ["none"]).recipe("~/recipe.yaml").patch == 8
 
 
+def test_an_empty_path_is_not_the_current_folder() -> None:
+    with pytest.raises(UserError, match="argument --input: the path is empty"):
+        infer.main(["--denoise", "--input", "", "--output", "out"])
+
+
 def test_output_that_nobody_reads_ends_the_command_without_a_traceback() -> None:
     reader, writer = os.pipe()
     os.close(reader)
