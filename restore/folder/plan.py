@@ -50,6 +50,8 @@ def plan(
 def _images(folder: Path, apart: Collection[Path]) -> list[Path]:
     if files := walk(folder, PICTURE_SUFFIXES, apart).files if folder.is_dir() else []:
         return files
+    if not folder.exists():
+        raise UserError(f"{folder}: no such file or folder")
     return list_images(folder, PICTURE_SUFFIXES)  # which says why there are none
 
 

@@ -215,6 +215,11 @@ def test_results_inside_the_input_folder_are_no_input_of_the_next_run(
     assert len(list_images(images)) == 4 + 4 + 4
 
 
+def test_an_input_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"phto\.jpg: no such file or folder"):
+        plan([tmp_path / "phto.jpg"], tmp_path / "out")
+
+
 def test_a_result_keeps_its_name_where_the_format_is_the_same(tmp_path: Path) -> None:
     for name in ("a.JPEG", "b.bmp", "c.d.png"):
         write_image(tmp_path / "in/sub" / name, np.zeros((2, 2, 3), np.uint8))
