@@ -110,12 +110,19 @@ def test_scores_are_those_of_the_degradation_that_weights_state(tmp_path: Path, 
     (np.zeros((4, 4, 2)), r"expected an array \(H, W\) or \(H, W, 1 or 3\), not \(4, 4, 2\)"),
     (np.zeros((4, 4), np.int32), "expected uint8, uint16 or floats, not int32"),
     (torch.zeros(2, 4, 4), "expected a tensor"),
+    (np.full((4, 4), 255, np.float32), "from 0 to 1, found up to 255: divide by .* probably 255"),
+    (torch.full((4, 4), 60000.0), "found up to 60000: divide by .* probably 65535"),
     (Image.new("RGBA", (4, 4)), r"not RGBA; use image\.convert"),
     ("photo.png", "expected a NumPy array, a Pillow image or a tensor, not str"),
 ])  # fmt: skip
 def test_what_is_no_image_is_refused(network: DnCNN, given: Any, complaint: str) -> None:
     with pytest.raises(UserError, match=complaint):
         restore.denoise(given, model=network)
+
+
+def test_scales_without_a_bundled_network_are_refused_by_what_there_is() -> None:
+    with pytest.raises(UserError, match="scale must be 2, 3 or 4, not 5"):
+        restore.upscale(np.zeros((4, 4)), 5)
 
 
 @pytest.mark.parametrize("training", [True, False])
