@@ -84,10 +84,12 @@ def conv(
 
 class _UnsetConv2d(nn.Conv2d):
     """Draws no initial weights, so that the random stream does not depend on which biases exist and networks which
-    differ only in `norm` start from identical convolution weights."""
+    differ only in `norm` start from identical convolution weights. Until `initialize` fills them they are NaN, which
+    training refuses."""
 
     def reset_parameters(self) -> None:
-        pass
+        for parameter in self.parameters():
+            nn.init.constant_(parameter, math.nan)
 
 
 class AdaDM(nn.BatchNorm2d):

@@ -190,8 +190,9 @@ class _OneCycle(OneCycleLR):
 
 def _other_rates(state: dict[str, Any]) -> UserError:
     return UserError(
-        f"optim.schedule gives {state['last_epoch']} steps of the run to resume other learning rates than they had: "
-        "use its optim.schedule and trainer.max_steps, or start another run from its weights (--weights, --output)"
+        f"with these settings the learning rates of the first {state['last_epoch']} steps would differ from those they "
+        "had; use the run's optim.schedule and trainer.max_steps, or start another run from its weights "
+        "(--weights, --output)"
     )
 
 

@@ -95,8 +95,8 @@ def fit(
 
     Raises:
         UserError: the folder holds a run and `resume` is None, or another process trains into it; `weights` do not
-            fit; data are missing, or others than those of the run that is resumed; `trainer` is refused by Lightning;
-            the loss diverged; nothing more can be written.
+            fit; weights of the network were never initialized; data are missing, or others than those of the run that
+            is resumed; `trainer` is refused by Lightning; the loss diverged; nothing more can be written.
         SystemExit: with code 143, 130 or 129, after SIGTERM, SIGINT (Ctrl+C) or SIGHUP (a closed terminal).
     """
     stops = StopSignals()
@@ -105,6 +105,8 @@ def fit(
         start = _starting_point(resume, output / "checkpoints" / LAST)
         if weights and not start:
             start_from(network, weights)
+        if not start:
+            _check_initialized(network)
         prepared = data.prepare(network)
         if config:
             rank_zero_only(write_atomically)(output / "config.yaml", config)
@@ -116,6 +118,16 @@ def fit(
             _check_processes(lightning, prepared.batch_size, network.norm if trainer.get("sync_batchnorm") else None)
             trained = _train(network, prepared, optim, lightning, hardware or Hardware(), ours, start)
         return conclude(trained, weights, output) if lightning.is_global_zero else {}
+
+
+def _check_initialized(network: RestorationNetwork) -> None:
+    """Raises UserError if there are weights that nothing has filled."""
+    for name, parameter in network.named_parameters():
+        if parameter.isnan().any():
+            raise UserError(
+                f"{type(network).__name__}: {name} was never initialized: call "
+                "restore.models.init.initialize(self, ...) at the end of __init__"
+            )
 
 
 class _Callbacks(NamedTuple):
@@ -162,11 +174,20 @@ def _train(
         torch.set_num_threads(hardware.threads)
     protocol = default_protocol(data.val_images, data.degradation, network.channels)
     module = RestorationModule(network, optim, protocol, hardware).train()  # a network that was loaded is in eval mode
-    if start is not None:
-        check_fits(start, read_checkpoint(start), module)
+    before = None if start is None else _steps_before(start, module)
     trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
+    if trainer.global_step == before:
+        of = f" of {before}" if trainer.max_steps == before else ""
+        rank_zero_only(LOG.info)(f"already finished: {before}{of} steps; nothing was trained")
     whole = module.whole_network()
     return Trained(whole, data, optim, hardware, trainer, ours.best, ours.bad_steps, ours.throughput)
+
+
+def _steps_before(start: Path, module: RestorationModule) -> int:
+    """The steps of a checkpoint, which must be of the module's network."""
+    state = read_checkpoint(start)
+    check_fits(start, state, module)
+    return int(state["global_step"])
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from restore.inference.memory import bytes_per_pixel
 from restore.models import EDSR, NETWORKS, RestorationNetwork, build
 from restore.models.blocks import Scale, Upsampler
 from restore.models.compose import compose
+from restore.models.init import initialize
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 5), (3, 2), (9, 7)])
@@ -45,6 +46,7 @@ class Curved(EDSR):
     def __init__(self) -> None:
         super().__init__(features=4, blocks=1)
         self.upsample = Upsampler(2, 4, activation=nn.PReLU)
+        initialize(self, "torch")
 
 
 class Dilated(EDSR):

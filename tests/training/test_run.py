@@ -19,7 +19,7 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import CSVLogger
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import Tensor
+from torch import Tensor, nn
 
 import restore
 from restore import hardware, train
@@ -29,7 +29,8 @@ from restore.errors import UserError
 from restore.hardware import Hardware
 from restore.images.io import read_image, write_image
 from restore.inference import tiling
-from restore.models import EDSR, DnCNN
+from restore.models import EDSR, DnCNN, Normalization, RestorationNetwork
+from restore.models.norm import ConvNorm
 from restore.training import Optimization, PatchData, fit
 from restore.training.callbacks import BestCheckpoint
 
@@ -187,19 +188,24 @@ def test_a_killed_and_resumed_run_ends_with_the_weights_of_an_undisturbed_one(
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-def test_a_run_that_is_resumed_counts_all_its_steps_and_their_time(photographs: Path) -> None:
+def test_a_run_that_is_resumed_counts_all_its_steps_and_their_time(
+    photographs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "restore")
     counted = []
-    for steps in (5, 10, 10):  # the last start finds the run at its end
+    for steps in (5, 10, 10, 2):  # the last two starts find the run at its end
         trainer = {**QUIET, "max_steps": steps}
         summary = fit(TINY(), data(photographs), Optimization(), photographs / "run", trainer=trainer, resume="auto")
         counted.append(summary["images_per_s"] * summary["elapsed_s"] / data(photographs).batch_size)
-    assert counted == pytest.approx([5, 10, 10])
+    assert counted == pytest.approx([5, 10, 10, 10])
+    finished = [message for message in caplog.messages if "nothing was trained" in message]
+    assert finished == [f"already finished: {steps} steps; nothing was trained" for steps in ("10 of 10", "10")]
 
 
 def test_a_run_of_one_cycle_that_has_ended_is_not_made_longer(photographs: Path) -> None:
     go = partial(fit, TINY(), data(photographs), Optimization(schedule="onecycle"), photographs / "run", resume="auto")
     go(trainer={**QUIET, "max_steps": 6})
-    with pytest.raises(UserError, match=r"optim\.schedule gives 6 steps of the run to resume other learning rates"):
+    with pytest.raises(UserError, match="the learning rates of the first 6 steps would differ from those they had"):
         go(trainer={**QUIET, "max_steps": 9})
     assert go(trainer={**QUIET, "max_steps": 6})["steps"] == 6
 
@@ -396,6 +402,25 @@ def test_bad_data_are_an_error_before_training(photographs: Path) -> None:
             trainer=QUIET,
         )
     assert not (photographs / "run").exists()
+
+
+def test_a_network_whose_weights_nobody_has_set_is_refused(photographs: Path) -> None:
+    class Unset(RestorationNetwork):
+        def __init__(self, initial: bool, channels: int = 1) -> None:
+            super().__init__()
+            self.body = ConvNorm(channels, channels, Normalization("weight"))
+            if initial:
+                nn.init.zeros_(self.body.conv.bias)
+                self.body.conv.weight = torch.full((1, 1, 3, 3), 0.1)
+
+        def forward(self, degraded: Tensor) -> Tensor:
+            return degraded - self.body(degraded)
+
+    go = partial(fit, data=data(photographs), optim=Optimization(), trainer={**QUIET, "max_steps": 1})
+    with pytest.raises(UserError, match=r"Unset: body\.conv\.bias was never initialized: call restore\.models\.init"):
+        go(Unset(initial=False), output=photographs / "run")
+    assert not (photographs / "run").exists()
+    assert go(Unset(initial=True), output=photographs / "run", checkpoint_every=1)["steps"] == 1
 
 
 def test_flags_reach_network_data_optimizer_and_trainer(photographs: Path) -> None:
