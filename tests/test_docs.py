@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -78,6 +79,11 @@ def commands(code: str) -> list[tuple[list[str], list[str]]]:
     return found
 
 
+def importable(name: str) -> ModuleType:
+    """A module for the classes of a page, which outlive its test and are looked up by jsonargparse in later ones."""
+    return sys.modules.setdefault(name, ModuleType(name))
+
+
 def shape(text: str) -> str:
     """A text without what differs between machines and lengths of runs: numbers, spaces, rules."""
     return re.sub(r"[\s-]+", " ", re.sub(r"-?\d[\d.,]*(e-\d+)?", "#", text)).strip()
@@ -103,7 +109,7 @@ def test_the_commands_of_a_page_run_and_print_what_it_shows(
             if not Path(name).exists():
                 PREPARED[name](Path(name))
         if block.language == "python":
-            exec(compile(block.code, str(page), "exec"), {"__name__": page.name})
+            exec(compile(block.code, str(page), "exec"), vars(importable(f"docs_{page.stem}")))
             continue
         for words, output in commands(block.code):
             assert words[0] == "restore", f"{page.name}: mark `{' '.join(words)}` as one that is not run here"
