@@ -12,6 +12,7 @@ import torch
 from restore.choices import BudgetName, CollectionName
 from restore.data.catalog import default_root
 from restore.errors import UserError, nearest
+from restore.hardware import available_device
 from restore.studies.budget import BUDGETS
 from restore.studies.claims import CLAIMS
 from restore.studies.contrast import FULL, Contrast, arms, campaign
@@ -147,16 +148,17 @@ def contrast(running: Running) -> None:
 
 
 def time_steps(folder: Path, root: Path | None) -> None:
-    """Time a step of each arm of the contrast, in turns, on one thread; its page uses that from then on.
+    """Time a step of each arm of the contrast, in turns, on the GPU or one thread; its page uses that from then on.
 
     Raises:
         UserError: data are missing.
     """
     torch.set_num_threads(1)  # as in the runs
     names = {" ".join(arm): experiment for arm, experiment in arms().items()}
-    times = measure(names, StudyData("papers", root or default_root()))
+    device = available_device()
+    times = measure(names, StudyData("papers", root or default_root()), device)
     rows = [{"arm": name, "a step (s)": f"{times.of(name):.4f}"} for name in names]
-    print_table("times of training steps, one thread", rows)
+    print_table(f"times of training steps, {device}", rows)
     print(f"written: {times.save(folder)}")
 
 

@@ -93,7 +93,7 @@ def dead_features(network: RestorationNetwork, images: Sequence[Tensor]) -> floa
     of_images = []
     for image in images:
         alive.clear()
-        network(image.expand(-1, network.channels, -1, -1))
+        network(image.to(network.device).expand(-1, network.channels, -1, -1))
         of_images.append(torch.cat(alive))
     for hook in hooks:
         hook.remove()

@@ -66,19 +66,22 @@ class StepTimes:
             raise UserError(f"{path}: not times of steps, or damaged ({error}); delete it") from error
 
 
-def measure(arms: Mapping[str, Experiment], data: StudyData, *, rounds: int = 5, turn_s: float = 4.0) -> StepTimes:
+def measure(
+    arms: Mapping[str, Experiment], data: StudyData, device: torch.device, *, rounds: int = 5, turn_s: float = 4.0
+) -> StepTimes:
     """Time the training steps of arms by the clock, one arm after the other, in rounds.
 
     Args:
         arms: by name.
         data: the images.
+        device: where the steps are taken.
         rounds: how often each arm has its turn.
         turn_s: how long a turn takes at least, in seconds.
 
     Raises:
         UserError: data are missing or do not fit.
     """
-    trained = {name: Trajectory(experiment, data, 0, torch.device("cpu")) for name, experiment in arms.items()}
+    trained = {name: Trajectory(experiment, data, 0, device) for name, experiment in arms.items()}
     for one in trained.values():
         for _ in range(WARM_UP_STEPS):
             one.take_step()
@@ -90,4 +93,4 @@ def measure(arms: Mapping[str, Experiment], data: StudyData, *, rounds: int = 5,
                 one.take_step()
                 steps += 1
             seconds[name].append((time.perf_counter() - begun) / steps)
-    return StepTimes({name: tuple(values) for name, values in seconds.items()}, provenance(torch.device("cpu")))
+    return StepTimes({name: tuple(values) for name, values in seconds.items()}, provenance(device))

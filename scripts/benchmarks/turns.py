@@ -65,8 +65,9 @@ def take_turns(
         process = context.Process(target=_worker, args=(theirs, prepare, arguments, clock), daemon=True)
         process.start()
         theirs.close()  # a worker that fails then ends the pipe: EOFError here instead of waiting for ever
-        ours.recv()  # ready: prepared one after the other, so that none disturbs another
         workers[name] = (process, ours)
+    for _, pipe in workers.values():
+        pipe.recv()  # ready
     found = {name: Measured() for name in variants}
     for _ in range(rounds):
         for name, (_, pipe) in workers.items():
