@@ -15,7 +15,7 @@ from restore.errors import UserError, nearest
 from restore.hardware import available_device
 from restore.studies.budget import BUDGETS
 from restore.studies.claims import CLAIMS
-from restore.studies.contrast import FULL, Contrast, arms, campaign
+from restore.studies.contrast import FULL, arms, so_far
 from restore.studies.contrast_report import write_contrast
 from restore.studies.criteria import CONTRAST
 from restore.studies.data import StudyData
@@ -136,12 +136,11 @@ def contrast(running: Running) -> None:
     data = StudyData("papers", running.root or default_root())
     records = StudyRecords.opened(running.output / "records.json", FULL, data, FULL.seeds, CONTRAST)
     while True:
-        found = Contrast({}, {})
-        standing = follow(campaign(found), records)
-        if not standing.waiting_for:
+        found, requests = so_far(records)
+        if not requests:
             break
         LOG.info(found.stage)
-        if not put_on_record(standing.waiting_for, records, running.output, jobs=running.jobs, until=running.until):
+        if not put_on_record(requests, records, running.output, jobs=running.jobs, until=running.until):
             LOG.info(f"during the {found.stage}: {STOPPED}")
             break
     print(f"written: {', '.join(map(str, write_contrast(records, found, running.output)))}")

@@ -35,7 +35,8 @@ class ComposedUpsampling(nn.Module):
         super().__init__()
         self.plain = nn.Sequential(*copy.deepcopy(upsample), copy.deepcopy(tail))
         weight, bias, self._scale = _composed(self.plain)
-        self.conv = nn.Conv2d(weight.shape[1], weight.shape[0], 2 * RADIUS + 1, padding=RADIUS, dtype=tail.weight.dtype)
+        like = {"dtype": tail.weight.dtype, "device": tail.weight.device}
+        self.conv = nn.Conv2d(weight.shape[1], weight.shape[0], 2 * RADIUS + 1, padding=RADIUS, **like)
         self.conv.load_state_dict({"weight": weight, "bias": bias})
         self.shuffle = nn.PixelShuffle(self._scale)
 
@@ -86,7 +87,7 @@ def _composed(plain: nn.Sequential) -> tuple[Tensor, Tensor, int]:
 
     The weights of a linear map are its gradient: here of each output at one pixel of the small grid, in float64.
     """
-    exact = copy.deepcopy(plain).double()
+    exact = copy.deepcopy(plain).cpu().double()  # not every device has float64
     features = next(layer.in_channels for layer in exact if isinstance(layer, nn.Conv2d))
     size = 2 * RADIUS + 1
     image = torch.zeros(1, features, size, size, dtype=torch.float64)

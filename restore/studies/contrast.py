@@ -1,18 +1,19 @@
 """The contrast at full size: DnCNN with batch norm and without, EDSR without and with, over size and length.
 
-A campaign of many hours in stages, each complete before the next: settings are searched, then rounds of ever longer
+A campaign of many hours. Each group of arms goes through stages: settings are searched, then rounds of ever longer
 runs are made, each arm and seed of a round before the next round. Before a round that is longer than the search, each
 arm is offered lower learning rates at its length.
 """
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from restore.models.init import DnCNNInit
 from restore.studies.arms import SEEDS
 from restore.studies.budget import BUDGETS, Budget
 from restore.studies.experiment import Experiment, Record
-from restore.studies.requests import Requests, Results
+from restore.studies.requests import Requests, Results, StudyRecords
+from restore.studies.stages import follow
 from restore.studies.step_memory import features_of_equal_memory
 from restore.studies.tuning import Tuned, for_longer, tune
 
@@ -40,6 +41,7 @@ FULL_SIZE = Size(FULL.depth, FULL.features)
 SIZES = (Size(10, 16), Size(12, 32), Size(17, 32), FULL_SIZE)
 NORMS = ("batch", "none")
 LARGER = "none, as much memory"  # as batch norm takes, spent on features
+CENTRAL_FIRST = 6000  # steps to which the central groups go before the others begin
 
 Arm = tuple[str, str]  # of which network, and which of its arms
 
@@ -69,10 +71,33 @@ def further_candidates(budget: Budget = FULL) -> dict[Arm, list[Experiment]]:
     }
 
 
+@dataclass(frozen=True)
+class Group:
+    """Arms that are searched together and go from round to round together.
+
+    Attributes:
+        candidates: for each arm, what its search chooses from.
+        rates: with which the search begins.
+        central: whether it goes before those that are not, up to `CENTRAL_FIRST` steps.
+    """
+
+    candidates: Mapping[Arm, list[Experiment]]
+    rates: Sequence[float]
+    central: bool = True
+
+
+def groups() -> list[Group]:
+    """All groups in the order in which they have their turns."""
+    return [
+        *(Group(denoising_candidates(size), TUNING_RATES) for size in SIZES),
+        Group(edsr_candidates(), SUPER_RESOLUTION_RATES),
+        Group(further_candidates(), SUPER_RESOLUTION_RATES, central=False),
+    ]
+
+
 def arms() -> dict[Arm, Experiment]:
     """One experiment of each arm: what its steps take does not depend on initial weights or learning rate."""
-    groups = [*map(denoising_candidates, SIZES), edsr_candidates(), further_candidates()]
-    return {arm: candidates[0] for group in groups for arm, candidates in group.items()}
+    return {arm: candidates[0] for group in groups() for arm, candidates in group.candidates.items()}
 
 
 @dataclass
@@ -82,61 +107,42 @@ class Contrast:
     Attributes:
         tuned: what the search found, by arm.
         runs: by arm and length, one record a seed.
-        stage: what is under way, in words; empty at the end.
+        stage: what comes next, in words; empty at the end.
     """
 
-    tuned: dict[Arm, Tuned]
-    runs: dict[tuple[Arm, int], Sequence[Record]]
+    tuned: dict[Arm, Tuned] = field(default_factory=dict)
+    runs: dict[tuple[Arm, int], Sequence[Record]] = field(default_factory=dict)
     stage: str = ""
 
 
-def campaign(found: Contrast) -> Generator[Requests, Results, None]:
-    """The stages in order; `found` is filled as they are answered.
+def so_far(records: StudyRecords) -> tuple[Contrast, Requests]:
+    """What the campaign has, and what it asks for next; nothing at its end.
 
-    The two central pairs, DnCNN and EDSR, go first: each up to 1500 steps, then both to 6000. After them the other arms
-    in super-resolution are made as far, and from then on all continue together.
+    The central groups, all sizes of DnCNN and EDSR, are made up to `CENTRAL_FIRST` steps, then the others as far; from
+    then on all continue together. Among those, the group that asks for the shortest runs has its turn. A group whose
+    runs are on record, say from another machine, is told about as far as they go, whatever the others lack.
     """
-    denoising: dict[Arm, list[Experiment]] = {}
-    for size in SIZES:
-        yield from _search(found, candidates := denoising_candidates(size), TUNING_RATES)
-        denoising |= candidates
-    first, second, last = FULL.lengths[:2], FULL.lengths[2:4], FULL.lengths[4:]
-    yield from _rounds(found, first, denoising)
-    yield from _search(found, edsr := edsr_candidates(), SUPER_RESOLUTION_RATES)
-    yield from _rounds(found, first, edsr)
-    yield from _rounds(found, second, denoising, edsr)
-    yield from _search(found, further := further_candidates(), SUPER_RESOLUTION_RATES)
-    yield from _rounds(found, [*first, *second], further)
-    yield from _rounds(found, last, denoising, edsr, further)
-    found.stage = ""
+    found = Contrast()
+    turns: list[tuple[tuple[bool, bool, int], str, Requests]] = []
+    for group in groups():
+        requests = follow(campaign(group, found), records).waiting_for
+        if requests:
+            length = max(task.experiment.length for task in records.missing(requests))
+            turns.append(((length > CENTRAL_FIRST, not group.central, length), found.stage, requests))
+    _, found.stage, requests = min(turns, key=lambda turn: turn[0], default=(None, "", {}))
+    return found, requests
 
 
-def _search(
-    found: Contrast, candidates: dict[Arm, list[Experiment]], rates: Sequence[float]
-) -> Generator[Requests, Results, None]:
-    """Settings for the lengths up to 1500 steps, each of which has its own best."""
-    found.stage = f"search of settings, {_names(candidates)}"
+def campaign(group: Group, found: Contrast) -> Generator[Requests, Results, None]:
+    """A group's stages in order; `found` is filled as they are answered."""
+    names = ", ".join(dict.fromkeys(name for name, _ in group.candidates))
+    found.stage = f"search of settings, {names}"
     judged = [length for length in FULL.tuning_lengths if length in FULL.lengths]
-    found.tuned |= yield from tune(candidates, rates, FULL.tuning_lengths, SEEDS, judged)
-
-
-def _rounds(
-    found: Contrast, lengths: Sequence[int], *groups: Mapping[Arm, object]
-) -> Generator[Requests, Results, None]:
-    for length in lengths:
-        for arms in groups:
-            yield from _round(found, arms, length)
-
-
-def _round(found: Contrast, arms: Mapping[Arm, object], length: int) -> Generator[Requests, Results, None]:
-    names = _names(arms)
-    if length > FULL.tuning_lengths[-1]:
-        found.stage = f"learning rates for {length} steps, {names}"
-        found.tuned |= yield from for_longer({arm: found.tuned[arm] for arm in arms}, length, SEEDS)
-    found.stage = f"round of {length} steps, {names}"
-    results = yield {(arm, length): found.tuned[arm].by_length[length] for arm in arms}
-    found.runs |= results
-
-
-def _names(arms: Mapping[Arm, object]) -> str:
-    return ", ".join(dict.fromkeys(name for name, _ in arms))
+    tuned = yield from tune(group.candidates, group.rates, FULL.tuning_lengths, SEEDS, judged)
+    for length in FULL.lengths:
+        if length > FULL.tuning_lengths[-1]:
+            found.stage = f"learning rates for {length} steps, {names}"
+            tuned = yield from for_longer(tuned, length, SEEDS)
+        found.tuned |= tuned
+        found.stage = f"round of {length} steps, {names}"
+        found.runs |= yield {(arm, length): tuned[arm].by_length[length] for arm in group.candidates}

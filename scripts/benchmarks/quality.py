@@ -20,10 +20,9 @@ from restore.hardware import keep_pages
 from restore.inference import tiled
 from restore.metrics import PROTOCOLS
 from restore.report import plot_lines
-from restore.studies.contrast import FULL, NORMS, SIZES, Contrast, campaign
+from restore.studies.contrast import FULL, NORMS, SIZES, so_far
 from restore.studies.curves import psnr
 from restore.studies.requests import StudyRecords
-from restore.studies.stages import follow
 from restore.tables import print_table
 
 PAPER_PATCHES = 50 * 1600 * 128  # DnCNN-S of Zhang et al. 2017
@@ -72,8 +71,7 @@ def of_contrast(folder: Path) -> Iterator[Row]:
     except UserError as error:
         print(f"note: {error}")
         return
-    found = Contrast({}, {})
-    follow(campaign(found), records)
+    found, _ = so_far(records)
     for size in SIZES:
         for norm in NORMS:
             for length in FULL.lengths:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from restore.studies.contrast import FULL, FULL_SIZE, SIZES, Contrast, campaign
+from restore.studies.contrast import FULL, FULL_SIZE, SIZES, Contrast, so_far
 from restore.studies.contrast_report import write_contrast
 from restore.studies.contrast_results import compared, targets
 from restore.studies.criteria import CONTRAST
@@ -22,7 +22,6 @@ from restore.studies.data import StudyData
 from restore.studies.experiment import TUNING_SEED
 from restore.studies.requests import StudyRecords, Task, Trial
 from restore.studies.runner import _in_rounds
-from restore.studies.stages import follow
 from restore.studies.step_times import StepTimes
 
 BEST_RATE = {"batch": 1e-2, "none": 1e-3}
@@ -52,8 +51,7 @@ def campaign_with(effect: float, tmp_path: Path) -> tuple[StudyRecords, Contrast
     results, asked = answered(effect)
     records = StudyRecords.opened(tmp_path / "records.json", FULL, StudyData("papers", Path()), FULL.seeds, CONTRAST)
     records.results = dict(results)
-    found = Contrast({}, {})
-    follow(campaign(found), records)
+    found, _ = so_far(records)
     return records, found, asked
 
 
@@ -61,7 +59,7 @@ def campaign_with(effect: float, tmp_path: Path) -> tuple[StudyRecords, Contrast
 def answered(effect: float) -> tuple[dict[str, Any], list[list[Task]]]:
     records = StudyRecords(FULL, StudyData("papers", Path()), FULL.seeds)
     asked = []
-    while tasks := records.missing(follow(campaign(Contrast({}, {})), records).waiting_for):
+    while tasks := records.missing(so_far(records)[1]):
         asked.append(tasks)
         records.results |= {task.key(records.data): made_up(task, effect) for task in tasks}
     return records.results, asked
@@ -71,10 +69,12 @@ def test_each_round_is_complete_before_the_next_and_searches_judge_nothing(tmp_p
     _, found, asked = campaign_with(0.3, tmp_path)
     rounds = [tasks for tasks in asked if not isinstance(tasks[0].request, Trial)]
     denoising = [tasks for tasks in rounds if tasks[0].experiment.degradation.scale == 1]
-    assert [{task.experiment.length for task in tasks} for tasks in denoising] == [{it} for it in FULL.lengths]
+    lengths = [length for tasks in denoising for length in {task.experiment.length for task in tasks}]
+    assert sorted(lengths) == [length for length in FULL.lengths for _ in SIZES]
+    assert [it for it in lengths if it > FULL.tuning_lengths[-1]] == sorted(lengths)[-3 * len(SIZES) :]
     for tasks in denoising:
         assert {task.seed for task in tasks} == {0, 1, 2}
-        assert len(tasks) == 3 * 2 * len(SIZES)
+        assert len(tasks) == 3 * 2
     searched = [task for tasks in asked for task in tasks if isinstance(task.request, Trial)]
     assert {task.seed for task in searched} == {TUNING_SEED, TUNING_SEED + 1, TUNING_SEED + 2}
     assert all(len({task.experiment.network.arguments["norm"] for task in tasks}) > 1 for tasks in rounds)
@@ -233,3 +233,19 @@ def test_a_page_without_a_complete_round_says_so(tmp_path: Path) -> None:
     text = (tmp_path / "contrast.md").read_text()
     assert "No round at the papers' sizes is complete yet." in text
     assert "![" not in text
+
+
+def test_a_group_on_record_is_told_about_while_others_are_not_begun(tmp_path: Path) -> None:
+    records, *_ = campaign_with(0.3, tmp_path)
+    central = {size.features for size in SIZES} - {FULL_SIZE.features}
+    records.results = {
+        key: it
+        for key, it in records.results.items()
+        if it["experiment"]["network"]["arguments"]["features"] not in central
+    }
+    found, requests = so_far(records)
+    assert {(FULL_SIZE.name, "batch"), ("EDSR", "none")} <= {arm for arm, length in found.runs if length == 12_000}
+    assert not any(arm[0] == SIZES[0].name for arm, _ in found.runs)
+    asked = {task.experiment.network.arguments["features"] for task in records.missing(requests)}
+    assert asked == {SIZES[0].features}
+    assert SIZES[0].name in found.stage
