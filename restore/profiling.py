@@ -50,7 +50,8 @@ from restore.torch_internals import (
 Source = Literal["forecast", "cpu", "cuda"]
 
 AUTOCAST: dict[StepPrecision, torch.dtype] = {"bf16-mixed": torch.bfloat16, "fp16-mixed": torch.float16}
-CONTEXT = 400 * 2**20  # driver and kernels, estimated: 300 to 400 MB since CUDA 11.7 (pytorch/pytorch#107667, #109888)
+# Driver and kernels, estimated: 300 to 400 MB since CUDA 11.7 (pytorch/pytorch#107667, #109888). One H100 took 639 MiB.
+CONTEXT = 400 * 2**20
 REPLAYED_STEPS = 3  # after which a step reserves no more than the one before
 CONVOLUTIONS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
 
