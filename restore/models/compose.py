@@ -35,8 +35,7 @@ class ComposedUpsampling(nn.Module):
         super().__init__()
         self.plain = nn.Sequential(*copy.deepcopy(upsample), copy.deepcopy(tail))
         weight, bias, self._scale = _composed(self.plain)
-        like = {"dtype": tail.weight.dtype, "device": tail.weight.device}
-        self.conv = nn.Conv2d(weight.shape[1], weight.shape[0], 2 * RADIUS + 1, padding=RADIUS, **like)
+        self.conv = nn.Conv2d(weight.shape[1], weight.shape[0], 2 * RADIUS + 1, padding=RADIUS).to(tail.weight)
         self.conv.load_state_dict({"weight": weight, "bias": bias})
         self.shuffle = nn.PixelShuffle(self._scale)
 
