@@ -9,9 +9,11 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from restore.data.pairs import ImagePair
+from restore.images.io import write_atomically
 from restore.inference import baseline
 from restore.report import Panel, comparison, contact_sheet
 from restore.training.datamodule import TrainingData
@@ -19,6 +21,25 @@ from restore.training.lightning_internals import EpochProgressBar, is_last_batch
 from restore.training.module import RestorationModule
 
 INTERVAL_S = 0.5  # between updates of the bar
+
+
+class ConfigFile(Callback):
+    """Writes `config.yaml` once the run trains: one that refuses to be resumed keeps its own.
+
+    Args:
+        path: of the file.
+        text: its content.
+    """
+
+    def __init__(self, path: Path, text: str) -> None:
+        self._path = path
+        self._text = text
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        rank_zero_only(write_atomically)(self._path, self._text)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # even if there was nothing to train
+        rank_zero_only(write_atomically)(self._path, self._text)
 
 
 class ProgressBar(EpochProgressBar):

@@ -17,7 +17,8 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from restore.errors import UserError
 from restore.images.io import write_atomically
-from restore.training.lightning_internals import is_last_batch
+from restore.models import RestorationNetwork
+from restore.training.lightning_internals import is_last_batch, number_logs_by_steps
 
 LOG = logging.getLogger(__name__)
 
@@ -58,6 +59,9 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._saved_at = trainer.global_step  # nothing is new yet
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        number_logs_by_steps(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -132,9 +136,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def check_fits(path: Path, state: dict[str, Any], module: LightningModule) -> None:
+def check_fits(path: Path, state: dict[str, Any], network: RestorationNetwork) -> None:
     """Raises UserError if a checkpoint is of another network."""
-    expected = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    expected = {f"network.{name}": tensor.shape for name, tensor in network.state_dict().items()}
     found = {name: tensor.shape for name, tensor in state["state_dict"].items()}
     if different := sorted(name for name in expected | found if expected.get(name) != found.get(name)):
         raise UserError(

@@ -34,6 +34,7 @@ class Trained:
         network: with its last weights.
         data, optim, hardware: what it was trained with.
         trainer: that has trained it.
+        weights_at_start: the file that it began with.
         best, bad_steps, throughput: what they have seen.
     """
 
@@ -42,12 +43,13 @@ class Trained:
     optim: Optimization
     hardware: Hardware
     trainer: Trainer
+    weights_at_start: str | None
     best: BestCheckpoint
     bad_steps: BadSteps
     throughput: Throughput
 
 
-def conclude(run: Trained, weights_at_start: Path | None, output: Path) -> dict[str, Any]:
+def conclude(run: Trained, output: Path) -> dict[str, Any]:
     """Measure the best weights, or the last if there are none, and write `weights.safetensors` and `summary.json`.
 
     Returns:
@@ -69,7 +71,7 @@ def conclude(run: Trained, weights_at_start: Path | None, output: Path) -> dict[
     rows = [row.summary for row in measure(models, data.val_images, data.degradation, protocol, network.channels)]
     training = {
         **_settings(run),
-        "weights_at_start": str(weights_at_start) if weights_at_start else None,
+        "weights_at_start": run.weights_at_start,
         "weights": kept,
         "best_step": step,
         **_progress(run),

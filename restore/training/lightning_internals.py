@@ -78,6 +78,11 @@ def logs_this_step(trainer: Trainer) -> bool:
     return trainer._logger_connector.should_update_logs
 
 
+def number_logs_by_steps(trainer: Trainer) -> None:
+    """What is logged next has the number of its step, which Lightning gets wrong after a resumed end of an epoch."""
+    trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+
+
 def is_last_batch(trainer: Trainer) -> bool:
     """Whether the current batch is the last of its epoch."""
     return trainer.fit_loop.epoch_loop.batch_progress.is_last_batch

@@ -1,7 +1,7 @@
 """A network, a loss and a schedule as a Lightning module."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -32,10 +32,16 @@ class RestorationModule(QuickModule):
         optim: loss, optimizer, schedule.
         protocol: how validation images are scored; they are restored in float32, always.
         hardware: memory format and compilation of the training step.
+        settings: what its checkpoints are to say of the run (see `settings.py`).
     """
 
     def __init__(
-        self, network: RestorationNetwork, optim: Optimization, protocol: Protocol, hardware: Hardware = AS_IT_IS
+        self,
+        network: RestorationNetwork,
+        optim: Optimization,
+        protocol: Protocol,
+        hardware: Hardware = AS_IT_IS,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self._format = torch.channels_last if hardware.channels_last else torch.contiguous_format
@@ -47,6 +53,7 @@ class RestorationModule(QuickModule):
         }
         self.optim = optim
         self.protocol = protocol
+        self._settings = dict(settings or {})
         self.val_psnr = MeanMetric()
         self.val_ssim = MeanMetric()
         self._loss = find_loss(optim.loss)
@@ -76,6 +83,10 @@ class RestorationModule(QuickModule):
         if state:
             network.load_state_dict(state)
         return network
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self._settings:
+            checkpoint["settings"] = self._settings
 
     def training_step(self, pair: Pair, batch_idx: int) -> Tensor:
         restored = self._restore[pair.scale](pair.degraded.contiguous(memory_format=self._format))

@@ -23,11 +23,11 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from restore.benchmark import default_protocol
 from restore.errors import UserError
 from restore.hardware import Hardware, gains_from_bf16
-from restore.images.io import remove_leftovers, write_atomically
+from restore.images.io import remove_leftovers
 from restore.models import Norm, RestorationNetwork
 from restore.optim import Optimization
 from restore.training.bad_steps import BadSteps, Faults
-from restore.training.callbacks import BestCheckpoint, DataWatch, ProgressBar, SampleSheet, Throughput
+from restore.training.callbacks import BestCheckpoint, ConfigFile, DataWatch, ProgressBar, SampleSheet, Throughput
 from restore.training.checkpoints import (
     LAST,
     CheckpointFiles,
@@ -43,6 +43,7 @@ from restore.training.lightning_internals import NoProfiler, known_warnings, wit
 from restore.training.memory_log import MemoryLog
 from restore.training.module import RestorationModule
 from restore.training.patch_data import PatchData
+from restore.training.settings import WEIGHTS, deciding_settings, resumed
 from restore.training.stops import StopSignals, TimeLimit
 from restore.training.warm_start import start_from
 
@@ -83,20 +84,22 @@ def fit(
         trainer: arguments of Lightning's Trainer, e.g. `{"max_steps": 1000}`; callbacks are added to ours, a logger
             replaces ours. `precision` is by default bf16-mixed if the device gains from it.
         weights: a weights file to start from, of the same network or of one for another scale (see `start_from`);
-            not read if a run is resumed.
+            not read if a run is resumed, for which it need not be named again.
         hardware: how to use the machine; by default as it gains most.
-        resume: a checkpoint to continue from; `auto`: the folder's newest that is not damaged, if there is one.
+        resume: a checkpoint to continue from; `auto`: the folder's newest that is not damaged, if there is one. All
+            settings that decide the outcome must be those that the run began with (see `deciding_settings`).
         faults: what to do about steps that would spoil the weights.
         checkpoint_every: steps between checkpoints, which each epoch's end and a signal that stops the run save, too.
-        config: the text of `config.yaml`.
+        config: the text of `config.yaml`, which is written when training begins.
 
     Returns:
         What `summary.json` holds; empty on all ranks but the first.
 
     Raises:
         UserError: the folder holds a run and `resume` is None, or another process trains into it; `weights` do not
-            fit; weights of the network were never initialized; data are missing, or others than those of the run that
-            is resumed; `trainer` is refused by Lightning; the loss diverged; nothing more can be written.
+            fit; weights of the network were never initialized; data are missing; data or settings are others than
+            those of the run that is resumed; `trainer` is refused by Lightning; the loss diverged; nothing more can be
+            written.
         SystemExit: with code 143, 130 or 129, after SIGTERM, SIGINT (Ctrl+C) or SIGHUP (a closed terminal).
     """
     stops = StopSignals()
@@ -108,16 +111,16 @@ def fit(
         if not start:
             _check_initialized(network)
         prepared = data.prepare(network)
-        if config:
-            rank_zero_only(write_atomically)(output / "config.yaml", config)
         ours = _callbacks(prepared, optim, output, faults or Faults(), checkpoint_every)
+        files = [ConfigFile(output / "config.yaml", config)] if config else []
         with known_warnings():
-            lightning = _lightning(trainer, output, [*ours.all, stops], prepared.steps_per_epoch)
+            lightning = _lightning(trainer, output, [*ours.all, *files, stops], prepared.steps_per_epoch)
             if optim.ema_decay and isinstance(lightning.strategy, ModelParallelStrategy):
                 raise UserError("optim.ema_decay needs whole weights, but the strategy fsdp shards them; use ddp")
             _check_processes(lightning, prepared.batch_size, network.norm if trainer.get("sync_batchnorm") else None)
-            trained = _train(network, prepared, optim, lightning, hardware or Hardware(), ours, start)
-        return conclude(trained, weights, output) if lightning.is_global_zero else {}
+            settings = deciding_settings(network, data, prepared.degradation, optim, lightning, weights)
+            trained = _train(network, prepared, optim, lightning, hardware or Hardware(), ours, settings, start)
+        return conclude(trained, output) if lightning.is_global_zero else {}
 
 
 def _check_initialized(network: RestorationNetwork) -> None:
@@ -160,6 +163,7 @@ def _train(
     trainer: Trainer,
     hardware: Hardware,
     ours: _Callbacks,
+    settings: dict[str, Any],
     start: Path | None,
 ) -> Trained:
     """Train, from a checkpoint if there is one."""
@@ -173,21 +177,25 @@ def _train(
     if hardware.threads:
         torch.set_num_threads(hardware.threads)
     protocol = default_protocol(data.val_images, data.degradation, network.channels)
-    module = RestorationModule(network, optim, protocol, hardware).train()  # a network that was loaded is in eval mode
-    before = None if start is None else _steps_before(start, module)
+    before = None
+    if start is not None:
+        before, settings = _compared(start, network, settings)
+    module = RestorationModule(network, optim, protocol, hardware, settings)
+    module.train()  # a network that was loaded is in eval mode
     trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
     if trainer.global_step == before:
         of = f" of {before}" if trainer.max_steps == before else ""
         rank_zero_only(LOG.info)(f"already finished: {before}{of} steps; nothing was trained")
     whole = module.whole_network()
-    return Trained(whole, data, optim, hardware, trainer, ours.best, ours.bad_steps, ours.throughput)
+    began = settings[WEIGHTS]
+    return Trained(whole, data, optim, hardware, trainer, began, ours.best, ours.bad_steps, ours.throughput)
 
 
-def _steps_before(start: Path, module: RestorationModule) -> int:
-    """The steps of a checkpoint, which must be of the module's network."""
+def _compared(start: Path, network: RestorationNetwork, settings: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """The steps of a checkpoint, which must be of such a network and settings, and the settings of its run."""
     state = read_checkpoint(start)
-    check_fits(start, state, module)
-    return int(state["global_step"])
+    check_fits(start, state, network)
+    return int(state["global_step"]), resumed(start, state, settings)
 
 
 @contextmanager
