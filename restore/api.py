@@ -70,7 +70,7 @@ def denoise(
         image: an array, a Pillow image or a tensor; see the module.
         sigma: standard deviation of the noise on the 0-255 scale; None: not known.
         model: a bundled model, a weights file or a network; default: the bundled one for `sigma` and the image.
-        fast: take a bundled one of a fifth (gray) or a third (color) of the work; see `bundled.denoiser`.
+        fast: for gray images take a bundled one of a fifth of the work; see `bundled.denoiser`.
         device: default: a GPU if there is one.
         precision, tile, ensemble: as of the command `restore.infer`.
 

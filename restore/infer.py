@@ -40,16 +40,15 @@ EXAMPLES = """examples:
 dncnn-gray-25 for sigma 25 and dncnn-gray-blind for other and unknown levels;
 those in color get dncnn-color-blind, or dncnn-color-real if JPEG has smoothed
 their chroma. --fast takes dncnn-gray-blind for all gray images, a fifth of the
-work, and dncnn-color-real for all in color, a third. --upscale takes
-edsr-baseline-x2, -x3 or -x4, and --dejpeg dncnn3. The same command continues
-an interrupted run.
+work. --upscale takes edsr-baseline-x2, -x3 or -x4, and --dejpeg dncnn3. The
+same command continues an interrupted run.
 """
 
 
 def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     if args.fast and args.denoise is None:
-        raise UserError("--fast: only --denoise has faster networks")
+        raise UserError("--fast: only --denoise has a faster network")
     from restore.folder import Writing, passed_over, plan, restore_folder
     from restore.hardware import available_device, keep_pages
     from restore.images.io import check_writable
@@ -105,7 +104,7 @@ def _parser() -> cli.ArgumentParser:
         "--sigma", type=_sigma, help="noise level (0-255) of the images, for networks that take it: FDnCNN, FFDNet"
     )
     parser.add_argument(
-        "--fast", action="store_true", help="with --denoise: networks of a fifth (gray) or a third (color) of the work"
+        "--fast", action="store_true", help="with --denoise: for gray images a network of a fifth of the work"
     )
     parser.add_argument("--scale", type=int, help="the scale at which to run an MDSR (default: the file's)")
     files = parser.add_argument_group("files")

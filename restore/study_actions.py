@@ -23,7 +23,7 @@ from restore.studies.judgement import Finding
 from restore.studies.plan import plan
 from restore.studies.report import overview, write_report
 from restore.studies.requests import Request, StudyRecords
-from restore.studies.runner import put_on_record
+from restore.studies.runner import adopt, put_on_record
 from restore.studies.stages import Standing, follow
 from restore.studies.step_times import measure
 from restore.tables import print_table
@@ -135,6 +135,7 @@ def contrast(running: Running) -> None:
     """Go on with the contrast at full size as long as there is time, and write its page."""
     data = StudyData("papers", running.root or default_root())
     records = StudyRecords.opened(running.output / "records.json", FULL, data, FULL.seeds, CONTRAST)
+    adopt(records, running.output)
     while True:
         found, requests = so_far(records)
         if not requests:

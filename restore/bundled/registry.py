@@ -113,7 +113,7 @@ MODELS: dict[str, BundledModel] = {
             _GRAY_BLIND,
         ),
         BundledModel(
-            "dncnn-color-blind", "denoise color images, sigma 0 to 55", "DnCNN", 3, 1, "cdncnn_blind_fast",
+            "dncnn-color-blind", "denoise color images, sigma 0 to 55", "DnCNN", 3, 1, "cdncnn_small",
             "cdncnn_blind", _COLOR_BLIND,
         ),
         BundledModel(
@@ -159,8 +159,7 @@ def denoiser(sigma: float | None, content: Content, fast: bool = False) -> Bundl
     """The network for noise of `sigma` (0-255; None: not known) on images of that content.
 
     Gray images with sigma 25 have a network of their own, all other networks estimate the level. Images in color whose
-    chroma JPEG has smoothed have one as well. With `fast`, gray images of any level have one of a fifth of the work,
-    those in color the one for JPEG, of a third.
+    chroma JPEG has smoothed have one as well. With `fast`, gray images of any level have one of a fifth of the work.
 
     Raises:
         UserError: no bundled network is trained for it.
@@ -171,7 +170,7 @@ def denoiser(sigma: float | None, content: Content, fast: bool = False) -> Bundl
         return find(FOR_LEVEL[sigma])
     if content == "gray":
         return find("dncnn-gray-blind")
-    return find("dncnn-color-blind" if content == "color" and not fast else "dncnn-color-real")
+    return find("dncnn-color-blind" if content == "color" else "dncnn-color-real")
 
 
 def deblocker() -> BundledModel:

@@ -119,18 +119,26 @@ def so_far(records: StudyRecords) -> tuple[Contrast, Requests]:
     """What the campaign has, and what it asks for next; nothing at its end.
 
     The central groups, all sizes of DnCNN and EDSR, are made up to `CENTRAL_FIRST` steps, then the others as far; from
-    then on all continue together. Among those, the group that asks for the shortest runs has its turn. A group whose
-    runs are on record, say from another machine, is told about as far as they go, whatever the others lack.
+    then on all continue together. Among those, the group whose next stage needs the least computing has its turn. A
+    group whose runs are on record, say from another machine, is told about as far as they go, whatever the others lack.
     """
     found = Contrast()
     turns: list[tuple[tuple[bool, bool, int], str, Requests]] = []
     for group in groups():
         requests = follow(campaign(group, found), records).waiting_for
         if requests:
-            length = max(task.experiment.length for task in records.missing(requests))
-            turns.append(((length > CENTRAL_FIRST, not group.central, length), found.stage, requests))
+            missing = [task.experiment for task in records.missing(requests)]
+            is_long = any(it.length > CENTRAL_FIRST for it in missing)
+            turns.append(((is_long, not group.central, sum(map(_computing, missing))), found.stage, requests))
     _, found.stage, requests = min(turns, key=lambda turn: turn[0], default=(None, "", {}))
     return found, requests
+
+
+def _computing(experiment: Experiment) -> int:
+    """Of a run, roughly: the products of its convolutions, all steps' pixels times features squared times layers."""
+    size = experiment.network.arguments
+    layers = size["depth"] if "depth" in size else 2 * size["blocks"]
+    return int(experiment.steps * experiment.batch_size * experiment.patch_size**2 * size["features"] ** 2 * layers)
 
 
 def campaign(group: Group, found: Contrast) -> Generator[Requests, Results, None]:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from restore.images.io import write_atomically
 from restore.report import markdown_table
@@ -29,6 +30,11 @@ Two comparisons are tested, each in its longest complete round: DnCNN with batch
 with it; their p-values are corrected together (Holm). All others are explored: their intervals are 95 % each, and of
 many some are wrong. A run that ends less than 1 dB above its input has collapsed; it counts as failed, is told as such,
 and enters no mean. Intervals are over images and paired seeds together.\
+"""
+SETTINGS = """\
+By mean PSNR on the validation images. Learning rates are a factor of three apart. Where a rate is best in the first
+seed and others of its seeds collapse, a lower one is taken, and longer runs try that and still lower ones: what a rate
+between them would give is not known.\
 """
 NOT_YET = "No round at the papers' sizes is complete yet."
 NO_TREND = "Too few rounds are complete to fit a trend and to test it on another one."
@@ -68,7 +74,7 @@ def write_contrast(records: StudyRecords, found: Contrast, folder: Path) -> list
         *_section("DnCNN: steps and minutes to a target", _reached(reached)),
         "## Beyond these lengths",
         fitted.sentence if fitted else NO_TREND,
-        *_section("Settings that the search found", _tuned(found)),
+        *_section("Settings that the search found", _tuned(found), SETTINGS),
         "## Criteria",
         "\n".join(f"- {name}: {_criterion(it, records.criteria[name])}" for name, it in CONTRAST.items()),
         _before_data(records, found),
@@ -112,20 +118,26 @@ def _outcome(one: Compared, ahead: str, other: str) -> str:
 
 
 def _sooner(reached: Sequence[Target]) -> list[str]:
-    """How much sooner one norm passes the highest target that both pass with all seeds."""
-    passed = {(one.psnr, one.norm): one for one in reached if one.size == FULL_SIZE.name and one.passed == one.seeds}
-    both = [value for value, norm in passed if norm == NORMS[0] and (value, NORMS[1]) in passed]
-    if not both:
-        return []
-    batch, none = (passed[max(both), norm] for norm in NORMS)
-    return [
-        f"To {max(both):g} dB it takes {batch.steps:,.0f} steps ({batch.minutes:,.0f} minutes of one core) with batch "
-        f"norm, {none.steps:,.0f} ({none.minutes:,.0f}) without."
-    ]
+    """How much sooner one norm passes the highest target that both reach with all seeds, one at least between two
+    lengths on record."""
+    full = {(one.psnr, one.norm): one for one in reached if one.size == FULL_SIZE.name}
+    for value in sorted({one.psnr for one in full.values()}, reverse=True):
+        both = [full[value, norm] for norm in NORMS if (value, norm) in full]
+        all_reach = len(both) == len(NORMS) and all(one.seeds in (one.before, one.passed) for one in both)
+        if all_reach and any(one.passed for one in both):
+            with_norm, without = map(_taken, both)
+            return [f"To {value:g} dB it takes {with_norm} with batch norm, {without} without."]
+    return []
 
 
-def _section(title: str, rows: Sequence[Mapping[str, str]]) -> list[str]:
-    return [f"## {title}", "\n".join(markdown_table(rows))] if rows else []
+def _taken(one: Target) -> str:
+    if one.before:
+        return f"fewer than {one.first:,} steps"
+    return f"{one.steps:,.0f} steps ({one.minutes:,.0f} minutes of one core)"
+
+
+def _section(title: str, rows: Sequence[Mapping[str, str]], words: str = "") -> list[str]:
+    return [f"## {title}", *([words] if words else []), "\n".join(markdown_table(rows))] if rows else []
 
 
 def _verdicts(pairs: Sequence[Compared]) -> list[dict[str, str]]:
@@ -191,8 +203,20 @@ def _tuned(found: Contrast) -> list[dict[str, str]]:
                 "learning rate": f"{experiment.rate:g}",
                 "ahead of the next best by, dB": f"{scores[0] - scores[1]:.3f}" if len(scores) > 1 else "",
                 "seeds": str(seeds),
+                "but best in the first seed": _best_in_one_seed(tried, experiment.rate),
             })  # fmt: skip
     return rows
+
+
+def _best_in_one_seed(tried: Sequence[Mapping[str, Any]], chosen: float) -> str:
+    """The learning rate that was best with the search's one seed, if more seeds have chosen another."""
+    key = "validation PSNR (dB)"
+    first = max((row for row in tried if "seeds" not in row), key=lambda row: row[key], default=None)
+    if first is None or first["learning rate"] == chosen:
+        return ""
+    repeated = [row[key] for row in tried if "seeds" in row and row["learning rate"] == first["learning rate"]]
+    of_all = f", {min(repeated):.2f} dB on average" if repeated else ""
+    return f"{first['learning rate']:g}: {first[key]:.2f} dB{of_all}"
 
 
 def _before_data(records: StudyRecords, found: Contrast) -> str:

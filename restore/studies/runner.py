@@ -196,6 +196,16 @@ def put_on_record(
     return not records.missing(requests)
 
 
+def adopt(records: StudyRecords, folder: Path) -> None:
+    """Put everything on record that lies in `runs/` of a folder of studies, such as what another machine has made.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    for path in sorted((folder / "runs").glob("*.json")):
+        records.results.setdefault(path.stem, _result(path))
+
+
 def _result(path: Path) -> Any:
     try:
         return json.loads(path.read_text())

@@ -19,7 +19,7 @@ from restore.studies.contrast_report import write_contrast
 from restore.studies.contrast_results import compared, targets
 from restore.studies.criteria import CONTRAST
 from restore.studies.data import StudyData
-from restore.studies.experiment import TUNING_SEED
+from restore.studies.experiment import TUNING_SEED, Experiment
 from restore.studies.requests import StudyRecords, Task, Trial
 from restore.studies.runner import _in_rounds
 from restore.studies.step_times import StepTimes
@@ -65,13 +65,21 @@ def answered(effect: float) -> tuple[dict[str, Any], list[list[Task]]]:
     return records.results, asked
 
 
+def _experiment(task: Task) -> Experiment:
+    return task.experiment
+
+
 def test_each_round_is_complete_before_the_next_and_searches_judge_nothing(tmp_path: Path) -> None:
     _, found, asked = campaign_with(0.3, tmp_path)
     rounds = [tasks for tasks in asked if not isinstance(tasks[0].request, Trial)]
     denoising = [tasks for tasks in rounds if tasks[0].experiment.degradation.scale == 1]
-    lengths = [length for tasks in denoising for length in {task.experiment.length for task in tasks}]
-    assert sorted(lengths) == [length for length in FULL.lengths for _ in SIZES]
-    assert [it for it in lengths if it > FULL.tuning_lengths[-1]] == sorted(lengths)[-3 * len(SIZES) :]
+    by_size: dict[tuple[int, int], list[int]] = {}
+    for tasks in denoising:
+        (size,) = {(it.network.arguments["depth"], it.network.arguments["features"]) for it in map(_experiment, tasks)}
+        (length,) = {it.length for it in map(_experiment, tasks)}
+        by_size.setdefault(size, []).append(length)
+    assert set(by_size) == {(size.depth, size.features) for size in SIZES}
+    assert all(lengths == list(FULL.lengths) for lengths in by_size.values())
     for tasks in denoising:
         assert {task.seed for task in tasks} == {0, 1, 2}
         assert len(tasks) == 3 * 2
@@ -160,7 +168,7 @@ def test_to_a_target_that_both_pass_the_page_says_who_is_sooner(tmp_path: Path) 
     records, found, _ = campaign_with(0.3, tmp_path)
     write_contrast(records, found, tmp_path)
     said = re.search(
-        r"To (.+) dB it takes (.+) steps .+ with batch norm, (.+) \(.+\) without\.",
+        r"To (.+) dB it takes (.+) steps .+ with batch norm, (.+) steps \(.+\) without\.",
         (tmp_path / "contrast.md").read_text(),
     )
     assert said
@@ -249,3 +257,28 @@ def test_a_group_on_record_is_told_about_while_others_are_not_begun(tmp_path: Pa
     asked = {task.experiment.network.arguments["features"] for task in records.missing(requests)}
     assert asked == {SIZES[0].features}
     assert SIZES[0].name in found.stage
+
+
+def test_a_target_that_one_norm_reaches_before_the_shortest_round_is_told_too(tmp_path: Path) -> None:
+    records, found, _ = campaign_with(0.3, tmp_path)
+    higher = {
+        key: [replace(run, psnr={"first": [value + 1.6 for value in run.psnr["first"]]}) for run in runs]
+        if key[0] == (FULL_SIZE.name, "batch")
+        else runs
+        for key, runs in found.runs.items()
+    }
+    text = write_contrast(records, replace(found, runs=higher), tmp_path)[1].read_text()
+    assert re.search(r"To 28\.75 dB it takes fewer than 900 steps with batch norm, [\d,]+ steps \(.+\) without\.", text)
+
+
+def test_the_page_names_a_rate_that_only_the_first_seed_liked(tmp_path: Path) -> None:
+    records, found, _ = campaign_with(0.3, tmp_path)
+    arm = (FULL_SIZE.name, "none")
+    tuned = found.tuned[arm]
+    row = next(row for row in tuned.table if row["steps"] == 1500)
+    fooled = {**row, "learning rate": 0.5, "validation PSNR (dB)": 99.0}
+    fooled.pop("seeds", None)
+    table = [*tuned.table, fooled, fooled | {"validation PSNR (dB)": 9.0, "seeds": 3}]
+    found.tuned[arm] = replace(tuned, table=table)
+    text = write_contrast(records, found, tmp_path)[1].read_text()
+    assert text.count("0.5: 99.00 dB, 9.00 dB on average") == 1
