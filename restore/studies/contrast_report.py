@@ -10,7 +10,7 @@ from restore.images.io import write_atomically
 from restore.report import markdown_table
 from restore.studies.contrast import FULL, FULL_SIZE, NORMS, Contrast
 from restore.studies.contrast_figures import figures
-from restore.studies.contrast_results import Compared, Target, compared, targets, trend
+from restore.studies.contrast_results import CENTRAL, PAIRS, Compared, Target, compared, targets, trend
 from restore.studies.criteria import CONTRAST, Criterion
 from restore.studies.curves import collapsed_as_failed, failures, psnr
 from restore.studies.effects import Effect
@@ -36,6 +36,7 @@ By mean PSNR on the validation images. Learning rates are a factor of three apar
 seed and others of its seeds collapse, a lower one is taken, and longer runs try that and still lower ones: what a rate
 between them would give is not known.\
 """
+COLLAPSE_DB = 1.0  # so much below the first seed the mean over seeds lies if others collapse
 NOT_YET = "No round at the papers' sizes is complete yet."
 NO_TREND = "Too few rounds are complete to fit a trend and to test it on another one."
 
@@ -67,7 +68,7 @@ def write_contrast(records: StudyRecords, found: Contrast, folder: Path) -> list
     parts = [
         f"# {TITLE}",
         INTRODUCTION,
-        _answer(pairs, reached),
+        " ".join([_answer(pairs, reached), *_collapses(found)]),
         *([f"Under way: {found.stage}."] if found.stage else []),
         *(f"![{figure.title}](plots/contrast-{name}.png)" for name, figure in drawn.items()),
         *(["## Every comparison", METHOD, "\n".join(markdown_table(_verdicts(pairs)))] if pairs else []),
@@ -203,20 +204,46 @@ def _tuned(found: Contrast) -> list[dict[str, str]]:
                 "learning rate": f"{experiment.rate:g}",
                 "ahead of the next best by, dB": f"{scores[0] - scores[1]:.3f}" if len(scores) > 1 else "",
                 "seeds": str(seeds),
-                "but best in the first seed": _best_in_one_seed(tried, experiment.rate),
+                "but best in the first seed": _in_words(*_best_in_one_seed(tried, experiment.rate)),
             })  # fmt: skip
     return rows
 
 
-def _best_in_one_seed(tried: Sequence[Mapping[str, Any]], chosen: float) -> str:
-    """The learning rate that was best with the search's one seed, if more seeds have chosen another."""
+def _collapses(found: Contrast) -> list[str]:
+    """Of the arms that are tested, learning rates that were best in the search's first seed and collapse in another."""
+    central = {arm for name in CENTRAL for arm in PAIRS[name]}
+    sentences = []
+    for arm, one in found.tuned.items():
+        for length, experiment in one.by_length.items() if arm in central else ():
+            tried = [row for row in one.table if row["steps"] == length and row["validation PSNR (dB)"] is not None]
+            first, average = _best_in_one_seed(tried, experiment.rate)
+            if first is not None and average is not None and first["validation PSNR (dB)"] - average > COLLAPSE_DB:
+                sentences.append(
+                    f"In the search {' '.join(arm)} has {first['validation PSNR (dB)']:.2f} dB (validation images) with "
+                    f"a learning rate of {first['learning rate']:g} after {steps_of(length):,} steps, but only "
+                    f"{average:.2f} on average over seeds, because it collapses in some; so {experiment.rate:g} is "
+                    "compared."
+                )
+    return sentences
+
+
+def _best_in_one_seed(
+    tried: Sequence[Mapping[str, Any]], chosen: float
+) -> tuple[Mapping[str, Any] | None, float | None]:
+    """What was best with the search's one seed if more seeds have chosen another learning rate; their mean there."""
     key = "validation PSNR (dB)"
     first = max((row for row in tried if "seeds" not in row), key=lambda row: row[key], default=None)
     if first is None or first["learning rate"] == chosen:
-        return ""
+        return None, None
     repeated = [row[key] for row in tried if "seeds" in row and row["learning rate"] == first["learning rate"]]
-    of_all = f", {min(repeated):.2f} dB on average" if repeated else ""
-    return f"{first['learning rate']:g}: {first[key]:.2f} dB{of_all}"
+    return first, min(repeated, default=None)
+
+
+def _in_words(first: Mapping[str, Any] | None, average: float | None) -> str:
+    if first is None:
+        return ""
+    of_all = "" if average is None else f", {average:.2f} dB on average"
+    return f"{first['learning rate']:g}: {first['validation PSNR (dB)']:.2f} dB{of_all}"
 
 
 def _before_data(records: StudyRecords, found: Contrast) -> str:

@@ -282,3 +282,4 @@ def test_the_page_names_a_rate_that_only_the_first_seed_liked(tmp_path: Path) ->
     found.tuned[arm] = replace(tuned, table=table)
     text = write_contrast(records, found, tmp_path)[1].read_text()
     assert text.count("0.5: 99.00 dB, 9.00 dB on average") == 1
+    assert "In the search 17x64 none has 99.00 dB (validation images) with a learning rate of 0.5 after 1,800" in text

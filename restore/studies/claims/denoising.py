@@ -365,10 +365,10 @@ def makes_weight_decay_and_dropout_unnecessary(budget: Budget) -> Study:
             )
             for name in names
         ],
-        "; ".join(
-            f"{name} changes no norm by {gains['none', name]} and batch norm by {gains['batch', name]}"
+        " ".join(
+            f"{name.capitalize()} changes no norm by {gains['none', name]} and batch norm by {gains['batch', name]}."
             for name in names
-        ).capitalize() + ".",
+        ),
         table=[{"norm": n, "with": name, "PSNR (dB)": str(psnr(found))} for (n, name), found in runs.items()],
     )  # fmt: skip
 
