@@ -219,8 +219,8 @@ def _collapses(found: Contrast) -> list[str]:
             first, average = _best_in_one_seed(tried, experiment.rate)
             if first is not None and average is not None and first["validation PSNR (dB)"] - average > COLLAPSE_DB:
                 sentences.append(
-                    f"In the search {' '.join(arm)} has {first['validation PSNR (dB)']:.2f} dB (validation images) with "
-                    f"a learning rate of {first['learning rate']:g} after {steps_of(length):,} steps, but only "
+                    f"In the search {' '.join(arm)} has {first['validation PSNR (dB)']:.2f} dB (validation images) "
+                    f"with a learning rate of {first['learning rate']:g} after {steps_of(length):,} steps, but only "
                     f"{average:.2f} on average over seeds, because it collapses in some; so {experiment.rate:g} is "
                     "compared."
                 )
