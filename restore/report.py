@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 # Okabe & Ito: told apart by color-blind readers; the hatching, in print.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#56B4E9", "#F0E442", "#D55E00", "#CC79A7", "#000000")
 HATCHES = ("", "//", "..", "\\\\", "xx", "--")
-MARKERS = "osD^vP*Xh"
+MARKERS = "osD^vP*X"
+STYLES = ("-", "--", ":")  # one after all colors are used, then the next
 
 CAPTION_HEIGHT = 22
 GAP = 6
@@ -134,8 +136,10 @@ def plot_lines(path: Path, lines: Mapping[str, Sequence[tuple[float, float]]], x
 
     figure = Figure(figsize=(7, 4.5), dpi=110, layout="constrained")
     axes = figure.add_subplot()
-    for (name, points), color, marker in zip(lines.items(), COLORS * 3, MARKERS * 3, strict=False):
-        axes.plot(*zip(*points, strict=True), label=name, color=color, marker=marker)
+    for (name, points), (style, (color, marker)) in zip(
+        lines.items(), product(STYLES, zip(COLORS, MARKERS, strict=True)), strict=False
+    ):
+        axes.plot(*zip(*points, strict=True), label=name, color=color, marker=marker, linestyle=style)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel(x_label)

@@ -6,16 +6,20 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Picture
 from matplotlib.image import imread
+from matplotlib.ticker import LogFormatter
 
 from restore.report import COLORS, HATCHES, MARKERS
 
 LINE_COLOURS = [colour for colour in COLORS if colour != "#F0E442"]  # yellow lines vanish on paper
-TICKS = 8  # so many points of a logarithmic axis are named each
+TICKS = 8  # so many points of a logarithmic axis are named each,
+APART = 1.5  # if each is so many times the one before
+CROWDED = 8  # columns of a heat map, beyond which its words are turned
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
 
 
@@ -161,9 +165,12 @@ def _draw_curves(axes: Axes, figure: Curves) -> None:
     if figure.log_x:
         axes.set_xscale("log")
         places = sorted({x for points in figure.lines.values() for x, _ in points})
-        if len(places) <= TICKS:
+        if len(places) <= TICKS and all(later >= APART * earlier for earlier, later in pairwise(places)):
             axes.set_xticks(places, [f"{place:g}" for place in places], minor=False)
             axes.set_xticks([], minor=True)
+        else:
+            axes.xaxis.set_major_formatter(LogFormatter())
+            axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.4)))
     if figure.log_y:
         axes.set_yscale("log")
     if figure.y_from is not None:
@@ -192,13 +199,15 @@ def _draw_heat_map(axes: Axes, figure: HeatMap) -> None:
     low = min(finite, default=0.0) if figure.low is None else min(figure.low, high)
     shown: Any = [[max(value, low) if math.isfinite(value) else math.nan for value in row] for row in figure.values]
     axes.imshow(shown, cmap="cividis", vmin=low, vmax=high if high > low else low + 1, aspect="auto")
-    axes.set_xticks(range(len(figure.columns)), figure.columns)
+    crowded = len(figure.columns) > CROWDED
+    axes.set_xticks(range(len(figure.columns)), figure.columns, rotation=45 if crowded else 0)
     axes.set_yticks(range(len(figure.rows)), figure.rows)
     for i, row in enumerate(figure.values):
         for j, value in enumerate(row):
             dark = math.isfinite(value) and value < (low + high) / 2
             text = f"{value:.1f}" if math.isfinite(value) else "diverged"
-            axes.text(j, i, text, ha="center", va="center", fontsize=8, color="white" if dark else "black")
+            color, turned = "white" if dark else "black", 90 if crowded else 0
+            axes.text(j, i, text, ha="center", va="center", fontsize=8, color=color, rotation=turned)
     axes.set_xlabel(figure.x_label)
     axes.set_ylabel(figure.y_label)
 
