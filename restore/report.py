@@ -28,6 +28,8 @@ HATCHES = ("", "//", "..", "\\\\", "xx", "--")
 MARKERS = "osD^vP*X"
 STYLES = ("-", "--", ":")  # one after all colors are used, then the next
 
+MANY = 10_000  # from which numbers on an axis are thousands (k) and millions (M)
+
 CAPTION_HEIGHT = 22
 GAP = 6
 
@@ -133,6 +135,7 @@ def plot_stacks(path: Path, groups: Mapping[str, Mapping[str, Mapping[str, float
 def plot_lines(path: Path, lines: Mapping[str, Sequence[tuple[float, float]]], x_label: str, y_label: str) -> None:
     """Write a picture of named lines through (x, y), x on a logarithmic scale."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
 
     figure = Figure(figsize=(7, 4.5), dpi=110, layout="constrained")
     axes = figure.add_subplot()
@@ -141,7 +144,7 @@ def plot_lines(path: Path, lines: Mapping[str, Sequence[tuple[float, float]]], x
     ):
         axes.plot(*zip(*points, strict=True), label=name, color=color, marker=marker, linestyle=style)
     axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}" if x < MANY else EngFormatter(places=0, sep="")(x))
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.grid(alpha=0.3)
