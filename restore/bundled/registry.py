@@ -88,7 +88,11 @@ _DEBLOCKING = (
     *_jpeg("LIVE1", {10: 29.19, 20: 31.59, 30: 32.98, 40: 33.96}),
     *_jpeg("photos", {10: None}),
 )
-_COLOR_BLIND = (*_noise("CBSD68", {15.0: 33.89, 25.0: 31.23, 50.0: 27.92}), *_noise("photos", {25.0: None}))
+_COLOR_BLIND = (
+    *_noise("CBSD68", {15.0: 33.89, 25.0: 31.23, 50.0: 27.92}),
+    *_noise("Kodak24", {15.0: None, 25.0: None, 50.0: None}),
+    *_noise("photos", {25.0: None}),
+)
 
 
 def _dncnn_gray_25(name: str, norm: Norm | None) -> BundledModel:
