@@ -93,4 +93,5 @@ def measure(
                 one.take_step()
                 steps += 1
             seconds[name].append((time.perf_counter() - begun) / steps)
-    return StepTimes({name: tuple(values) for name, values in seconds.items()}, provenance(device))
+    origin = {name: it for name, it in provenance(device).items() if name != "command"}  # which holds paths
+    return StepTimes({name: tuple(values) for name, values in seconds.items()}, origin)

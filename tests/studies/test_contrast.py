@@ -21,7 +21,7 @@ from restore.studies.criteria import CONTRAST
 from restore.studies.data import StudyData
 from restore.studies.experiment import TUNING_SEED, Experiment
 from restore.studies.requests import StudyRecords, Task, Trial
-from restore.studies.runner import _in_rounds
+from restore.studies.runner import _in_rounds, adopt
 from restore.studies.step_times import StepTimes
 
 BEST_RATE = {"batch": 1e-2, "none": 1e-3}
@@ -283,3 +283,13 @@ def test_the_page_names_a_rate_that_only_the_first_seed_liked(tmp_path: Path) ->
     text = write_contrast(records, found, tmp_path)[1].read_text()
     assert text.count("0.5: 99.00 dB, 9.00 dB on average") == 1
     assert "In the search 17x64 none has 99.00 dB (validation images) with a learning rate of 0.5 after 1,800" in text
+
+
+def test_what_another_machine_has_made_is_adopted(tmp_path: Path) -> None:
+    records, *_ = campaign_with(0.3, tmp_path)
+    key, result = next(iter(records.results.items()))
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / f"{key}.json").write_text(json.dumps(result))
+    records.results = {}
+    adopt(records, tmp_path)
+    assert records.results == {key: json.loads(json.dumps(result))}

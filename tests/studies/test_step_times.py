@@ -21,6 +21,7 @@ def test_arms_take_turns_and_each_has_a_time_for_each_round(tmp_path: Path, monk
     base = BUDGETS["smoke"].denoising(norm="none")
     arms = {"narrow": base.with_network(features=4), "wide": base.with_network(features=8)}
     times = measure(arms, StudyData("photos", tmp_path), torch.device("cpu"), rounds=3, turn_s=1e-6)
+    assert "command" not in times.provenance  # a committed file names no paths
     assert [features for features, _ in groupby(took)] == [4, 8] * 4  # warm-up, and three rounds
     assert {name: len(seconds) for name, seconds in times.seconds.items()} == {"narrow": 3, "wide": 3}
     assert min(min(seconds) for seconds in times.seconds.values()) > 0
