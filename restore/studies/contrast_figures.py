@@ -7,7 +7,7 @@ from restore.studies.contrast_results import PAIRS, Compared, Runs, lengths_of, 
 from restore.studies.criteria import DENOISING_MARGIN_DB, SUPER_RESOLUTION_MARGIN_DB
 from restore.studies.curves import gain, psnr
 from restore.studies.figures import Curves, Forest
-from restore.studies.step_times import StepTimes
+from restore.studies.step_times import StepTimes, processor
 
 Points = list[tuple[float, Sequence[float]]]
 STEPS = "steps, decay included"
@@ -35,7 +35,9 @@ def figures(runs: Runs, pairs: Sequence[Compared], times: StepTimes | None) -> d
         ),
         "forest": _forest(pairs),
         "ends": _curves("DnCNN-17x64: ends of runs, BSD68", STEPS, "PSNR (dB)", _ends(runs)),
-        "minutes": _curves("DnCNN: PSNR over the time of one core", "minutes", "PSNR (dB)", _minutes(runs, times)),
+        "minutes": _curves(
+            "DnCNN: PSNR over time", f"minutes of {processor(times)}", "PSNR (dB)", _minutes(runs, times)
+        ),
     }  # fmt: skip
     return {name: one for name, one in drawn.items() if (one.lines if isinstance(one, Curves) else one.rows)}
 

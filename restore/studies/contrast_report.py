@@ -17,7 +17,7 @@ from restore.studies.effects import Effect
 from restore.studies.experiment import steps_of
 from restore.studies.figures import draw
 from restore.studies.requests import StudyRecords
-from restore.studies.step_times import StepTimes
+from restore.studies.step_times import StepTimes, processor
 
 TITLE = "Batch norm at full size"
 INTRODUCTION = """\
@@ -51,6 +51,7 @@ def write_contrast(records: StudyRecords, found: Contrast, folder: Path) -> list
     """
     runs = {arm: collapsed_as_failed(of_arm) for arm, of_arm in found.runs.items()}
     times = StepTimes.load(folder)
+    timed_on = processor(times)
     pairs, reached, fitted = compared(runs, times), targets(runs, times), trend(runs)
     drawn = figures(runs, pairs, times)
     for name, figure in drawn.items():
@@ -68,11 +69,11 @@ def write_contrast(records: StudyRecords, found: Contrast, folder: Path) -> list
     parts = [
         f"# {TITLE}",
         INTRODUCTION,
-        " ".join([_answer(pairs, reached), *_collapses(found)]),
+        " ".join([_answer(pairs, reached, timed_on), *_collapses(found)]),
         *([f"Under way: {found.stage}."] if found.stage else []),
         *(f"![{figure.title}](plots/contrast-{name}.png)" for name, figure in drawn.items()),
         *(["## Every comparison", METHOD, "\n".join(markdown_table(_verdicts(pairs)))] if pairs else []),
-        *_section("DnCNN: steps and minutes to a target", _reached(reached)),
+        *_section("DnCNN: steps and minutes to a target", _reached(reached, timed_on)),
         "## Beyond these lengths",
         fitted.sentence if fitted else NO_TREND,
         *_section("Settings that the search found", _tuned(found), SETTINGS),
@@ -86,13 +87,13 @@ def write_contrast(records: StudyRecords, found: Contrast, folder: Path) -> list
     return [*written, *(folder / "plots" / f"contrast-{name}.png" for name in drawn)]
 
 
-def _answer(pairs: Sequence[Compared], reached: Sequence[Target]) -> str:
+def _answer(pairs: Sequence[Compared], reached: Sequence[Target], timed_on: str) -> str:
     """Batch norm's effect in the longest complete rounds, for somebody who has read neither paper."""
     longest = {one.name: one for one in pairs}
     sentences = []
     if one := longest.get("DnCNN"):
         sentences.append(f"**Denoising.** DnCNN-{FULL_SIZE.name} {_outcome(one, 'with', 'without')}.")
-        sentences += _sooner(reached)
+        sentences += _sooner(reached, timed_on)
     if one := longest.get("EDSR"):
         sentences.append(f"**Super-resolution.** EDSR-baseline x2 {_outcome(one, 'without', 'with')}.")
     if one := longest.get("EDSR, equal memory"):
@@ -118,7 +119,7 @@ def _outcome(one: Compared, ahead: str, other: str) -> str:
             return f"says nothing yet {after}: {one.void}"
 
 
-def _sooner(reached: Sequence[Target]) -> list[str]:
+def _sooner(reached: Sequence[Target], timed_on: str) -> list[str]:
     """How much sooner one norm passes the highest target that both reach with all seeds, one at least between two
     lengths on record."""
     full = {(one.psnr, one.norm): one for one in reached if one.size == FULL_SIZE.name}
@@ -126,15 +127,15 @@ def _sooner(reached: Sequence[Target]) -> list[str]:
         both = [full[value, norm] for norm in NORMS if (value, norm) in full]
         all_reach = len(both) == len(NORMS) and all(one.seeds in (one.before, one.passed) for one in both)
         if all_reach and any(one.passed for one in both):
-            with_norm, without = map(_taken, both)
+            with_norm, without = (_taken(one, timed_on) for one in both)
             return [f"To {value:g} dB it takes {with_norm} with batch norm, {without} without."]
     return []
 
 
-def _taken(one: Target) -> str:
+def _taken(one: Target, timed_on: str) -> str:
     if one.before:
         return f"fewer than {one.first:,} steps"
-    return f"{one.steps:,.0f} steps ({one.minutes:,.0f} minutes of one core)"
+    return f"{one.steps:,.0f} steps ({one.minutes:,.0f} minutes of {timed_on})"
 
 
 def _section(title: str, rows: Sequence[Mapping[str, str]], words: str = "") -> list[str]:
@@ -161,14 +162,14 @@ def _verdicts(pairs: Sequence[Compared]) -> list[dict[str, str]]:
     return rows
 
 
-def _reached(reached: Sequence[Target]) -> list[dict[str, str]]:
+def _reached(reached: Sequence[Target], timed_on: str) -> list[dict[str, str]]:
     return [
         {
             "network": f"{one.size} {one.norm}",
             "target, dB": f"{one.psnr:g}",
             "reached": _when(one),
             "steps": "" if one.steps is None else f"{one.steps:,.0f}",
-            "minutes of one core": "" if one.minutes is None else f"{one.minutes:,.0f}",
+            f"minutes of {timed_on}": "" if one.minutes is None else f"{one.minutes:,.0f}",
         }
         for one in reached
     ]
@@ -260,7 +261,7 @@ def _settings(records: StudyRecords, times: StepTimes | None) -> str:
     found = [run for run in records.results.values() if isinstance(run, dict) and "provenance" in run]
     devices, commits = ({str(run["provenance"][key]) for run in found} for key in ("device", "commit"))
     timed = (
-        f"measured in turns, one thread, {times.provenance['device']}, commit {times.provenance['commit']}"
+        f"measured in turns, {times.provenance['device']}, commit {times.provenance['commit']}"
         if times
         else "processor time of the runs, on a machine that did other work beside them"
     )

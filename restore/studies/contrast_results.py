@@ -187,8 +187,8 @@ class Target:
         before: how many of the seeds are above it in the shortest runs already.
         passed: how many pass it between two lengths on record.
         seeds: how many there are; those that are left are below it in the longest runs.
-        steps, minutes: geometric means over the seeds that pass it, in steps, decay included, and of one core; None
-            if none does.
+        steps, minutes: geometric means over the seeds that pass it, in steps, decay included, and of what `times` was
+            measured on; None if none does.
     """
 
     size: str
@@ -229,7 +229,7 @@ def targets(runs: Runs, times: StepTimes | None = None) -> list[Target]:
 
 
 def step_time(rounds: Iterable[Sequence[Record]], times: StepTimes | None, arm: Arm) -> float:
-    """Seconds of an arm's step on one core: measured in turns, or the processor time of its runs."""
+    """Seconds of an arm's step: measured in turns, or the processor time of its runs."""
     if times is not None:
         return times.of(" ".join(arm))
     return statistics.fmean(run.step_s for one in rounds for run in one)

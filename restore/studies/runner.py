@@ -186,10 +186,7 @@ def put_on_record(
     """
     for name in ("runs", "states"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    for task in records.missing(requests):
-        path = folder / "runs" / f"{task.key(records.data)}.json"
-        if path.exists():
-            records.results[task.key(records.data)] = _result(path)
+    adopt(records, folder)
     if todo := sorted(records.missing(requests), key=_in_rounds):
         _work_off(todo, records, folder, jobs, until)
     records.save(folder / "records.json")
@@ -197,13 +194,15 @@ def put_on_record(
 
 
 def adopt(records: StudyRecords, folder: Path) -> None:
-    """Put everything on record that lies in `runs/` of a folder of studies, such as what another machine has made.
+    """Put everything on record that lies in `runs/` of a folder of studies, of a start that was killed or from another
+    machine.
 
     Raises:
         UserError: a file is damaged.
     """
     for path in sorted((folder / "runs").glob("*.json")):
-        records.results.setdefault(path.stem, _result(path))
+        if path.stem not in records.results:
+            records.results[path.stem] = _result(path)
 
 
 def _result(path: Path) -> Any:

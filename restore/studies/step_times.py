@@ -66,6 +66,13 @@ class StepTimes:
             raise UserError(f"{path}: not times of steps, or damaged ({error}); delete it") from error
 
 
+def processor(times: StepTimes | None) -> str:
+    """What steps were timed on, in words; without measured times these are of runs, by processor time."""
+    if times is None or times.provenance["device"].startswith("cpu"):
+        return "one core"
+    return f"one {times.provenance['device']}"
+
+
 def measure(
     arms: Mapping[str, Experiment], data: StudyData, device: torch.device, *, rounds: int = 5, turn_s: float = 4.0
 ) -> StepTimes:

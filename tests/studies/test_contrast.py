@@ -211,7 +211,7 @@ def test_a_collapsed_run_counts_as_failed_and_enters_no_mean(tmp_path: Path) -> 
 def test_times_measured_in_turns_take_the_place_of_those_of_the_runs(tmp_path: Path) -> None:
     records, found, _ = campaign_with(0.3, tmp_path)
     seconds = {" ".join(arm): (0.2, 0.3, 0.3) if arm[1] == "batch" else (0.1, 0.2, 0.2) for arm in found.tuned}
-    times = StepTimes(seconds, {"device": "a processor", "commit": "abc"})
+    times = StepTimes(seconds, {"device": "cpu: a processor", "commit": "abc"})
     assert {one.time for one in compared(found.runs) if one.name == "DnCNN"} == {1.0}
     assert [one.time for one in compared(found.runs, times) if one.name == "DnCNN"] == pytest.approx([1.5] * 5)
     assert [one.time for one in compared(found.runs, times) if one.name == "EDSR"] == pytest.approx([2 / 3] * 5)
@@ -219,8 +219,13 @@ def test_times_measured_in_turns_take_the_place_of_those_of_the_runs(tmp_path: P
     assert "processor time of the runs" in written.read_text()
     times.save(tmp_path)
     write_contrast(records, found, tmp_path)
-    assert "measured in turns, one thread, a processor, commit abc" in written.read_text()
+    assert "measured in turns, cpu: a processor, commit abc" in written.read_text()
+    assert "| minutes of one core |" in written.read_text()
     assert "| 17x64 batch less 17x64 none | 14,400 |" in written.read_text()
+    StepTimes(seconds, {"device": "NVIDIA H100", "commit": "abc"}).save(tmp_path)
+    write_contrast(records, found, tmp_path)
+    assert "| minutes of one NVIDIA H100 |" in written.read_text()
+    assert "one core" not in written.read_text()
 
 
 def test_a_criterion_that_is_younger_than_a_run_is_named(tmp_path: Path) -> None:
