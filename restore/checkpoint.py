@@ -1,10 +1,12 @@
 """The weights file: safetensors whose metadata rebuilds the network and says where it comes from.
 
 The metadata hold one key, `restore`: JSON with the network's class name and arguments, the degradation it was
-trained for, a summary of its training and the rows measured so far. Reading one executes nothing from it.
+trained for, a summary of its training and the rows measured so far. Reading one executes nothing from it. The
+checkpoints of a run hold the same network beside what resuming needs; their settings rebuild it.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,6 +82,13 @@ def weights_of(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str])
         raise UserError(f"{path}: a safetensors file without the metadata that restore writes")
     try:
         header = json.loads(metadata["restore"])
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: its metadata does not describe a network ({error})") from error
+    return _rebuilt(path, header, tensors)
+
+
+def _rebuilt(path: Path, header: Any, tensors: dict[str, Tensor]) -> Weights:
+    try:
         if header["format"] != FORMAT:
             raise UserError(f"weights format {header['format']}, this version reads {FORMAT}")
         spec = _upgraded(NetworkSpec(header["network"]["name"], dict(header["network"]["arguments"])))
@@ -104,6 +113,51 @@ def _upgraded(spec: NetworkSpec) -> NetworkSpec:
     if spec.name == "DnCNN" and "init" not in arguments:
         arguments["init"] = "he" if scale == 1 else "small_last"
     return NetworkSpec(spec.name, arguments)
+
+
+def as_options(name: str, described: Mapping[str, Any]) -> dict[str, Any]:
+    """A class and its arguments, each by its option on the command line, as checkpoints of a run keep them."""
+    arguments = {f"{name}.{argument}": value for argument, value in described["init_args"].items()}
+    return {name: described["class_path"], **arguments}
+
+
+def _described(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What `as_options` was given."""
+    prefix = f"{name}."
+    arguments = {key.removeprefix(prefix): value for key, value in options.items() if key.startswith(prefix)}
+    return {"class_path": options[name], "init_args": arguments}
+
+
+def tensors_of_run(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The network's tensors in the `state_dict` of a checkpoint that training keeps."""
+    prefix = "network."
+    of_network = {name: it for name, it in state.items() if isinstance(it, Tensor) and name.startswith(prefix)}
+    return {name.removeprefix(prefix): tensor for name, tensor in of_network.items()}
+
+
+def weights_of_run(path: Path, checkpoint: Any) -> Weights | None:
+    """The network of a checkpoint that training keeps, such as `last.ckpt`; None if it is not of this project.
+
+    Args:
+        path: of the file, for messages.
+        checkpoint: what it holds, see `training/settings.py`.
+
+    Raises:
+        UserError: its tensors do not fit its network.
+    """
+    match checkpoint:
+        case {"settings": {"model": str(), "data.degradation": str()} as settings, "state_dict": dict(state)}:
+            model = _described("model", settings)
+            header = {
+                "format": FORMAT,
+                "network": {"name": model["class_path"], "arguments": model["init_args"]},
+                "degradation": _described("data.degradation", settings),
+                "training": {"steps": checkpoint.get("global_step")},
+                "results": [],
+            }
+            return _rebuilt(path, header, tensors_of_run(state))
+        case _:
+            return None
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from restore.checkpoint import Weights, read_tensors, weights_of
+from restore.checkpoint import Weights, read_tensors, weights_of, weights_of_run
 from restore.errors import UserError, listed
 from restore.images.io import write_atomically
 from restore.models import EDSR, MDSR, DnCNN, FDnCNN, FFDNet, NetworkSpec, Norm, RestorationNetwork, build
@@ -36,7 +36,7 @@ Tensors = Mapping[str, Tensor]
 
 
 def load_any(path: Path, *, res_scale: float | None = None, scale: int | None = None) -> Weights:
-    """The network of a weights file, ours or another project's, in eval mode.
+    """The network of a weights file or a run's checkpoint, ours or another project's, in eval mode.
 
     Args:
         path: a safetensors file, or one of `torch.save` that holds nothing but tensors and plain values.
@@ -56,7 +56,10 @@ def load_any(path: Path, *, res_scale: float | None = None, scale: int | None = 
         if "restore" in metadata:
             return _of_own(path, weights_of(path, tensors, metadata), res_scale, scale)
     else:
-        tensors = _unpickle(path)
+        content = _unpickle(path)
+        if (of_run := weights_of_run(path, content)) is not None:
+            return _of_own(path, of_run, res_scale, scale)
+        tensors = content
     tensors = _unwrapped(path, tensors)
     layout = _recognize(path, tensors)
     given = {name: value for name, value in (("res_scale", res_scale), ("scale", scale)) if value is not None}

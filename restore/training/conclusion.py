@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning import Trainer
 
 from restore.benchmark import default_protocol, measure
-from restore.checkpoint import Weights, save_weights
+from restore.checkpoint import Weights, save_weights, tensors_of_run
 from restore.errors import UserError
 from restore.hardware import Hardware, peak_memory
 from restore.images.io import write_atomically
@@ -115,9 +115,7 @@ def _progress(run: Trained) -> dict[str, Any]:
 def _load_network(network: RestorationNetwork, checkpoint: Path) -> int:
     """Load the network's part of a checkpoint; returns the step it was saved at."""
     state = read_checkpoint(checkpoint)
-    prefix = "network."
-    tensors = {name.removeprefix(prefix): t for name, t in state["state_dict"].items() if name.startswith(prefix)}
-    network.load_state_dict(tensors)
+    network.load_state_dict(tensors_of_run(state["state_dict"]))
     return int(state["global_step"])
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from pytorch_lightning import Trainer
 from pytorch_lightning.utilities import rank_zero_only
 
+from restore.checkpoint import as_options
 from restore.data.degradation import Degradation
 from restore.errors import UserError, listed
 from restore.models import RestorationNetwork
@@ -54,9 +55,9 @@ def deciding_settings(
     settings = {
         "seed": data.seed,
         WEIGHTS: str(weights) if weights else None,
-        **_flat("model", {"class_path": spec.name, "init_args": arguments}),
+        **as_options("model", {"class_path": spec.name, "init_args": arguments}),
         **{f"data.{name}": getattr(data, name) or None for name in OF_THE_DATA},
-        **_flat("data.degradation", degradation.description),
+        **as_options("data.degradation", degradation.description),
         **{f"optim.{name}": value for name, value in asdict(optim).items()},
         **{f"trainer.{name}": getattr(trainer, name) for name in OF_THE_TRAINER},
         **{f"trainer.{name}": str(getattr(trainer, name)) for name in SHARES_OR_NUMBERS},
@@ -92,12 +93,6 @@ def resumed(path: Path, checkpoint: Mapping[str, Any], settings: Mapping[str, An
             "another run from its weights (--weights, --output)"
         )
     return asked
-
-
-def _flat(name: str, described: Mapping[str, Any]) -> dict[str, Any]:
-    """A class and its arguments, each by its option."""
-    arguments = {f"{name}.{argument}": value for argument, value in described["init_args"].items()}
-    return {name: described["class_path"], **arguments}
 
 
 def _words(value: Any) -> str:

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from restore import train
-from restore.data.degradation import GaussianNoise, Jpeg
+from restore.data.degradation import GaussianNoise, Jpeg, from_description
 from restore.errors import UserError
+from restore.foreign_checkpoints import load_any
 from restore.hardware import Hardware
 from restore.images.io import write_image
 from restore.models import DnCNN
@@ -130,3 +131,33 @@ def test_the_command_names_the_option_and_keeps_the_configuration(photographs: P
     assert (photographs / "run/config.yaml").read_text() == config
     assert train.main([*args, "--trainer.max_steps", "4"]) == 0
     assert "max_steps: 4" in (photographs / "run/config.yaml").read_text()
+
+
+def test_a_checkpoint_of_a_run_is_read_as_its_network(photographs: Path) -> None:
+    go(photographs, degradation=Jpeg((10, 40)))
+    best, of_run = (load_any(photographs / "run" / name) for name in ("weights.safetensors", "checkpoints/best.ckpt"))
+    assert of_run.network.spec == best.network.spec
+    assert of_run.degradation == best.degradation
+    assert from_description(of_run.degradation) == Jpeg((10, 40))
+    assert of_run.training == {"steps": 5}
+    assert not of_run.network.training
+    images = torch.rand(2, 1, 12, 12)
+    assert torch.equal(of_run.network(images), best.network(images))
+    go(photographs, run="from", weights=photographs / "run/checkpoints/last.ckpt")
+
+
+def test_a_checkpoint_whose_settings_do_not_fit_its_tensors_is_named(photographs: Path) -> None:
+    go(photographs)
+    path = photographs / "run/checkpoints/last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    for name, value, words in (
+        ("model.depth", 4, "tensors do not fit"),
+        ("model.features", 10**9, "far more than its tensors hold"),
+        ("model", "Nothing", "Nothing"),
+    ):
+        torch.save({**checkpoint, "settings": checkpoint["settings"] | {name: value}}, path)
+        with pytest.raises(UserError, match=rf"last.ckpt: .*{words}"):
+            load_any(path)
+    torch.save({**checkpoint, "state_dict": {"network.body.0.weight": 1}}, path)
+    with pytest.raises(UserError, match=r"last.ckpt: .*tensors"):
+        load_any(path)
