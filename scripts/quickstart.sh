@@ -8,9 +8,9 @@ restore=.venv/bin/restore
 runs=runs/quickstart-demo # not runs/quickstart, where `restore train` keeps a run of the user
 rm -rf "$runs"
 
-echo "== Training a small DnCNN with batch normalisation on photographs, noise of sigma 25"
+echo "== Training a small DnCNN with batch normalization on photographs, noise of sigma 25"
 $restore train --config quickstart --output $runs/dncnn
-echo "== Training a small EDSR x2 without batch normalisation on the same photographs"
+echo "== Training a small EDSR x2 without batch normalization on the same photographs"
 $restore train --config quickstart_edsr --output $runs/edsr
 
 echo "== Both on photographs that they have not seen"

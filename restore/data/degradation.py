@@ -279,7 +279,7 @@ class RealNoise(Degradation):
         sigma: standard deviation of the noise of a mid gray of 128, on the 0-255 scale, or (low, high).
         photons: share of that variance that grows with the light (Poisson), 0 to 1.
         common: correlation between the noise of any two channels: 0 independent, 1 the same in all.
-        blur: standard deviation in pixels of the Gaussian filter that correlates the noise of neighbours; its level
+        blur: standard deviation in pixels of the Gaussian filter that correlates the noise of neighbors; its level
             stays.
         quality: of the JPEG coding. A third of the images is coded in 4:2:0, a third in 4:4:4, the rest is only
             clipped, as in PNG files.

@@ -1,4 +1,4 @@
-"""What a study shows: curves with bands over seeds, heat maps, bars, crops; for print and for colour-blind readers."""
+"""What a study shows: curves with bands over seeds, heat maps, bars, crops; for print and for color-blind readers."""
 
 import base64
 import io
@@ -16,7 +16,7 @@ from matplotlib.ticker import LogFormatter
 
 from restore.report import COLORS, HATCHES, MARKERS
 
-LINE_COLOURS = [colour for colour in COLORS if colour != "#F0E442"]  # yellow lines vanish on paper
+LINE_COLORS = [color for color in COLORS if color != "#F0E442"]  # yellow lines vanish on paper
 TICKS = 8  # so many points of a logarithmic axis are named each,
 APART = 1.5  # if each is so many times the one before
 CROWDED = 8  # columns of a heat map, beyond which its words are turned
@@ -156,12 +156,12 @@ def _draw_curves(axes: Axes, figure: Curves) -> None:
     for number, (name, points) in enumerate(figure.lines.items()):
         kept = [(x, [y for y in ys if math.isfinite(y)]) for x, ys in points]
         kept = [(x, ys) for x, ys in kept if ys]
-        colour, style = LINE_COLOURS[number % len(LINE_COLOURS)], DASHES[number % len(DASHES)]
+        color, style = LINE_COLORS[number % len(LINE_COLORS)], DASHES[number % len(DASHES)]
         xs = [x for x, _ in kept]
         means = [statistics.fmean(ys) for _, ys in kept]
         marker = MARKERS[number % len(MARKERS)] if len(xs) <= 20 else None
-        axes.plot(xs, means, label=name, color=colour, linestyle=style, marker=marker, markersize=4)
-        axes.fill_between(xs, [min(ys) for _, ys in kept], [max(ys) for _, ys in kept], color=colour, alpha=0.15, lw=0)
+        axes.plot(xs, means, label=name, color=color, linestyle=style, marker=marker, markersize=4)
+        axes.fill_between(xs, [min(ys) for _, ys in kept], [max(ys) for _, ys in kept], color=color, alpha=0.15, lw=0)
     if figure.log_x:
         axes.set_xscale("log")
         places = sorted({x for points in figure.lines.values() for x, _ in points})

@@ -184,7 +184,7 @@ def landscape(
 
 
 def effective_learning_rates(network: RestorationNetwork, lr: float) -> dict[str, float]:
-    """lr / ||W||^2 of each convolution whose output is normalised (van Laarhoven 2017), by its name.
+    """lr / ||W||^2 of each convolution whose output is normalized (van Laarhoven 2017), by its name.
 
     Raises:
         ValueError: the network has none.
@@ -200,7 +200,7 @@ def effective_learning_rates(network: RestorationNetwork, lr: float) -> dict[str
 def scale_invariance(network: RestorationNetwork, degraded: Tensor, factor: float) -> tuple[float, float]:
     """BN(a W u) = BN(W u), and what becomes of the gradient (Ioffe & Szegedy 2015, section 3.3), in float64.
 
-    Every normalised convolution's weights times `factor`, its epsilon next to nothing.
+    Every normalized convolution's weights times `factor`, its epsilon next to nothing.
 
     Returns:
         The largest change of the output relative to its largest value, and the largest ratio of the norms of the

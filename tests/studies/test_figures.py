@@ -26,9 +26,9 @@ def test_a_figure_is_a_picture_with_something_in_it(figure: Figure) -> None:
 
 
 def test_crops_are_shown_side_by_side_in_their_own_colours() -> None:
-    def png(colour: tuple[int, int, int]) -> str:
+    def png(color: tuple[int, int, int]) -> str:
         file = io.BytesIO()
-        Pillow.new("RGB", (8, 8), colour).save(file, "PNG")
+        Pillow.new("RGB", (8, 8), color).save(file, "PNG")
         return base64.b64encode(file.getvalue()).decode()
 
     red, blue = (200, 10, 10), (10, 10, 200)
@@ -43,12 +43,12 @@ def test_the_same_figure_gives_the_same_bytes() -> None:
 
 
 def test_a_run_that_diverged_leaves_its_cell_without_colour() -> None:
-    def coloured(values: list[float]) -> int:
+    def colored(values: list[float]) -> int:
         figure = HeatMap("t", "x", "y", ["r"], ["1", "2"], [values])
         picture = np.asarray(Pillow.open(io.BytesIO(draw(figure))).convert("RGB")).astype(int)
         return int((np.ptp(picture, axis=2) > 20).sum())
 
-    assert coloured([20.0, math.nan]) < 0.6 * coloured([20.0, 30.0])
+    assert colored([20.0, math.nan]) < 0.6 * colored([20.0, 30.0])
 
 
 def test_bars_without_any_run_that_ended_are_drawn_all_the_same() -> None:
