@@ -74,8 +74,8 @@ def build_parser() -> ArgumentParser:
 
 
 def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", type=Path, help="run folder (default: runs/ and the name of the configuration)")
-    parser.add_argument("--weights", type=Path, help="start from these weights; another scale's upsampler stays new")
+    parser.add_argument("--output", type=_path, help="run folder (default: runs/ and the name of the configuration)")
+    parser.add_argument("--weights", type=_path, help="start from these weights; another scale's upsampler stays new")
     parser.add_argument("--resume", type=str, help="`auto`: from the folder's newest checkpoint; or a checkpoint")
     parser.add_argument("--checkpoint_every", type=_positive, default=500, help="steps between checkpoints")
     parser.add_argument("--seed", type=int, default=0, help="of initial weights, batches and noise")
@@ -93,6 +93,12 @@ def _positive(text: str | int) -> int:
     if not str(text).isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected 1 or more, found {text}")
     return int(text)
+
+
+def _path(text: str) -> str:
+    """The type of an option that is a path, as text, which jsonargparse can write again."""
+    cli.path(text)
+    return text
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -150,9 +156,9 @@ def _train(args: list[str]) -> int:
     except argparse.ArgumentTypeError as error:  # of a value in a file, whose name jsonargparse does not say
         raise UserError(f"checkpoint_every: {error}") from error
     except (ArgumentError, ValueError) as error:
-        raise UserError(_essence(str(error)) + _meant(str(error), parser)) from error
+        raise UserError(_origin(str(error), args) + _essence(str(error)) + _meant(str(error), parser)) from error
     output = (
-        settings.output.expanduser() if settings.output else _default_output(Path(str(settings.config[-1])).stem, text)
+        cli.path(settings.output) if settings.output else _default_output(Path(str(settings.config[-1])).stem, text)
     )
     if made.hardware.keep_pages:
         keep_pages()
@@ -162,7 +168,7 @@ def _train(args: list[str]) -> int:
         made.optim,
         output,
         trainer=vars(made.trainer),
-        weights=settings.weights and settings.weights.expanduser(),
+        weights=cli.path(settings.weights) if settings.weights else None,
         hardware=made.hardware,
         faults=made.faults,
         resume=settings.resume,
@@ -237,6 +243,15 @@ def _essence(message: str) -> str:
     return essence.replace("import_path_allowlist in set_parsing_settings", f"the environment's {extensions.VARIABLE}")
 
 
+def _origin(message: str, args: list[str]) -> str:
+    """For the beginning of a message about a group: the configurations that set it if no flag does."""
+    found = re.search(r"""(?:Parser key "|Group '|^Option ')(\w+)""", message)
+    if found is None or any(arg.startswith(f"--{found[1]}") for arg in args):
+        return ""
+    files = [arg.partition("=")[2] or args[place + 1] for place, arg in enumerate(args) if arg.startswith("--config")]
+    return f"{', '.join(files)}: "
+
+
 def _meant(message: str, parser: ArgumentParser) -> str:
     """For the end of jsonargparse's message about an unknown word: which known ones there are."""
     from restore.models import NETWORKS
@@ -248,6 +263,11 @@ def _meant(message: str, parser: ArgumentParser) -> str:
         return nearest(found[2], network().spec.arguments) if network else ""
     if 'key "model"' in message and ("Expected a dot import path" in message or "has no attribute" in message):
         return f"; known networks: {', '.join(NETWORKS)}"
+    if found := re.search(r"^Option '(\w+)", message):
+        return nearest(found[1], GROUPS)
+    if found := re.search(r"Group '(\w+)' does not accept option '(\w+)'", message):
+        options = parser._option_string_actions
+        return nearest(found[2], [it.rpartition(".")[2] for it in options if it.startswith(f"--{found[1]}.")])
     return ""
 
 

@@ -87,6 +87,9 @@ def test_every_command_takes_the_home_folder_by_its_sign(
 
 
 def test_an_empty_path_is_not_the_current_folder() -> None:
+    for option in ("--output", "--weights"):
+        with pytest.raises(UserError, match=f"argument {option}: the path is empty"):
+            train.main([option, ""])
     with pytest.raises(UserError, match="argument --input: the path is empty"):
         infer.main(["--denoise", "--input", "", "--output", "out"])
 
@@ -174,6 +177,21 @@ def test_a_misspelt_word_is_named_with_the_one_that_is_meant(name: str, args: st
     with pytest.raises(SystemExit) as end:
         cli.run(partial(COMMANDS[f"restore.{name}"].main, args.split()))
     assert complaint in end.value.code
+
+
+@pytest.mark.parametrize(("content", "complaint"), [
+    ("optm: {lr: 1}", "mine.yaml: Option 'optm.lr' is not accepted; did you mean optim?"),
+    ("data: {patchsize: 8}", "mine.yaml: Group 'data' does not accept option 'patchsize'; did you mean patch_size?"),
+    ("data: {patch_size: abc}", 'mine.yaml: Parser key "data.patch_size"'),
+    ("model: {class_path: DnCNN, init_args: {dept: 3}}", "'dept' is not accepted; did you mean depth?"),
+])  # fmt: skip
+def test_a_mistake_in_a_configuration_names_its_file(content: str, complaint: str, tmp_path: Path) -> None:
+    config = tmp_path / "mine.yaml"
+    config.write_text(content)
+    with pytest.raises(UserError) as found:
+        train.main(["--config", str(config), "--output", str(tmp_path / "run")])
+    assert str(found.value).startswith(str(config))
+    assert complaint in str(found.value)
 
 
 def test_runs_of_different_settings_get_folders_of_their_own_by_default(
