@@ -1,6 +1,7 @@
 """The images of a data set: of a known one, in the layouts that it is distributed in, or of any folder."""
 
 import importlib.util
+import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -12,6 +13,8 @@ from restore.data.known_sets import PHOTOS, SETS, Layout, Split
 from restore.data.pairing import MAX_IMAGES_NAMED, by_name, pair
 from restore.errors import UserError, nearest
 from restore.images.io import list_images
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,8 @@ def find_images(name: str, split: Split, root: Path, degraded: Path | None = Non
 def _layout(name: str, split: Split, root: Path) -> tuple[Path, Layout]:
     """Where a data set, or any folder, lies and what it is made of."""
     if name == "photos":
+        if Path(name).is_dir():
+            LOG.warning("photos: scikit-image's photographs are taken; write ./photos for the folder of this name")
         spec = importlib.util.find_spec("skimage")  # found, not imported: that takes seconds
         assert spec is not None
         assert spec.origin is not None

@@ -28,8 +28,13 @@ def plan(
         apart: more folders whose files are no inputs.
 
     Raises:
-        UserError: an input isn't there, or a result would fall on an input or on another result.
+        UserError: an input isn't there, a result would fall on an input or on another result, or `output` is named like
+            an image.
     """
+    if output.suffix.lower() in PICTURE_SUFFIXES and not output.is_dir():
+        raise UserError(
+            f"{output}: expected a folder, where results keep the names of their inputs, found an image's name"
+        )
     jobs: dict[Path, Path] = {}
     for path in inputs:
         if path.is_file():

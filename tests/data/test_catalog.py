@@ -23,6 +23,17 @@ def test_photographs_are_there_without_download_and_no_scene_is_in_both_parts() 
     assert not scenes[0] & scenes[1]
 
 
+def test_a_folder_of_the_name_of_the_photographs_is_told_how_to_be_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tree(tmp_path, "photos/mine.png")
+    find_images("photos", "test", tmp_path)
+    (said,) = caplog.messages
+    assert "write ./photos" in said
+    assert [path.name for path in find_images("./photos", "test", tmp_path).clean] == ["mine.png"]
+
+
 def test_div2k_pairs_low_and_high_resolution_by_name(tmp_path: Path) -> None:
     lr = "DIV2K/DIV2K_train_LR_bicubic"
     tree(tmp_path, "DIV2K/DIV2K_train_HR/0010.png", "DIV2K/DIV2K_train_HR/0002.png")
