@@ -165,7 +165,7 @@ def test_no_name_in_a_log_is_followed(tmp_path: Path, denoiser: Path) -> None:
 def test_the_name_of_an_image_is_no_output_folder(tmp_path: Path, denoiser: Path) -> None:
     write_image(tmp_path / "a.png", np.full((12, 12, 1), 90, np.uint8))
     args = ["--weights", str(denoiser), "--input", str(tmp_path / "a.png"), "--output", str(tmp_path / "clean.JPG")]
-    with pytest.raises(UserError, match=r"clean.JPG: expected a folder, .*; found an image's name"):
+    with pytest.raises(UserError, match=r"clean.JPG: expected a folder, .*, found an image's name"):
         infer.main(args)
     assert not (tmp_path / "clean.JPG").exists()
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -14,7 +13,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from restore.errors import UserError
-from restore.images.io import write_image
 from restore.models import DnCNN
 from restore.training import Faults, Optimization, PatchData, fit
 from restore.training.bad_steps import BadSteps
@@ -53,14 +51,6 @@ class Keep(Callback):
 
 def same(first: list[Tensor], second: list[Tensor]) -> bool:
     return all(torch.equal(*pair) for pair in zip(first, second, strict=True))
-
-
-@pytest.fixture
-def photographs(tmp_path: Path) -> Path:
-    random = np.random.default_rng(0)
-    for name in ("train/a", "train/b", "val/x"):
-        write_image(tmp_path / f"{name}.png", random.integers(0, 256, (32, 36, 1), np.uint8))
-    return tmp_path
 
 
 def run(

@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -14,20 +13,11 @@ from restore.data.degradation import GaussianNoise, Jpeg, from_description
 from restore.errors import UserError
 from restore.foreign_checkpoints import load_any
 from restore.hardware import Hardware
-from restore.images.io import write_image
 from restore.models import DnCNN
 from restore.training import Faults, Optimization, PatchData, fit
 
 DATA = {"patch_size": 12, "batch_size": 4, "steps_per_epoch": 5}
 TRAINER = {"accelerator": "cpu", "enable_progress_bar": False, "precision": "32-true", "log_every_n_steps": 1}
-
-
-@pytest.fixture
-def photographs(tmp_path: Path) -> Path:
-    random = np.random.default_rng(0)
-    for name in ("train/a", "train/b", "val/x"):
-        write_image(tmp_path / f"{name}.png", random.integers(0, 256, (32, 36, 1), np.uint8))
-    return tmp_path
 
 
 def go(

@@ -4,12 +4,10 @@ import csv
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from restore.images.io import write_image
 from restore.models import DnCNN
 from restore.training import Optimization, PatchData, fit
 from restore.training.callbacks import ProgressBar
@@ -28,14 +26,6 @@ class Steps(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
         self.losses.append(outputs["loss"].item())
-
-
-@pytest.fixture
-def photographs(tmp_path: Path) -> Path:
-    random = np.random.default_rng(0)
-    for name in ("train/a", "val/x"):
-        write_image(tmp_path / f"{name}.png", random.integers(0, 256, (32, 36, 1), np.uint8))
-    return tmp_path
 
 
 def run(folder: Path, callbacks: list[Callback], **trainer: Any) -> Path:

@@ -10,26 +10,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from pytorch_lightning import Callback, Trainer
 from safetensors.torch import load_file
 
 from restore.errors import UserError
-from restore.images.io import write_image
 from restore.models import DnCNN
 from restore.training import Faults, Optimization, PatchData, fit
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
-
-
-@pytest.fixture
-def photographs(tmp_path: Path) -> Path:
-    random = np.random.default_rng(0)
-    for name in ("train/a", "train/b", "val/x"):
-        write_image(tmp_path / f"{name}.png", random.integers(0, 256, (32, 36, 1), np.uint8))
-    return tmp_path
 
 
 class At(Callback):

@@ -25,14 +25,6 @@ TINY = {"depth": 3, "features": 4}
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
 
 
-@pytest.fixture
-def photographs(tmp_path: Path) -> Path:
-    random = np.random.default_rng(0)
-    for name in ("train/a", "train/b", "val/x"):
-        write_image(tmp_path / f"{name}.png", random.integers(0, 256, (32, 36, 1), np.uint8))
-    return tmp_path
-
-
 def settings(folder: Path, **more: Any) -> PatchData:
     fixed = {"patch_size": 12, "batch_size": 8, "steps_per_epoch": 2}
     return PatchData(str(folder / "train"), str(folder / "val"), **fixed | more)
