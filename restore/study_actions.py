@@ -22,7 +22,7 @@ from restore.studies.data import StudyData
 from restore.studies.judgement import Finding
 from restore.studies.plan import plan
 from restore.studies.report import overview, write_report
-from restore.studies.requests import Request, StudyRecords
+from restore.studies.requests import StudyRecords, Task
 from restore.studies.runner import adopt, put_on_record
 from restore.studies.stages import Standing, follow
 from restore.studies.step_times import measure
@@ -103,8 +103,8 @@ def run(claims: Sequence[str], repetitions: Repetitions, running: Running) -> No
     criteria = {f"{name}/{part}": it for name, claim in CLAIMS.items() for part, it in claim.criteria.items()}
     path = running.output / "records.json"
     records = StudyRecords.opened(path, budget, data, seeds or budget.seeds, criteria, names)
-    while requests := _waiting_for(names, records):
-        if not put_on_record(requests, records, running.output, jobs=running.jobs, until=running.until):
+    while tasks := _missing(names, records):
+        if not put_on_record(tasks, records, running.output, jobs=running.jobs, until=running.until):
             LOG.info(STOPPED)
             break
     _report(records, running.output)
@@ -141,7 +141,8 @@ def contrast(running: Running) -> None:
         if not requests:
             break
         LOG.info(found.stage)
-        if not put_on_record(requests, records, running.output, jobs=running.jobs, until=running.until):
+        tasks = records.missing(requests)
+        if not put_on_record(tasks, records, running.output, jobs=running.jobs, until=running.until):
             LOG.info(f"during the {found.stage}: {STOPPED}")
             break
     print(f"written: {', '.join(map(str, write_contrast(records, found, running.output)))}")
@@ -162,16 +163,25 @@ def time_steps(folder: Path, root: Path | None) -> None:
     print(f"written: {times.save(folder)}")
 
 
-def _waiting_for(names: Sequence[str], records: StudyRecords) -> dict[object, Request]:
-    """What claims ask for next and is not on record."""
-    standings = {name: follow(CLAIMS[name].study(records.budget), records) for name in names}
-    return {(name, key): it for name, one in standings.items() for key, it in one.waiting_for.items()}
+def _missing(names: Sequence[str], records: StudyRecords) -> list[Task]:
+    """What claims ask for next, each with its seeds, and is not on record."""
+    found: list[Task] = []
+    for name in names:
+        of_claim = records.with_seeds(records.asked[name])
+        found += of_claim.missing(follow(CLAIMS[name].study(records.budget), of_claim).waiting_for)
+    return records.unrecorded(found)
 
 
 def _standings(records: StudyRecords, folder: Path) -> dict[str, Standing[Finding]]:
-    """The claims that were asked for and have all of their runs on record."""
-    followed = {name: follow(CLAIMS[name].study(records.budget), records) for name in _asked_for(records)}
-    found = {name: one for name, one in followed.items() if one.outcome is not None}
+    """The claims that were asked for and have all of their runs on record, with all of their seeds, or else the
+    budget's."""
+    found = {}
+    for name in _asked_for(records):
+        for seeds in (records.asked[name], records.budget.seeds):
+            one = follow(CLAIMS[name].study(records.budget), records.with_seeds(seeds))
+            if one.outcome is not None:
+                found[name] = one
+                break
     if not found:
         raise UserError(f"{folder}: no claim has all of its runs on record")
     return found
@@ -185,7 +195,8 @@ def _asked_for(records: StudyRecords) -> list[str]:
 def _report(records: StudyRecords, folder: Path) -> None:
     standings = _standings(records, folder)
     written = write_report(records, standings, folder)
-    print_table(f"budget {records.budget.name}, {records.seeds} seeds", overview(standings, records))
-    if waiting := [name for name in _asked_for(records) if name not in standings]:
+    print_table(f"budget {records.budget.name}", overview(standings, records))
+    complete = {name: one.seeds for name, one in standings.items()}
+    if waiting := [name for name in _asked_for(records) if complete.get(name) != records.asked[name]]:
         print(f"not all on record yet: {', '.join(waiting)}")
     print(f"written: {', '.join(map(str, written))}")

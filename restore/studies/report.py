@@ -31,8 +31,9 @@ Runs are paired by seed. Intervals are 95 %: over images and seeds together (two
 distribution); of ratios and other quantities without images Student's. `equal`: the 90 % interval lies within the \
 margin around no effect that was stated before (two one-sided tests). `undecided` also if Holm's correction over the \
 comparisons of all claims, on record or not, leaves a p-value above 5 %. `void`: an arm ends less than 1 dB above its \
-input, or most of its runs fail. A claim is supported if all of its parts are. `failed`: the loss, or a restored \
-image, was not finite; `collapsed`: a run ends less than 1 dB above its input.\
+input, or most of its runs fail. Where a claim has more seeds than the budget's, their number follows from the spread \
+between the first ones (`restore study plan`), whatever their effect. A claim is supported if all of its parts are. \
+`failed`: the loss, or a restored image, was not finite; `collapsed`: a run ends less than 1 dB above its input.\
 """
 
 
@@ -45,6 +46,7 @@ class Entry:
         finding: what was seen.
         judgement: the verdict.
         used: what it rests on.
+        seeds: of each run.
         plots: file names and PNG of its figures.
     """
 
@@ -52,6 +54,7 @@ class Entry:
     finding: Finding
     judgement: Judgement
     used: Sequence[Request]
+    seeds: int
     plots: Sequence[tuple[str, bytes]]
 
 
@@ -85,6 +88,7 @@ def _entries(standings: Mapping[str, Standing[Finding]]) -> list[Entry]:
             finding,
             judgements[name],
             standings[name].answered,
+            standings[name].seeds,
             [(f"plots/{name}-{i + 1}.png", draw(figure)) for i, figure in enumerate(finding.figures)],
         )
         for name, finding in sorted(findings.items(), key=lambda it: CLAIMS[it[0]].number)
@@ -130,9 +134,8 @@ def _range(steps: set[int]) -> str:
 def _criterion_before_data(entry: Entry, records: StudyRecords) -> bool:
     """Whether each criterion is the one that was noted, and was noted before the first run that it judges."""
     runs = [it if isinstance(it, Experiment) else it.of for it in entry.used if not isinstance(it, Trial)]
-    dates = [
-        records.results[task.key(records.data)]["provenance"]["date"] for run in runs for task in records.tasks(run)
-    ]
+    tasks = [task for run in runs for task in records.with_seeds(entry.seeds).tasks(run)]
+    dates = [records.results[task.key(records.data)]["provenance"]["date"] for task in tasks]
     for name, criterion in entry.claim.criteria.items():
         noted = records.criteria.get(f"{entry.claim.name}/{name}")
         if noted is None or noted["hash"] != criterion.hash or any(date < noted["since"] for date in dates):
@@ -201,12 +204,12 @@ def _p(value: float | None) -> str:
     return "" if value is None else "< 0.001" if value < 0.001 else short(value)
 
 
-def _settings(records: StudyRecords) -> dict[str, object]:
+def _settings(records: StudyRecords, entries: Sequence[Entry]) -> dict[str, object]:
     budget, runs = records.budget, _runs(records)
     first: dict[str, Any] = next((it["provenance"] for it in runs), {})
     return {
         "budget": budget.name,
-        "seeds": f"{records.seeds}, from {budget.first_seed}",
+        "seeds": _seeds(entries, budget.first_seed),
         "device": _device(records),
         "images": f"{records.data.collection} (see `python -m restore.study run --help`); whole test images under "
         "denoise-gray and sr-y",
@@ -225,6 +228,13 @@ def _settings(records: StudyRecords) -> dict[str, object]:
     }
 
 
+def _seeds(entries: Sequence[Entry], first: int) -> str:
+    """How many the runs have, and of which claims they are more."""
+    fewest = min(entry.seeds for entry in entries)
+    more = [f"{entry.seeds} of claim {entry.claim.number}" for entry in entries if entry.seeds > fewest]
+    return f"{fewest}, from {first}" + (f"; {', '.join(more)}" if more else "")
+
+
 def _runs(records: StudyRecords) -> list[dict[str, Any]]:
     return [it for it in records.results.values() if isinstance(it, dict) and "provenance" in it]
 
@@ -233,14 +243,14 @@ def _device(records: StudyRecords) -> str:
     return ", ".join(sorted({it["provenance"]["device"] for it in _runs(records)})) or "none"
 
 
-def _command(records: StudyRecords, name: str) -> str:
+def _command(records: StudyRecords, entry: Entry) -> str:
     data = "" if records.data.collection == "photos" else f" --data {records.data.collection} --data.root DATA"
-    return f"python -m restore.study run {name} --budget {records.budget.name} --seeds {records.seeds}{data}"
+    return f"python -m restore.study run {entry.claim.name} --budget {records.budget.name} --seeds {entry.seeds}{data}"
 
 
 def _markdown(records: StudyRecords, entries: Sequence[Entry]) -> str:
     lines = [f"# {TITLE}", "", *markdown_table([_row(entry, records) for entry in entries]), "", METHOD, ""]
-    lines += [f"- {name}: {_words(value)}" for name, value in _settings(records).items()]
+    lines += [f"- {name}: {_words(value)}" for name, value in _settings(records, entries).items()]
     for entry in entries:
         claim, finding = entry.claim, entry.finding
         lines += ["", f"## {claim.number}. {claim.title}", ""]
@@ -250,7 +260,7 @@ def _markdown(records: StudyRecords, entries: Sequence[Entry]) -> str:
         lines += ["", *(f"![{figure.title}]({path})" for figure, (path, _) in pictures)]
         if finding.table:
             lines += ["", *markdown_table([{k: _cell(v) for k, v in row.items()} for row in finding.table])]
-        lines += ["", f"`{_command(records, claim.name)}`"]
+        lines += ["", f"`{_command(records, entry)}`"]
     return "\n".join(lines) + "\n"
 
 
@@ -259,7 +269,7 @@ def _write_page(path: Path, records: StudyRecords, entries: Sequence[Entry]) -> 
     for entry in entries:
         title = f"{entry.claim.number}. {entry.claim.title}"
         about = f"{entry.judgement.verdict.capitalize()} ({extent(entry.used)}): {entry.finding.sentence}"
-        repeat = f"To repeat: {_command(records, entry.claim.name)}"
+        repeat = f"To repeat: {_command(records, entry)}"
         sections.append(Table(title, _parts_table(entry), f"{about} {repeat} — {entry.claim.about}"))
         if entry.finding.table:
             sections.append(Table(f"{title}: numbers", entry.finding.table))
@@ -267,7 +277,7 @@ def _write_page(path: Path, records: StudyRecords, entries: Sequence[Entry]) -> 
             Figure(figure.title, data_uri(picture, "image/png"))
             for figure, (_, picture) in zip(entry.finding.figures, entry.plots, strict=True)
         ]
-    write_page(path, TITLE, sections, _settings(records), f"{len(entries)} claims")
+    write_page(path, TITLE, sections, _settings(records, entries), f"{len(entries)} claims")
 
 
 def _cell(value: str | float) -> str:

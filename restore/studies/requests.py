@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -68,10 +69,10 @@ class StudyRecords:
     Attributes:
         budget: sizes and lengths.
         data: images.
-        seeds: how many of each run.
+        seeds: how many of each run, of what no claim asks for.
         results: by key, as JSON.
         criteria: hash, commit and date of each criterion at the first start with it.
-        asked: the claims that were asked for in any start.
+        asked: the claims that were asked for in any start, and with how many seeds each, the most of all starts.
         notes: sentences about these records that a reader of their report must know, written by hand into
             `records.json`.
     """
@@ -83,16 +84,22 @@ class StudyRecords:
         seeds: int,
         results: dict[str, Any] | None = None,
         criteria: dict[str, dict[str, str]] | None = None,
-        asked: Sequence[str] = (),
+        asked: Mapping[str, int] | None = None,
         notes: Sequence[str] = (),
     ) -> None:
         self.budget = budget
         self.data = data
         self.seeds = seeds
-        self.results = results or {}
+        self.results = {} if results is None else results
         self.criteria = criteria or {}
-        self.asked = list(asked)
+        self.asked = dict(asked or {})
         self.notes = list(notes)
+
+    def with_seeds(self, seeds: int) -> "StudyRecords":
+        """The same results, of which so many seeds are asked for."""
+        view = copy(self)
+        view.seeds = seeds
+        return view
 
     def tasks(self, request: Request) -> list[Task]:
         """One task for each seed."""
@@ -106,8 +113,12 @@ class StudyRecords:
         """What is not on record, trained networks before their measurements."""
         asked = [task for request in requests.values() for task in self.tasks(request)]
         trained = [Task(task.experiment, task.seed) for task in asked if isinstance(task.request, Measurement)]
-        tasks = {task.key(self.data): task for task in [*trained, *asked]}
-        return [task for key, task in tasks.items() if key not in self.results]
+        return self.unrecorded([*trained, *asked])
+
+    def unrecorded(self, tasks: Sequence[Task]) -> list[Task]:
+        """Those of `tasks` whose results are not on record, each once."""
+        by_key = {task.key(self.data): task for task in tasks}
+        return [task for key, task in by_key.items() if key not in self.results]
 
     def answer(self, requests: Requests) -> Results:
         """The results of requests that are all on record."""
@@ -128,7 +139,7 @@ class StudyRecords:
         asked: Sequence[str] = (),
     ) -> "StudyRecords":
         """Continue `records.json`, or begin one; all criteria are noted before anything is trained, since claims share
-        runs, and so are the claims that are asked for.
+        runs, and so are the claims that are asked for, with `seeds`.
 
         Raises:
             UserError: it is of another budget or other data, or damaged.
@@ -137,12 +148,12 @@ class StudyRecords:
         if path.exists():
             before = cls.load(path)
             if (before.budget, before.data.identity) != (budget, data.identity):
-                found, asked = (f"{it.budget.name} on {it.data.collection}" for it in (before, records))
-                raise UserError(f"{path}: records of the budget {found}, not {asked}; choose another --output")
+                found, wanted = (f"{it.budget.name} on {it.data.collection}" for it in (before, records))
+                raise UserError(f"{path}: records of the budget {found}, not {wanted}; choose another --output")
             records.results, records.criteria = before.results, before.criteria
             records.asked, records.notes = before.asked, before.notes
         records.criteria = registered(records.criteria, criteria, provenance(torch.device("cpu"))["commit"])
-        records.asked += [name for name in asked if name not in records.asked]
+        records.asked |= {name: max(seeds, records.asked.get(name, 0)) for name in asked}
         records.save(path)
         return records
 
@@ -169,9 +180,11 @@ class StudyRecords:
         try:
             content = json.loads(path.read_text())
             data = StudyData(**content["data"], root=Path())
-            budget, seeds = BUDGETS[content["budget"]], content["seeds"]
+            budget, seeds, asked = BUDGETS[content["budget"]], content["seeds"], content["asked"]
+            if isinstance(asked, list):  # before claims had seeds of their own
+                asked = dict.fromkeys(asked, seeds)
             notes = content.get("notes", ())
-            return cls(budget, data, seeds, content["results"], content["criteria"], content["asked"], notes)
+            return cls(budget, data, seeds, content["results"], content["criteria"], asked, notes)
         except OSError as error:
             raise UserError(f"{path}: no records of studies here ({error.strerror})") from error
         except (ValueError, KeyError, TypeError) as error:

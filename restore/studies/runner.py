@@ -33,7 +33,7 @@ from restore.studies.data import StudyData, scores
 from restore.studies.experiment import Experiment, Record
 from restore.studies.measurements import MEASUREMENTS
 from restore.studies.probes import dead_features, kept_buffers
-from restore.studies.requests import Measurement, Requests, StudyRecords, Task, Trial, rounded
+from restore.studies.requests import Measurement, StudyRecords, Task, Trial, rounded
 from restore.studies.trajectory import Trajectory
 
 LOG = logging.getLogger(__name__)
@@ -167,12 +167,12 @@ def perform(task: Task, data: StudyData, folder: Path, device: torch.device, int
 
 
 def put_on_record(
-    requests: Requests, records: StudyRecords, folder: Path, *, jobs: int | None = None, until: float | None = None
+    tasks: Sequence[Task], records: StudyRecords, folder: Path, *, jobs: int | None = None, until: float | None = None
 ) -> bool:
-    """Train and measure what is requested and not on record, in processes of one thread each.
+    """Train and measure what is not on record, in processes of one thread each.
 
     Args:
-        requests: what is asked for.
+        tasks: what is asked for, trained networks before their measurements.
         records: is filled from `folder`, and written to its `records.json`.
         folder: of the studies.
         jobs: processes at once; default: as many as there are GPUs, or else processor cores.
@@ -187,10 +187,10 @@ def put_on_record(
     for name in ("runs", "states"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     adopt(records, folder)
-    if todo := sorted(records.missing(requests), key=_in_rounds):
+    if todo := sorted(records.unrecorded(tasks), key=_in_rounds):
         _work_off(todo, records, folder, jobs, until)
     records.save(folder / "records.json")
-    return not records.missing(requests)
+    return not records.unrecorded(tasks)
 
 
 def adopt(records: StudyRecords, folder: Path) -> None:

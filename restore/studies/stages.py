@@ -17,11 +17,13 @@ class Standing(Generic[Result]):
         outcome: what it returned; None while it waits for something.
         waiting_for: what it asks for next and is not all on record; empty at its end.
         answered: all that it has asked for and got.
+        seeds: of each run.
     """
 
     outcome: Result | None
     waiting_for: Requests
     answered: tuple[Request, ...]
+    seeds: int
 
 
 def follow(study: Generator[Requests, Results, Result], records: StudyRecords) -> Standing[Result]:
@@ -33,5 +35,5 @@ def follow(study: Generator[Requests, Results, Result], records: StudyRecords) -
         try:
             requests = study.send(records.answer(requests))
         except StopIteration as end:
-            return Standing(end.value, {}, tuple(answered))
-    return Standing(None, requests, tuple(answered))
+            return Standing(end.value, {}, tuple(answered), records.seeds)
+    return Standing(None, requests, tuple(answered), records.seeds)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from made_up import BASE_DB, DATE, World, records_of, standing
 
+from restore import study
 from restore.studies.criteria import CRITERIA, Criterion, registered
 from restore.studies.effects import seeds_needed
 from restore.studies.experiment import Experiment
@@ -25,7 +26,7 @@ AHEAD = (0.9, 1.0, 1.1, 0.95, 1.05)
 class BatchNormAhead(World):
     def psnr(self, run: Experiment, seed: int | None) -> float | None:
         ahead = run.network.name == "DnCNN" and run.network.arguments["norm"] == "batch"
-        return BASE_DB + (0 if seed is None or not ahead else AHEAD[seed])
+        return BASE_DB + (0 if seed is None or not ahead else AHEAD[seed % len(AHEAD)])
 
 
 def noted(names: tuple[str, ...] = NAMES) -> dict[str, dict[str, str]]:
@@ -77,6 +78,34 @@ def test_the_page_says_each_verdict_with_sizes_and_steps_in_its_line(folder: Pat
     assert "**equal** (WDSRB 8x16, 900 steps; EDSR 8x16, 900 steps): " in text
     assert "| ✔ supported | DnCNN 10x16, 900 steps |" in text
     assert "`python -m restore.study run one_decibel --budget small --seeds 5`" in text
+
+
+def test_a_claim_may_have_more_seeds_than_the_others(
+    studied: tuple[StudyRecords, dict[str, Standing[Finding]]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, standings = studied
+    records = StudyRecords.opened(tmp_path / "records.json", before.budget, before.data, 5, {}, NAMES)
+    records.results |= before.results
+    records.save(tmp_path / "records.json")
+    records = StudyRecords.opened(tmp_path / "records.json", before.budget, before.data, 8, {}, ["one_decibel"])
+    assert StudyRecords.load(tmp_path / "records.json").asked == dict.fromkeys(NAMES, 5) | {"one_decibel": 8}
+    study.main(["report", str(tmp_path)])
+    assert "not all on record yet: one_decibel\n" in capsys.readouterr().out
+    assert verdicts(tmp_path)["one_decibel"]["seeds"] == 5
+
+    made = standing("one_decibel", BatchNormAhead(), records.with_seeds(8))
+    write_report(records, standings | {"one_decibel": made}, tmp_path)
+    records.save(tmp_path / "records.json")
+    text = (tmp_path / "report.md").read_text()
+    assert "- seeds: 5, from 10; 8 of claim 3\n" in text
+    assert "`python -m restore.study run one_decibel --budget small --seeds 8`" in text
+    assert "`python -m restore.study run frozen_statistics --budget small --seeds 5`" in text
+    assert verdicts(tmp_path)["one_decibel"]["seeds"] == 8
+    study.main(["report", str(tmp_path)])
+    assert "not all on record" not in capsys.readouterr().out
+    assert (tmp_path / "report.md").read_text() == text
+    records = StudyRecords.opened(tmp_path / "records.json", before.budget, before.data, 5, {}, NAMES)
+    assert records.asked["one_decibel"] == 8  # never fewer
 
 
 def test_every_picture_that_is_linked_is_there_and_no_other(folder: Path) -> None:

@@ -291,7 +291,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_another_process_makes_the_same_record(folders: Folders) -> None:
     records = StudyRecords(BUDGET, DATA, seeds=1)
-    assert put_on_record({"plain": denoising()}, records, folders("processes"), jobs=1)
+    assert put_on_record(records.missing({"plain": denoising()}), records, folders("processes"), jobs=1)
     expected, _ = outcome(denoising(), folders("here"))
     (found,) = records.results.values()
     assert found["losses"] == expected["losses"]
@@ -309,7 +309,7 @@ def test_what_is_on_record_is_not_made_again_and_what_is_lost_is(folders: Folder
 
     def done(until: float | None = None) -> tuple[bool, dict[str, int], StudyRecords]:
         records = StudyRecords(BUDGET, DATA, seeds=1)
-        complete = put_on_record(requests, records, folder, jobs=1, until=until)
+        complete = put_on_record(records.missing(requests), records, folder, jobs=1, until=until)
         return complete, {path.name: path.stat().st_mtime_ns for path in (folder / "runs").iterdir()}, records
 
     assert done(until=time.time() - 1)[:2] == (False, {})
@@ -338,7 +338,7 @@ def test_what_is_on_record_is_not_made_again_and_what_is_lost_is(folders: Folder
 def test_a_run_that_the_end_of_the_time_interrupts_is_not_said_to_be_on_record(folders: Folders) -> None:
     records = StudyRecords(BUDGET, DATA, seeds=1)
     request = {"long": denoising(length=10**6)}
-    assert not put_on_record(request, records, folders("studies"), jobs=1, until=time.time() + 1)
+    assert not put_on_record(records.missing(request), records, folders("studies"), jobs=1, until=time.time() + 1)
     assert records.results == {}
 
 
