@@ -78,11 +78,8 @@ class Log:
         if log is None:
             return "not a log that this version wrote"
         before, now = log["settings"], self.settings
-        changes = [
-            f"{key} {before.get(key)}, now {now.get(key)}"
-            for key in dict.fromkeys([*before, *now])
-            if before.get(key) != now.get(key)
-        ]
+        changed = [key for key in dict.fromkeys([*before, *now]) if before.get(key) != now.get(key)]
+        changes = [f"{key} {_change(before.get(key), now.get(key))}" for key in changed]
         return f"the images there were made with other settings ({'; '.join(changes)})"
 
     def finished(self, job: Job) -> bool:
@@ -122,6 +119,13 @@ class Log:
         }
         write_atomically(self.path, json.dumps(document, indent=1, allow_nan=False) + "\n")
         self._written = time.monotonic()
+
+
+def _change(before: object, now: object) -> str:
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return f"{before}, now {now}"
+    names, names_now = ", ".join(before), ", ".join(now)  # of networks, by which their files' hashes are stored
+    return f"{names}, now {names_now if names_now != names else 'other files of the same name'}"
 
 
 def _read(path: Path) -> dict[str, Any] | None:

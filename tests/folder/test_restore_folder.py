@@ -19,6 +19,7 @@ from restore import infer
 from restore.checkpoint import Weights, save_weights
 from restore.errors import UserError
 from restore.folder import plan
+from restore.folder.log import Log
 from restore.images.decode import read_picture
 from restore.images.io import list_images, read_image, write_image
 from restore.models import EDSR, DnCNN
@@ -176,6 +177,19 @@ def test_images_of_different_settings_never_mix(weights: Path, images: Path) -> 
     restore(other, images)  # those of the first weights are not taken for finished
     assert [read_image(out / f"{number}.png")[0, 0, 0] for number in range(4)] == [50, 60, 70, 80]
     assert statuses(out)["1.png"] == "kept"
+
+
+def test_networks_that_differ_are_named_by_name(weights: Path, images: Path) -> None:
+    out = images.parent / "out"
+    restore(weights, images)
+    log = json.loads((out / LOG).read_text())
+    for before, words in (
+        ({"a": "1", "b": "2"}, "weights a, b, now c;"),
+        ({"c": "2"}, "c, now other files of the same"),
+    ):
+        (out / LOG).write_text(json.dumps(log | {"settings": {"weights": before, "scale": 2}}))
+        with pytest.raises(UserError, match=words):
+            Log(out, {"weights": {"c": "1"}, "scale": 1}, 0, {}).begin([], overwrite=False, alone=True)
 
 
 def test_renamed_weights_continue_their_run(weights: Path, images: Path) -> None:
