@@ -32,13 +32,21 @@ def _recipes() -> Path:
 
 CONFIGS = _recipes()
 
+
+def recipe(name: str) -> Path:
+    """The file of a shipped recipe, named with or without `configs/` and `.yaml`, or another file of that name."""
+    given = Path(name).expanduser()
+    shipped = CONFIGS / f"{name.removeprefix('configs/').removesuffix('.yaml')}.yaml"
+    return shipped if shipped.is_file() and not given.exists() else given
+
+
 LOG = logging.getLogger("restore")
 INTERRUPTED = 128 + 2  # exit code of a process that SIGINT ended
 CLOSED_PIPE = 128 + 13  # exit code of a process that SIGPIPE ended
 
 
 class ActionParser(argparse.ArgumentParser):
-    """argparse's parser that raises `UserError` for wrong arguments, and names misspelt options first."""
+    """argparse's parser that raises `UserError` for wrong arguments, and names misspelled options first."""
 
     _unknown: Sequence[str] = ()
 
@@ -49,11 +57,11 @@ class ActionParser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        if "required" in message and self._unknown:  # what is missing is perhaps what is misspelt
+        if "required" in message and self._unknown:  # what is missing is perhaps what is misspelled
             message = f"unrecognized arguments: {self._unknown[0]}"
         _, found, words = message.partition("unrecognized argument")
-        misspelt = [word.partition("=")[0] for word in words.split() if word.startswith("--")] if found else []
-        suggestion = nearest(misspelt[0], self._option_string_actions) if misspelt else ""
+        misspelled = [word.partition("=")[0] for word in words.split() if word.startswith("--")] if found else []
+        suggestion = nearest(misspelled[0], self._option_string_actions) if misspelled else ""
         raise UserError(f"{message}{suggestion} (see {self.prog} --help)")
 
 

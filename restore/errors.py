@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 
-SIMILAR = 0.7  # of 1: how like a known word a misspelt one has to be
+SIMILAR = 0.7  # of 1: how like a known word a misspelled one has to be
 
 
 class UserError(ValueError):

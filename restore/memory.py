@@ -89,7 +89,7 @@ def _add_step_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="NAME",
         default=list(RECIPES),
-        help=f"{', '.join(RECIPES)}, or recipes (YAML files); default: all these",
+        help=f"{', '.join(RECIPES)}, or recipes (names or YAML files); default: all these",
     )
     step.add_argument(
         "--norms",

@@ -87,7 +87,7 @@ class Steps:
         Raises:
             UserError: there is no such recipe, or it is none.
         """
-        path = cli.CONFIGS / f"{RECIPES[name]}.yaml" if name in RECIPES else Path(name).expanduser()
+        path = cli.recipe(RECIPES.get(name, name))
         try:
             recipe = yaml.safe_load(path.read_text())
             arguments = dict(recipe["model"].get("init_args", {}))

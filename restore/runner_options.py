@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser, precision: InferencePrecision
         "--precision",
         choices=get_args(InferencePrecision),
         default=precision,
-        help="auto: the fastest that costs at most 0.02 dB, int8 only if it is there already, as it is for bundled "
-        "models; for others int8 takes a minute to prepare once (default: %(default)s)",
+        help="auto: the fastest that costs at most 0.02 dB, int8 only if it was made before; int8: takes a minute to "
+        "prepare once (default: %(default)s)",
     )
     group.add_argument(
         "--tile",

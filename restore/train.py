@@ -124,9 +124,8 @@ def _with_recipes(args: list[str]) -> list[str]:
     found = []
     for before, arg in zip(["", *args], args, strict=False):
         option, equals, value = arg.rpartition("=") if arg.startswith("--") else ("", "", arg)
-        path = cli.CONFIGS / f"{value.removeprefix('configs/').removesuffix('.yaml')}.yaml"
-        named = "--config" in (before, option) and not Path(value).exists() and path.is_file()
-        found.append(f"{option}{equals}{path}" if named else arg)
+        named = "--config" in (before, option)
+        found.append(f"{option}{equals}{cli.recipe(value)}" if named else arg)
     return found
 
 

@@ -13,7 +13,7 @@ $restore train --config quickstart --output $runs/dncnn
 echo "== Training a small EDSR x2 without batch normalization on the same photographs"
 $restore train --config quickstart_edsr --output $runs/edsr
 
-echo "== Both on photographs that they have not seen"
+echo "== Both on photographs that they were not trained on, but whose PSNR has chosen the checkpoint"
 $restore evaluate --weights $runs/dncnn/weights.safetensors --data photos \
   --json $runs/dncnn.json --sheet $runs/dncnn.png
 $restore evaluate --weights $runs/edsr/weights.safetensors --data photos \

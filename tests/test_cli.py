@@ -173,7 +173,7 @@ def test_a_mistake_ends_the_process_with_code_one_and_no_traceback() -> None:
     ("study", "run higher_learning_rate", "unknown claim; did you mean higher_learning_rates?"),
     ("train", "--optim.optimizer adma", "unknown optimizer 'adma'; did you mean adam?"),
 ])  # fmt: skip
-def test_a_misspelt_word_is_named_with_the_one_that_is_meant(name: str, args: str, complaint: str) -> None:
+def test_a_misspelled_word_is_named_with_the_one_that_is_meant(name: str, args: str, complaint: str) -> None:
     with pytest.raises(SystemExit) as end:
         cli.run(partial(COMMANDS[f"restore.{name}"].main, args.split()))
     assert complaint in end.value.code

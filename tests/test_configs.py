@@ -98,7 +98,7 @@ def test_a_rate_written_as_1e_minus_4_is_a_number(tmp_path: Path) -> None:
     assert settings.optim.lr == 1e-4
 
 
-def test_a_misspelt_key_in_a_file_is_named(tmp_path: Path) -> None:
+def test_a_misspelled_key_in_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("optim:\n  learning_rate: 0.1\n")
     with pytest.raises(UserError, match="learning_rate"):
         train.main(["--config", str(CONFIGS[0]), "--config", str(tmp_path / "mine.yaml")])

@@ -85,7 +85,7 @@ def accelerate(
         network: with trained weights.
         backend: `auto` is OpenVINO on a CPU if it is installed, else torch.
         precision: `auto` is the fastest by which the network loses at most 0.02 dB on a few photographs, as measured
-            and as expected: int8 on OpenVINO if it is kept already, as for the bundled networks; bf16 if the device
+            and as expected: int8 on OpenVINO if it is kept already; bf16 if the device
             gains from it; else fp32. What is named is taken.
         device: where to run.
         degradation: what the network was made for, on which bf16 and int8 are measured; by default, and for pairs

@@ -27,10 +27,10 @@ def figures(runs: Runs, pairs: Sequence[Compared], times: StepTimes | None) -> d
     }
     drawn: dict[str, Curves | Forest] = {
         "effect": _curves(
-            "Batch norm less no norm, DnCNN, BSD68, sigma 25", STEPS, "dB", denoising, margin=DENOISING_MARGIN_DB
+            "Batch norm minus no norm, DnCNN, BSD68, sigma 25", STEPS, "dB", denoising, margin=DENOISING_MARGIN_DB
         ),
         "super-resolution": _curves(
-            "Without batch norm less with it, x2, B100", STEPS, "dB", super_resolution,
+            "Without batch norm minus with it, x2, B100", STEPS, "dB", super_resolution,
             margin=SUPER_RESOLUTION_MARGIN_DB,
         ),
         "forest": _forest(pairs),

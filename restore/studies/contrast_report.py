@@ -29,7 +29,8 @@ METHOD = """\
 Two comparisons are tested, each in its longest complete round: DnCNN with batch norm and without, and EDSR without and
 with it; their p-values are corrected together (Holm). All others are explored: their intervals are 95 % each, and of
 many some are wrong. A run that ends less than 1 dB above its input has collapsed; it counts as failed, is told as such,
-and enters no mean. Intervals are over images and paired seeds together.\
+and enters no mean. Dead features are 0 at every pixel after their ReLU. Intervals are over images and paired seeds
+together.\
 """
 SETTINGS = """\
 By mean PSNR on the validation images. Learning rates are a factor of three apart. Where a rate is best in the first
@@ -114,7 +115,7 @@ def _outcome(one: Compared, ahead: str, other: str) -> str:
         case "equal":
             return f"ends as high with batch norm as without, within {one.criterion.margin:g} dB, {after}"
         case "undecided":
-            return f"ends with a difference that is not decided, {ahead} batch norm less {other} it, {after}"
+            return f"ends with a difference that is not decided, {ahead} batch norm minus {other} it, {after}"
         case "void":
             return f"says nothing yet {after}: {one.void}"
 

@@ -55,7 +55,7 @@ class Compared:
     @property
     def says(self) -> str:
         """The difference in words."""
-        return " less ".join(" ".join(arm) for arm in PAIRS[self.name])
+        return " minus ".join(" ".join(arm) for arm in PAIRS[self.name])
 
     @property
     def criterion(self) -> Criterion:

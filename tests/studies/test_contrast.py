@@ -221,7 +221,7 @@ def test_times_measured_in_turns_take_the_place_of_those_of_the_runs(tmp_path: P
     write_contrast(records, found, tmp_path)
     assert "measured in turns, cpu: a processor, commit abc" in written.read_text()
     assert "| minutes of one core |" in written.read_text()
-    assert "| 17x64 batch less 17x64 none | 14,400 |" in written.read_text()
+    assert "| 17x64 batch minus 17x64 none | 14,400 |" in written.read_text()
     StepTimes(seconds, {"device": "NVIDIA H100", "commit": "abc"}).save(tmp_path)
     write_contrast(records, found, tmp_path)
     assert "| minutes of one NVIDIA H100 |" in written.read_text()
