@@ -69,7 +69,7 @@ def _training(models: dict[BundledModel, Weights], pictures: Path) -> str:
         lines.append(
             f"| `{model.name}` | {patches:,} | {of_paper:,} | {patches / of_paper:.2%} "
             f"| {last['minutes']:.0f}, {trained_on(weights)} "
-            f"| {validation['set']}, {validation['degradation']} | {last['psnr']:.2f} dB |"
+            f"| {validation['set']}, {validation['degradation'].replace(' | ', ' or ')} | {last['psnr']:.2f} dB |"
         )
         by_steps[model.name] = [
             (point["step"], point["psnr"] - validation["baseline"]) for point in validation["curve"]

@@ -23,7 +23,7 @@ def results_table(models: Iterable[tuple[BundledModel, str, Sequence[Mapping[str
         models: of each the kind of device it was trained on, and its rows' summaries, the baseline's before its own.
     """
     lines = [
-        "| model | trained on | test set | protocol | input | PSNR of the input | PSNR | SSIM | published |",
+        "| model | device | test set | protocol | input | PSNR of the input | PSNR | SSIM | published |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for model, device, rows in models:

@@ -1,6 +1,6 @@
 """Which networks are bundled, by whose recipe they were trained, on what they are measured, and which one to take."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from restore.benchmark import Show, baseline_name, default_protocol, measure
@@ -77,6 +77,7 @@ def _enlarging(scale: int, published: float | None) -> tuple[Test, ...]:
 
 
 _GRAY_25 = (*_noise("BSD68", {25.0: 29.23}), *_noise("Set12", {25.0: 30.44}), *_noise("photos", {25.0: None}))
+_GRAY_25_WITHOUT_NORM = tuple(replace(test, published=None) for test in _GRAY_25)  # the paper's network has batch norm
 _GRAY_BLIND = (
     *_noise("BSD68", {15.0: 31.61, 25.0: 29.16, 50.0: 26.23}),
     *_noise("Set12", {15.0: 32.68, 25.0: 30.36, 50.0: 27.21}),
@@ -96,8 +97,8 @@ _COLOR_BLIND = (
 
 
 def _dncnn_gray_25(name: str, norm: Norm | None) -> BundledModel:
-    task = "denoise gray images, sigma 25"
-    return BundledModel(name, task, "DnCNN", 1, 1, "dncnn_gray_25_fast", "dncnn_gray_25", _GRAY_25, norm)
+    task, tests = "denoise gray images, sigma 25", _GRAY_25_WITHOUT_NORM if norm == "none" else _GRAY_25
+    return BundledModel(name, task, "DnCNN", 1, 1, "dncnn_gray_25_fast", "dncnn_gray_25", tests, norm)
 
 
 def _edsr(scale: int, published: float | None, ending: str = "", norm: Norm = "none") -> BundledModel:
