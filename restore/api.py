@@ -187,13 +187,15 @@ def _restored(
     image: AnyImage, model: Model, scale: int, sigma: float | None, options: runner_options.Options
 ) -> AnyImage:
     if isinstance(model, RestorationNetwork):
-        runner = runner_options.runner(options, Path(type(model).__name__), _copied(model), default_root())[0]
+        name = type(model).__name__
+        at_scale = model.at(scale) if scale in model.all_scales else model
+        runner = runner_options.runner(options, Path(name), _copied(at_scale), default_root())[0]
     else:
-        path = _weights_file(model)
+        name, path = str(model), _weights_file(model)
         version = path.stat().st_mtime_ns if path.is_file() else 0
         runner = _runner_of((path, version), scale, options)
     if runner.scale != scale:
-        raise UserError(f"{model}: upscales by {runner.scale}, not by {scale}")
+        raise UserError(f"{name}: upscales by {runner.scale}, not by {scale}")
     told = at_level(runner, None if sigma is None else sigma / 255)
     batch, back = _as_batch(image)
     restored = torch.cat([restore_any(told, one[None].cpu()).cpu() for one in batch])

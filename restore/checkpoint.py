@@ -21,6 +21,7 @@ from restore.images.io import write_atomically
 from restore.models import NetworkSpec, RestorationNetwork, build
 
 FORMAT = 1
+FEW = 10_000  # so many layers are built without their tensors in a second
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _check_extent(spec: NetworkSpec, tensors: dict[str, Tensor]) -> None:
     """Raise ValueError if a network is said to be larger than the tensors are, before memory is taken for it."""
     sizes = [max(tensor.shape, default=0) for tensor in tensors.values() if tensor.numel()]  # an empty one claims any
-    most = len(tensors) + max(sizes, default=0)
+    most = max(len(tensors) + max(sizes, default=0), FEW)
     for name, value in spec.arguments.items():
         if isinstance(value, int) and value > most:
             raise ValueError(f"{name} is {value}, far more than its tensors hold")

@@ -1,6 +1,7 @@
 """python -m restore.evaluate: weights x test sets -> a table of PSNR and SSIM."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from restore import cli, runner_options
@@ -8,6 +9,8 @@ from restore.choices import BUNDLED_NAMES, PROTOCOL_NAMES
 from restore.data.catalog import NAMES, default_root, has_real_noise
 
 STDOUT = Path("-")
+OF_DEGRADATION = ("sigma", "quality", "degradation", "degraded")
+OF_FILES = ("json", "csv", "sheet", "report")
 
 EXAMPLES = f"""examples:
   restore evaluate --weights runs/quickstart/weights.safetensors --data photos
@@ -105,18 +108,25 @@ def _check(parser: cli.ArgumentParser, args: argparse.Namespace, settings: list[
     if stray := [word for word in settings if word.startswith("--") and not word.startswith("--degradation.")]:
         parser.error(f"unrecognized arguments: {stray[0]}")
     if args.all_bundled:
-        others = "weights", "model", "data", "restored", "reference", "json", "csv", "sheet", "report"
-        if given := [name for name in others if getattr(args, name)]:
-            parser.error(f"--all-bundled cannot be combined with --{given[0]}")
+        others = "weights", "model", "data", "restored", "reference", *OF_DEGRADATION, "protocol", "scale", *OF_FILES
+        _refuse(parser, args, settings, "--all-bundled", others)
     elif args.restored or args.reference:
         if not (args.restored and args.reference and args.protocol):
             parser.error("--restored, --reference and --protocol are needed together")
-        if args.weights or args.model or args.data or args.sheet or args.report:
-            parser.error("--restored cannot be combined with --weights, --model, --data, --sheet or --report")
+        _refuse(parser, args, settings, "--restored", ("weights", "model", "data", *OF_DEGRADATION, "sheet", "report"))
+        if len(args.scale) > 1:
+            parser.error("--restored takes one --scale")
     elif not ((args.weights or args.model) and args.data):
         parser.error("--weights or --model, and --data are needed (or --restored and --reference)")
     else:
         _check_degradation(parser, args)
+
+
+def _refuse(
+    parser: cli.ArgumentParser, args: argparse.Namespace, settings: list[str], mode: str, others: Sequence[str]
+) -> None:
+    if given := [*(f"--{name}" for name in others if getattr(args, name)), *settings]:
+        parser.error(f"{mode} cannot be combined with {given[0]}")
 
 
 def _check_degradation(parser: cli.ArgumentParser, args: argparse.Namespace) -> None:
@@ -138,6 +148,8 @@ def _check_degradation(parser: cli.ArgumentParser, args: argparse.Namespace) -> 
             "with --sigma"
         )
     args.paired = bool(args.degraded or (noisy and not ways))
+    if args.paired and len(args.scale) > 1:
+        parser.error("pairs of images have one --scale")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from restore.benchmark import (
 )
 from restore.bundled.card import results_table, trained_on, write_between_markers
 from restore.checkpoint import Weights
-from restore.data.catalog import find_images
+from restore.data.catalog import ImageSet, find_images
 from restore.data.degradation import (
     Bicubic,
     BicubicBlur,
@@ -36,7 +37,8 @@ from restore.data.pairs import NOISE_SEED, ImagePair
 from restore.errors import UserError
 from restore.foreign_checkpoints import load_any
 from restore.hardware import available_device, keep_pages
-from restore.images.io import IMAGE_SUFFIXES, check_writable, read_image, write_atomically
+from restore.images.decode import is_in_color
+from restore.images.io import IMAGE_SUFFIXES, check_writable, write_atomically
 from restore.images.tensors import to_image
 from restore.inference import Runner
 from restore.metrics import PROTOCOLS, Row
@@ -47,7 +49,7 @@ from restore.report import Panel, comparison, contact_sheet, print_rows, write_c
 from restore.runner_options import Options
 
 BASELINES = ("noisy", "bicubic")
-ANY_CHANNELS = 0  # if only a baseline is measured: JPEG and gray sets in gray, others in color
+ANY_CHANNELS = 0  # if only a baseline is measured, see `_channels`
 
 
 @dataclass(frozen=True)
@@ -233,11 +235,9 @@ def _measure_all(asked: Evaluation, show: Show | None, ranks: Ranks, failures: l
 
     rows = []
     scale = next((degradation.scale for degradation, _ in tasks), 1)
-    folders: Sequence[Path | None] = asked.degraded or [None] * len(asked.data)
-    for data, degraded in zip(asked.data, folders, strict=True):
-        images = find_images(data, "test", asked.root, degraded, scale)
+    for images in _test_sets(asked, scale):
         for (degradation, of_network), models in tasks.items():
-            channels = of_network or (1 if isinstance(degradation, Jpeg) else read_image(images.clean[0]).shape[2])
+            channels = of_network or _channels(images, degradation)
             protocol = PROTOCOLS[asked.protocol] if asked.protocol else default_protocol(images, degradation, channels)
             try:
                 rows += measure(models, images, degradation, protocol, channels, show, ranks)
@@ -248,6 +248,24 @@ def _measure_all(asked: Evaluation, show: Show | None, ranks: Ranks, failures: l
     if failures and not rows:
         raise failures[0]
     return rows
+
+
+def _test_sets(asked: Evaluation, scale: int) -> list[ImageSet]:
+    """The sets in their order; folders of the same name are called by their paths."""
+    folders: Sequence[Path | None] = asked.degraded or [None] * len(asked.data)
+    pairs = list(zip(asked.data, folders, strict=True))
+    found = [find_images(data, "test", asked.root, degraded, scale) for data, degraded in pairs]
+    count = Counter(images.name for images in found)
+    return [
+        replace(images, name=data) if count[images.name] > 1 else images
+        for images, (data, _) in zip(found, pairs, strict=True)
+    ]
+
+
+def _channels(images: ImageSet, degradation: Degradation) -> int:
+    """In which a baseline is measured: JPEG and gray sets in gray, others in color, whichever image is the first."""
+    in_color = degradation.scale > 1 or any(map(is_in_color, images.clean))
+    return 3 if in_color and not isinstance(degradation, Jpeg) else 1
 
 
 def _add_to(page: ComparisonPage, pair: ImagePair, outcomes: dict[str, ScoredImage]) -> None:
@@ -291,7 +309,7 @@ def _degradations(name: str, weights: Weights, asked: Evaluation) -> list[Degrad
     """
     network = weights.network
     if asked.paired:
-        chosen: list[Degradation] = [Paired(network.scale)]
+        chosen: list[Degradation] = [Paired(scale) for scale in asked.scale or [network.scale]]
     elif asked.degradation:
         chosen = [asked.degradation]
     elif network.scale > 1:

@@ -18,7 +18,7 @@ from restore.data.degradation import Jpeg
 from restore.errors import UserError
 from restore.images.io import write_image
 from restore.inference import Ensemble, restore_image, tiled
-from restore.models import EDSR, DnCNN, FDnCNN
+from restore.models import EDSR, MDSR, DnCNN, FDnCNN
 
 
 def test_the_examples_of_the_documentation_are_true() -> None:
@@ -174,3 +174,10 @@ def test_a_tile_of_the_call_is_used(network: DnCNN, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("restore.inference.tiled", recorded)
     api.denoise(np.zeros((20, 24)), model=network, precision="fp32", tile=8)
     assert tiles == [8]
+
+
+def test_a_network_of_several_scales_enlarges_by_the_one_that_is_asked_for() -> None:
+    network = MDSR(features=4, blocks=1)
+    assert restore.upscale(image(np.uint8, 5, 6, 3), 3, model=network).shape == (15, 18, 3)
+    with pytest.raises(UserError, match=r"^MDSR: upscales by 4, not by 8"):
+        restore.upscale(image(np.uint8, 5, 6, 3), 8, model=network)

@@ -12,7 +12,7 @@ from torch import Tensor
 import restore
 from restore.checkpoint import Weights, load_weights, save_weights
 from restore.errors import UserError
-from restore.models import NORMS, DnCNN, SRResNet
+from restore.models import EDSR, NORMS, DnCNN, SRResNet
 from restore.models.norm import Norm
 
 
@@ -73,6 +73,11 @@ def test_metadata_that_do_not_fit_are_refused(tmp_path: Path, change: dict[str, 
     save_weights(path, Weights(SRResNet(features=4, blocks=1, scale=2)))
     with pytest.raises(UserError, match=complaint):
         load_weights(edited(path, change))
+
+
+def test_whole_numbers_that_are_no_sizes_may_be_large(tmp_path: Path) -> None:
+    save_weights(tmp_path / "w.safetensors", Weights(EDSR(features=4, blocks=1, rgb_range=255)))
+    assert load_weights(tmp_path / "w.safetensors").network.spec.arguments["rgb_range"] == 255
 
 
 def test_other_files_are_refused_by_name(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio
 
-from restore import evaluate
+from restore import evaluate, evaluation
 from restore.checkpoint import Weights, load_weights, save_weights
 from restore.data.catalog import find_images
+from restore.data.degradation import Bicubic, GaussianNoise, Jpeg
 from restore.errors import UserError
 from restore.images.io import read_image, write_image
 from restore.models import EDSR, MDSR, DnCNN
@@ -284,6 +285,9 @@ def test_equal_images_have_no_finite_psnr_and_the_json_stays_valid(tmp_path: Pat
     ("--weights noisy --data photos --degradation Jpeg --degradation.gain 3", "--degradation Jpeg: "),
     ("--weights noisy --data photos --sigma 25 --degraded x", "--sigma cannot be combined with --degraded"),
     ("--weights noisy --data photos Set5 --degraded x", "--degraded needs a folder for each of --data: 2, not 1"),
+    ("--restored x --reference y --protocol sr-y --sigma 25", "--restored cannot be combined with --sigma"),
+    ("--restored x --reference y --protocol sr-y --scale 2 3", "--restored takes one --scale"),
+    ("--all-bundled --quality 10", "--all-bundled cannot be combined with --quality"),
     ("--weights noisy --data photos --sigma many", "argument --sigma: invalid float value: 'many'"),
 ])  # fmt: skip
 def test_mistakes_are_named(args: str, complaint: str) -> None:
@@ -384,3 +388,36 @@ def test_only_the_first_of_several_processes_scores_a_folder(
         assert evaluate.main([*args, "--csv", str(tmp_path / f"{rank}.csv")]) == 0
         assert ("protocol denoise-gray" in capsys.readouterr().out) == (rank == 0)
     assert not list(tmp_path.glob("1*.csv"))
+
+
+def test_folders_of_one_name_are_told_apart_by_their_paths(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, level in (("val", 60), ("test", 90)):
+        write_image(tmp_path / name / "clean/a.png", np.full((16, 16, 1), level, np.uint8))
+    sets = [str(tmp_path / name / "clean") for name in ("val", "test")]
+    found = rows(tmp_path, "--weights", str(weights), "--data", *sets, "--sigma", "25")
+    assert [row["set"] for row in found] == [sets[0], sets[0], sets[1], sets[1]]
+    assert " less " not in capsys.readouterr().out  # there is one network alone
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
+def test_a_baseline_is_measured_in_color_whichever_image_is_the_first(tmp_path: Path, names: tuple[str, str]) -> None:
+    random = np.random.default_rng(0)
+    write_image(tmp_path / f"{names[0]}.png", random.integers(0, 256, (24, 24, 1), np.uint8))
+    write_image(tmp_path / f"{names[1]}.png", random.integers(0, 256, (24, 24, 3), np.uint8))
+    images = find_images(str(tmp_path), "test", tmp_path)
+    assert evaluation._channels(images, Bicubic(2)) == evaluation._channels(images, GaussianNoise(25)) == 3
+    assert evaluation._channels(images, Jpeg(10)) == 1
+
+
+def test_mdsr_is_measured_on_pairs_of_the_scale_that_is_asked_for(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    write_image(tmp_path / "clean/a.png", random.integers(0, 256, (36, 36, 3), np.uint8))
+    write_image(tmp_path / "low/a.png", random.integers(0, 256, (12, 12, 3), np.uint8))
+    save_weights(tmp_path / "mdsr.safetensors", Weights(MDSR(features=4, blocks=1)))
+    folders = ["--data", str(tmp_path / "clean"), "--degraded", str(tmp_path / "low")]
+    found = rows(tmp_path, "--weights", str(tmp_path / "mdsr.safetensors"), *folders, "--scale", "3")
+    assert {row["scale"] for row in found} == {3}
+    with pytest.raises(UserError, match="pairs of images have one --scale"):
+        rows(tmp_path, "--weights", str(tmp_path / "mdsr.safetensors"), *folders, "--scale", "2", "3")

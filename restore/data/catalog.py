@@ -117,6 +117,7 @@ def find_images(name: str, split: Split, root: Path, degraded: Path | None = Non
     label = name if name in NAMES else base.resolve().name
     if degraded is None and layout.noisy is not None:
         degraded, scale = base / layout.noisy, 1
+    degraded = degraded and degraded.expanduser()
     if degraded is None and layout.lr is None:
         return ImageSet(label, images, {})
     by_path = {key: path for folder, paths in clean.items() for key, path in by_name(folder, paths).items()}

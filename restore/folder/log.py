@@ -37,11 +37,12 @@ class Log:
         self.images: dict[str, dict[str, Any]] = {}
         self._written = 0.0
 
-    def begin(self, jobs: Sequence[Job], overwrite: bool, alone: bool) -> None:
+    def begin(self, jobs: Sequence[Job], share: Sequence[Job], overwrite: bool, alone: bool) -> None:
         """Compare with what the folder holds and write the log for the first time.
 
         Args:
-            jobs: what this process is going to do.
+            jobs: what all processes are going to do: none of it may be there if the folder has no log.
+            share: what this process is going to do.
             overwrite: restore everything again, with any settings the folder was made before.
             alone: no other process works on this folder: logs of other ranks are from earlier runs.
 
@@ -72,7 +73,7 @@ class Log:
             log_now = _read(path)  # another rank may have replaced it
             if alone or log_now is None or log_now["settings"] != self.settings:
                 path.unlink(missing_ok=True)
-        remove_leftovers(job.target for job in jobs)
+        remove_leftovers(job.target for job in share)
 
     def _difference(self, log: dict[str, Any] | None) -> str:
         if log is None:

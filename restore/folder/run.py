@@ -85,7 +85,7 @@ def restore_folder(
     ranks = ranks_of_torchrun()
     share = ranks.share(jobs)
     log = Log(output, {**settings, "quality": writing.quality}, ranks.rank, provenance or {})
-    log.begin(share, overwrite, alone=ranks.count == 1)
+    log.begin(jobs, share, overwrite, alone=ranks.count == 1)
     summary = Summary(log.path)
 
     left = []

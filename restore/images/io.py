@@ -68,6 +68,9 @@ def walk(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES, apart: Collect
         folder: where to look.
         suffixes: of images, in lower case.
         apart: folders inside it that are not looked into.
+
+    Raises:
+        UserError: the folder cannot be read; of those inside it, the listing says so.
     """
     found = Listing([], Counter(), [])
     _walk(folder, suffixes, {path.resolve() for path in apart} - {folder.resolve()}, (), found)
@@ -79,7 +82,14 @@ def _walk(folder: Path, suffixes: frozenset[str], apart: set[Path], above: tuple
     here = folder.resolve()
     if here in above or here in apart:
         return
-    for entry in sorted(folder.iterdir()):
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        if not above:
+            raise UserError(f"{folder}: cannot be read ({error.strerror})") from error
+        found.unreadable.append(f"{folder} ({error.strerror})")
+        return
+    for entry in entries:
         if _is_hidden(entry.name):
             found.passed_over["hidden"] += 1
         elif entry.is_dir():
@@ -109,10 +119,7 @@ def list_images(folder: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> list
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: expected a folder of images, found {'a file' if folder.exists() else 'nothing'}")
-    try:
-        found = walk(folder, suffixes)
-    except OSError as error:
-        raise UserError(f"{error.filename or folder}: cannot be read ({error.strerror})") from error
+    found = walk(folder, suffixes)
     remark = found.remark()
     if not found.files:
         passed_over = f"; passed over: {remark}" if remark else ""

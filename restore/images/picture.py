@@ -218,7 +218,10 @@ def _encode_tiff(values: Pixels, picture: Picture) -> bytes:
     file = io.BytesIO()
     gray, alpha = values.shape[2] <= 2, values.shape[2] in (2, 4)
     notes = _exif(picture.exif) if picture.exif else {}
-    texts = [(int(tag), "s", 0, str(notes[tag]), True) for tag in TIFF_TEXTS if tag in notes]
+    # Pillow reads texts as Latin-1, so that this gives the bytes that were read, also if they are UTF-8.
+    texts = [
+        (int(tag), "s", 0, str(notes[tag]).encode("latin-1", "replace"), True) for tag in TIFF_TEXTS if tag in notes
+    ]
     packet = [(700, "B", len(picture.xmp), picture.xmp, True)] if picture.xmp else []
     tifffile.imwrite(
         file,

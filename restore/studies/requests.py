@@ -43,7 +43,6 @@ Request = Experiment | Trial | Measurement
 # What a claim asks for, by names of its own, and what it is sent: for each, one result a seed.
 Requests = Mapping[Any, Request]
 Results = Mapping[Any, Sequence[Any]]
-Records = Mapping[Any, Sequence[Record]]
 
 
 @dataclass(frozen=True)

@@ -68,18 +68,20 @@ def train(
     device = device or torch.device("cpu")
     states = folder / "states"
     trunk, key = experiment.trunk_key(data, seed), experiment.key(data, seed)
-    decay, current = states / f"{key}.decay.pt", states / f"{trunk}.pt"
+    decay, current, beside = states / f"{key}.decay.pt", states / f"{trunk}.pt", states / f"{key}.trunk.pt"
     trajectory = Trajectory(experiment, data, seed, device)
     if decay.exists():
         trajectory.load(decay)
     else:
         if current.exists():
             trajectory.load(current)
-        if trajectory.step > experiment.length:  # a longer run has gone on from there
+        if trajectory.step > experiment.length:  # a longer run has gone on from there, and keeps its state
+            current = beside
             trajectory = Trajectory(experiment, data, seed, device)
             kept = {int(path.suffixes[0][1:]): path for path in states.glob(f"{trunk}.*.pt")}
-            if nearest := max((step for step in kept if step <= experiment.length), default=0):
-                trajectory.load(kept[nearest])
+            nearest = max((step for step in kept if step <= experiment.length), default=0)
+            if begun := beside if beside.exists() else kept.get(nearest):
+                trajectory.load(begun)
         if not trajectory.advance(experiment.length, current, interrupted):
             return None
         trajectory.save(states / f"{trunk}.{experiment.length}.pt")
@@ -90,7 +92,8 @@ def train(
     finite = record.failed_at is None
     weights = Weights(network, experiment.degradation.description, {"finite": finite}, [])
     save_weights(folder / "runs" / f"{key}.safetensors", weights)
-    decay.unlink(missing_ok=True)
+    for state in (decay, beside):
+        state.unlink(missing_ok=True)
     return record
 
 
@@ -321,7 +324,8 @@ _INTERRUPTED: Interrupted = partial(bool, 0)
 
 def _prepare(devices: list[str], counter: Any, stop: Any, until: float | None) -> None:
     global _DEVICE, _INTERRUPTED
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
+    for number in (signal.SIGINT, signal.SIGTERM):  # the parent's to handle, although all processes get them
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
     keep_pages()
     with counter.get_lock():

@@ -1,5 +1,6 @@
 """What Lightning iterates over: batches of patches in training, whole images in validation."""
 
+import signal
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,12 @@ from torch.utils.data import DataLoader, Dataset
 from restore.data.catalog import ImageSet
 from restore.data.degradation import Degradation
 from restore.data.pairs import ImagePair, PatchBatch, ScaleSampler, load_pair
+
+
+def _leave_signals_to_the_parent(_: int) -> None:
+    """Batch systems and terminals signal all processes of a group, but a run needs its workers to end in order."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class TrainLoader:
@@ -42,7 +49,12 @@ class TrainLoader:
         if self._workers or self._pinned:
             batches = iter(
                 DataLoader(
-                    self._batches, batch_size=None, sampler=steps, num_workers=self._workers, pin_memory=self._pinned
+                    self._batches,
+                    batch_size=None,
+                    sampler=steps,
+                    num_workers=self._workers,
+                    pin_memory=self._pinned,
+                    worker_init_fn=_leave_signals_to_the_parent,
                 )
             )
         for _ in steps:

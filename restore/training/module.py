@@ -119,7 +119,9 @@ class RestorationModule(QuickModule):
         if self.optim.optimizer == "muon" and isinstance(self, FSDPModule):
             raise UserError("optim.optimizer muon needs whole weights, but the strategy fsdp shards them; use ddp")
         steps = self.trainer.estimated_stepping_batches
-        fused = self.trainer.gradient_clip_val is None  # Lightning cannot clip before a fused step in mixed precision
+        # Lightning cannot clip before a fused step in mixed precision; and with float16, whose gradients are scaled, a
+        # fused step must have gradients, which bad steps that are skipped have not.
+        fused = self.trainer.gradient_clip_val is None and self.trainer.precision != "16-mixed"
         optimizer, schedule = self.optim.build(self.network, int(steps) if steps < math.inf else None, fused=fused)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -102,6 +102,7 @@ def fit(
             written.
         SystemExit: with code 143, 130 or 129, after SIGTERM, SIGINT (Ctrl+C) or SIGHUP (a closed terminal).
     """
+    _check_epochs(trainer)
     stops = StopSignals()
     with _lock(output), _threads_restored(), _report_interruptions(output, stops):
         rank_zero_only(remove_leftovers)(output / name for name in FILES)
@@ -130,6 +131,16 @@ def _check_initialized(network: RestorationNetwork) -> None:
             raise UserError(
                 f"{type(network).__name__}: {name} was never initialized: call "
                 "restore.models.init.initialize(self, ...) at the end of __init__"
+            )
+
+
+def _check_epochs(trainer: Mapping[str, Any]) -> None:
+    """Raises UserError for Lightning's other ways to say how many batches an epoch has, which do not know the step."""
+    for name in ("limit_train_batches", "overfit_batches"):
+        if trainer.get(name):
+            raise UserError(
+                f"trainer.{name} does not apply: an epoch has data.steps_per_epoch batches; data.images trains on few "
+                "images"
             )
 
 

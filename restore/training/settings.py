@@ -26,7 +26,7 @@ OF_THE_TRAINER = (  # how steps are made of batches, and when validations say wh
     "gradient_clip_algorithm",
     "check_val_every_n_epoch",
 )
-SHARES_OR_NUMBERS = ("limit_train_batches", "overfit_batches", "limit_val_batches", "val_check_interval")  # 1.0 or 1
+SHARES_OR_NUMBERS = ("limit_val_batches", "val_check_interval")  # 1.0 or 1
 OF_THE_MACHINE = ("trainer.precision",)  # may be others where a run is resumed
 WEIGHTS = "weights"  # that the run began with
 MOST_NAMED = 4

@@ -18,7 +18,7 @@ from PIL import Image as Pillow
 from restore import infer
 from restore.checkpoint import Weights, save_weights
 from restore.errors import UserError
-from restore.folder import plan
+from restore.folder import Job, plan
 from restore.folder.log import Log
 from restore.images.decode import read_picture
 from restore.images.io import list_images, read_image, write_image
@@ -179,6 +179,15 @@ def test_images_of_different_settings_never_mix(weights: Path, images: Path) -> 
     assert statuses(out)["1.png"] == "kept"
 
 
+def test_no_process_of_several_takes_files_of_unknown_origin_for_its_own(tmp_path: Path) -> None:
+    jobs = [Job(tmp_path / f"in/{number}.png", tmp_path / f"out/{number}.png") for number in range(2)]
+    (tmp_path / "out").mkdir()
+    jobs[1].target.write_text("precious")
+    with pytest.raises(UserError, match=r"1\.png"):  # of the other process's share
+        Log(tmp_path / "out", {}, 0, {}).begin(jobs, jobs[:1], overwrite=False, alone=False)
+    assert not (tmp_path / "out" / LOG).exists()
+
+
 def test_networks_that_differ_are_named_by_name(weights: Path, images: Path) -> None:
     out = images.parent / "out"
     restore(weights, images)
@@ -189,7 +198,7 @@ def test_networks_that_differ_are_named_by_name(weights: Path, images: Path) -> 
     ):
         (out / LOG).write_text(json.dumps(log | {"settings": {"weights": before, "scale": 2}}))
         with pytest.raises(UserError, match=words):
-            Log(out, {"weights": {"c": "1"}, "scale": 1}, 0, {}).begin([], overwrite=False, alone=True)
+            Log(out, {"weights": {"c": "1"}, "scale": 1}, 0, {}).begin([], [], overwrite=False, alone=True)
 
 
 def test_renamed_weights_continue_their_run(weights: Path, images: Path) -> None:

@@ -1,6 +1,7 @@
 """What belongs to a folder, and names of every kind."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -74,3 +75,23 @@ def test_folders_that_are_kept_apart_are_not_looked_into(tmp_path: Path) -> None
         tmp_path / "out/a.png",
         tmp_path / "out/sub/b.png",
     ]
+
+
+def test_a_folder_inside_that_may_not_be_read_is_named_and_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image(tmp_path / "a.png", np.zeros((4, 4, 1), np.uint8))
+    (tmp_path / "lost+found").mkdir()
+    listed = Path.iterdir
+
+    def iterdir(folder: Path) -> Iterator[Path]:
+        if folder.name == "lost+found":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    found = walk(tmp_path)
+    assert [path.name for path in found.files] == ["a.png"]
+    assert "lost+found (Permission denied)" in found.remark()
+    with pytest.raises(UserError, match=r"lost\+found: cannot be read \(Permission denied\)"):
+        walk(tmp_path / "lost+found")

@@ -23,6 +23,7 @@ ALPHA = RANDOM.integers(1, 256, (12, 16, 1), np.uint8)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r tiff:Orientation="6" dc:title="Title"/></x:xmpmeta>'
 MAKE, ORIENTATION, GPS, EXIF_IFD, NOTE = 0x010F, 0x0112, 0x8825, 0x8769, 0x927C
+ARTIST = 0x013B
 SUFFIXES = (".png", ".jpg", ".tif", ".webp", ".bmp")
 
 
@@ -176,3 +177,12 @@ def test_the_srgb_chunk_becomes_a_profile_and_a_linear_image_is_named(tmp_path: 
     write_picture(tmp_path / "kept.png", read_picture(tmp_path / "linear.png"))
     with Pillow.open(tmp_path / "kept.png") as file:
         assert file.info["gamma"] == 1.0
+
+
+def test_texts_that_are_not_ascii_reach_tiff(tmp_path: Path) -> None:
+    exif = Pillow.Exif()
+    exif[ARTIST], exif[MAKE] = "Jürgen Müller ©", "Maker"
+    Pillow.fromarray(RGB).save(tmp_path / "a.jpg", exif=exif)
+    write_picture(tmp_path / "a.tif", read_picture(tmp_path / "a.jpg"))
+    with Pillow.open(tmp_path / "a.jpg") as before, Pillow.open(tmp_path / "a.tif") as after:
+        assert after.getexif()[ARTIST] == before.getexif()[ARTIST]

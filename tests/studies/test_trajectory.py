@@ -99,6 +99,18 @@ def test_a_run_interrupted_anywhere_ends_as_one_that_was_not(norm: str, optimize
     assert not list((folder / "states").glob("*.decay.pt"))
 
 
+def test_a_shorter_run_leaves_the_state_of_a_longer_one_that_was_interrupted(folders: Folders) -> None:
+    short, long = denoising(length=5), denoising(length=20)
+    folder = folders("both")
+    assert train(long, DATA, 0, folder, interrupted=after(15)) is None
+    (state,) = (folder / "states").glob("*.pt")
+    kept = state.read_bytes()
+    assert train(short, DATA, 0, folder, interrupted=after(2)) is None
+    assert_equal(outcome(short, folder), outcome(short, folders("alone")))
+    assert state.read_bytes() == kept
+    assert_equal(outcome(long, folder), outcome(long, folders("long")))
+
+
 def test_dropout_draws_the_same_after_an_interruption(folders: Folders) -> None:
     base = denoising()
     network = replace(base.network, name="DnCNNVariant", arguments=base.network.arguments | {"dropout": 0.3})

@@ -429,3 +429,31 @@ def test_flags_reach_network_data_optimizer_and_trainer(photographs: Path) -> No
     config = yaml.safe_load((photographs / "run/config.yaml").read_text())
     assert config["model"]["init_args"]["norm"] == "group"
     assert config["trainer"]["accumulate_grad_batches"] == 2
+
+
+@pytest.mark.parametrize("setting", ["limit_train_batches", "overfit_batches"])
+def test_other_ways_to_say_how_long_an_epoch_is_are_refused(photographs: Path, setting: str) -> None:
+    with pytest.raises(UserError, match=f"trainer.{setting} does not apply: an epoch has data.steps_per_epoch"):
+        fit(DnCNN(depth=2, features=4), data(photographs), Optimization(), photographs / "run", trainer={setting: 2})
+
+
+SIGNALED = """
+import os, signal
+from torch.utils.data import Dataset
+from restore.training.loaders import TrainLoader
+class Numbers(Dataset):
+    def __getitem__(self, step): return step
+signal.signal(signal.SIGTERM, lambda *_: None)
+found = []
+for number in TrainLoader(Numbers(), 50, workers=1):
+    found.append(int(number))
+    if number == 3:
+        os.killpg(0, signal.SIGTERM)
+print(found == list(range(50)))
+"""
+
+
+def test_workers_outlive_a_signal_to_the_whole_group() -> None:
+    args = [sys.executable, "-c", SIGNALED]
+    done = subprocess.run(args, capture_output=True, text=True, check=False, start_new_session=True)
+    assert done.stdout == "True\n", done.stderr
