@@ -58,7 +58,8 @@ def _training(models: dict[BundledModel, Weights], pictures: Path) -> str:
     """What each training took beside the paper's recipe, and how the validation went."""
     lines = [
         "## Training\n",
-        "The x3 and x4 networks began with an x2 network, whose patches are not counted,\nand were chosen by `photos`, which is no test of theirs.\n",
+        "The x3 and x4 networks began with an x2 network, whose patches are not counted,",
+        "and were chosen by `photos`, which is no test of theirs.\n",
         "| model | patches | the paper's recipe | share | minutes | validated on | PSNR at the end |",
         "|---|---|---|---|---|---|---|",
     ]

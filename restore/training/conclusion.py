@@ -6,13 +6,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from pytorch_lightning import Trainer
 
 from restore.benchmark import default_protocol, measure
 from restore.checkpoint import Weights, save_weights, tensors_of_run
 from restore.errors import UserError
-from restore.hardware import Hardware, peak_memory
+from restore.hardware import Hardware
 from restore.images.io import write_atomically
 from restore.inference import tiled
 from restore.models import RestorationNetwork
@@ -22,6 +21,7 @@ from restore.training.bad_steps import BadSteps
 from restore.training.callbacks import BestCheckpoint, Throughput
 from restore.training.checkpoints import read_checkpoint
 from restore.training.datamodule import TrainingData
+from restore.training.memory_log import MemoryLog
 
 LOG = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Trained:
         data, optim, hardware: what it was trained with.
         trainer: that has trained it.
         weights_at_start: the file that it began with.
-        best, bad_steps, throughput: what they have seen.
+        best, bad_steps, throughput, memory: what they have seen.
     """
 
     network: RestorationNetwork
@@ -47,6 +47,7 @@ class Trained:
     best: BestCheckpoint
     bad_steps: BadSteps
     throughput: Throughput
+    memory: MemoryLog
 
 
 def conclude(run: Trained, output: Path) -> dict[str, Any]:
@@ -108,7 +109,7 @@ def _progress(run: Trained) -> dict[str, Any]:
         "elapsed_s": run.throughput.elapsed_s,
         "images_per_s": run.throughput.steps * run.data.batch_size / elapsed_s,
         "data_wait_share": run.data.waited_s / elapsed_s,
-        **_peak_memory(run.trainer.strategy.root_device),
+        **_peak_memory(run),
     }
 
 
@@ -119,7 +120,6 @@ def _load_network(network: RestorationNetwork, checkpoint: Path) -> int:
     return int(state["global_step"])
 
 
-def _peak_memory(device: torch.device) -> dict[str, float]:
-    peak = peak_memory(device)
-    name = "peak_cuda_allocated_mib" if device.type == "cuda" else "peak_rss_mib"
-    return {} if peak is None else {name: peak / 2**20}
+def _peak_memory(run: Trained) -> dict[str, float]:
+    name = "peak_cuda_allocated_mib" if run.trainer.strategy.root_device.type == "cuda" else "peak_rss_mib"
+    return {} if run.memory.peak is None else {name: run.memory.peak / 2**20}

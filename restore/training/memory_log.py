@@ -25,7 +25,13 @@ class MemoryLog(Callback):
     Logged in MiB: `memory/peak` (CUDA's allocated peak of the epoch; on a CPU the process's resident peak so far),
     of which `memory/parameters`, `memory/gradients`, `memory/optimizer`, and in `memory/rest` all else: activations,
     temporaries, batches and, on a CPU, the program itself.
+
+    Attributes:
+        peak: of all epochs that this process has trained, in bytes; None if the system does not tell.
     """
+
+    def __init__(self) -> None:
+        self.peak: int | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
@@ -37,8 +43,16 @@ class MemoryLog(Callback):
             LOG.info(f"the memory of this run cannot be forecast ({reason})")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._note_peak(pl_module)
         if pl_module.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(pl_module.device)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._note_peak(pl_module)
+
+    def _note_peak(self, module: LightningModule) -> None:
+        peaks = [peak for peak in (self.peak, peak_memory(module.device)) if peak is not None]
+        self.peak = max(peaks, default=None)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int

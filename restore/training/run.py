@@ -151,6 +151,7 @@ class _Callbacks(NamedTuple):
     best: BestCheckpoint
     bad_steps: BadSteps
     throughput: Throughput
+    memory: MemoryLog
 
 
 def _callbacks(
@@ -159,12 +160,11 @@ def _callbacks(
     last = output / "checkpoints" / LAST
     best = BestCheckpoint(last.parent / "best.ckpt")
     bad_steps = BadSteps(faults, last, checkpoint_every, data.describe)
-    throughput = Throughput()
+    throughput, memory = Throughput(), MemoryLog()
     average = [EMAWeightAveraging(decay=optim.ema_decay)] if optim.ema_decay else []
-    beside = DataWatch(data), SampleSheet(output / "samples"), MemoryLog(), throughput
-    return _Callbacks(
-        (*average, bad_steps, *beside, best, LastCheckpoint(last, checkpoint_every)), best, bad_steps, throughput
-    )
+    beside = DataWatch(data), SampleSheet(output / "samples"), memory, throughput
+    everything = *average, bad_steps, *beside, best, LastCheckpoint(last, checkpoint_every)
+    return _Callbacks(everything, best, bad_steps, throughput, memory)
 
 
 def _train(
@@ -197,9 +197,8 @@ def _train(
     if trainer.global_step == before:
         of = f" of {before}" if trainer.max_steps == before else ""
         rank_zero_only(LOG.info)(f"already finished: {before}{of} steps; nothing was trained")
-    whole = module.whole_network()
-    began = settings[WEIGHTS]
-    return Trained(whole, data, optim, hardware, trainer, began, ours.best, ours.bad_steps, ours.throughput)
+    seen = ours.best, ours.bad_steps, ours.throughput, ours.memory
+    return Trained(module.whole_network(), data, optim, hardware, trainer, settings[WEIGHTS], *seen)
 
 
 def _compared(start: Path, network: RestorationNetwork, settings: dict[str, Any]) -> tuple[int, dict[str, Any]]:

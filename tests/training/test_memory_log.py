@@ -56,3 +56,12 @@ def test_the_forecast_is_of_what_one_of_several_processes_holds(data: PatchData)
     step = memory_log._step_of(trainer, module)
     assert (step.batch, step.patch, step.loss, step.optimizer) == (2, 16, "l1", "sgd")
     assert (step.network, step.precision) == (network.spec, "bf16-mixed")
+
+
+def test_the_summary_has_the_peak_of_all_epochs(
+    data: PatchData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peaks = iter([5 * 2**20, 1 * 2**20, 9 * 2**20])
+    monkeypatch.setattr(memory_log, "peak_memory", lambda _: next(peaks, 2**20))
+    summary = fit(DnCNN(depth=3, features=4), data, Optimization(), tmp_path / "run", trainer=QUIET)
+    assert summary["peak_rss_mib"] == 9
