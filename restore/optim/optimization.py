@@ -43,7 +43,7 @@ class Optimization:
         step_size, gamma: of `step`.
         final_lr: of `exponential`, `cosine` and `wsd`.
         ema_decay: above 0, the weights that are validated and kept are an exponential moving average, buffers
-            (BN's running statistics) included.
+            (BN's running statistics) included; the decay rises to this (see `averaging.py`).
 
     Raises:
         UserError: a setting is impossible, or a path names nothing that may be imported.

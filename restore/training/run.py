@@ -13,7 +13,7 @@ import torch
 from filelock import FileLock, Timeout
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.callbacks import EMAWeightAveraging, LearningRateMonitor
+from pytorch_lightning.callbacks import LearningRateMonitor, WeightAveraging
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.plugins.io import CheckpointIO
 from pytorch_lightning.strategies import ModelParallelStrategy
@@ -26,6 +26,7 @@ from restore.hardware import Hardware, gains_from_bf16
 from restore.images.io import remove_leftovers
 from restore.models import Norm, RestorationNetwork
 from restore.optim import Optimization
+from restore.optim.averaging import moving_average
 from restore.training.bad_steps import BadSteps, Faults
 from restore.training.callbacks import BestCheckpoint, ConfigFile, DataWatch, ProgressBar, SampleSheet, Throughput
 from restore.training.checkpoints import (
@@ -161,7 +162,7 @@ def _callbacks(
     best = BestCheckpoint(last.parent / "best.ckpt")
     bad_steps = BadSteps(faults, last, checkpoint_every, data.describe)
     throughput, memory = Throughput(), MemoryLog()
-    average = [EMAWeightAveraging(decay=optim.ema_decay)] if optim.ema_decay else []
+    average = [WeightAveraging(multi_avg_fn=moving_average(optim.ema_decay))] if optim.ema_decay else []
     beside = DataWatch(data), SampleSheet(output / "samples"), memory, throughput
     everything = *average, bad_steps, *beside, best, LastCheckpoint(last, checkpoint_every)
     return _Callbacks(everything, best, bad_steps, throughput, memory)
