@@ -86,6 +86,18 @@ def test_every_command_takes_the_home_folder_by_its_sign(
     assert Steps(["~/recipe.yaml"], ["none"]).recipe("~/recipe.yaml").patch == 8
 
 
+def test_a_recipe_is_named_without_its_path_unless_a_file_has_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("edsr_x2", "configs/edsr_x2.yaml", "edsr_x2.yaml"):
+        assert cli.recipe(name) == cli.CONFIGS / "edsr_x2.yaml"
+        assert Steps([name], ["none"]).recipe(name).network.arguments["features"] == 256
+    (tmp_path / "edsr_x2.yaml").touch()
+    assert cli.recipe("edsr_x2.yaml") == Path("edsr_x2.yaml")
+    assert cli.recipe("mine.yaml") == Path("mine.yaml")
+
+
 def test_an_empty_path_is_not_the_current_folder() -> None:
     for option in ("--output", "--weights"):
         with pytest.raises(UserError, match=f"argument {option}: the path is empty"):

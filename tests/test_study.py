@@ -97,6 +97,7 @@ def test_the_list_names_every_claim_and_what_would_decide_it(capsys: pytest.Capt
     printed = capsys.readouterr().out
     assert all(claim.name in printed and claim.title in printed for claim in CLAIMS.values())
     assert all(it.estimand in printed for claim in CLAIMS.values() for it in claim.criteria.values())
+    assert "between 35 % and 45 %" in printed
 
 
 @pytest.mark.parametrize(
