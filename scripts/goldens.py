@@ -1,9 +1,9 @@
-"""Tables of what other projects' checkpoints and programs give here: python scripts/goldens.py FOLDER > table.md
+"""Print tables of what other projects' checkpoints and programs give here, for docs/results/goldens.md.
 
-FOLDER holds files of `torch.save` with `state_dict`, `input`, `output` and `info`.
+example: python scripts/goldens.py ../shared/golden
 """
 
-import sys
+import argparse
 import tempfile
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import torch
 
 from restore.exporters import FORMS, write_program
 from restore.foreign_checkpoints import load_any, save_layout
+from restore.inference import at_level, restore_tensor, tiled
 from restore.models import EDSR, MDSR, DnCNN, RestorationNetwork, SRResNet
 
 
@@ -21,8 +22,8 @@ def imported(folder: Path) -> None:
         weights = load_any(path, res_scale=reference["info"].get("res_scale"))
         facts = weights.training["imported"]
         peak = 255 if reference["info"]["range"].startswith("0..255") else 1
-        with torch.no_grad():
-            restored = weights.network(reference["input"] / peak)
+        level = reference["sigma"].item() if "sigma" in reference else None
+        restored = restore_tensor(at_level(tiled(weights.network), level), reference["input"] / peak)
         found = reference["input"] - restored if facts["returns"] == "noise" else restored
         difference = (found - reference["output"] / peak).abs().max()
         print(f"| `{path.name}` | {facts['layout']} | {describe(weights.network)} | {difference:.1e} |")
@@ -30,8 +31,8 @@ def imported(folder: Path) -> None:
 
 def exported() -> None:
     networks = [
-        DnCNN(),
-        DnCNN(channels=3, depth=20),
+        DnCNN(init="he"),  # `released` begins by returning the image nearly as it is
+        DnCNN(channels=3, depth=20, init="he"),
         EDSR(),
         EDSR(scale=4, norm="batch"),
         MDSR(scale=3),
@@ -53,7 +54,7 @@ def opened_by_spandrel() -> None:
 
     print("\n| network | as spandrel reads it | largest difference |\n|---|---|---|")
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-        for network in (DnCNN(), DnCNN(channels=3, depth=20, norm="weight")):
+        for network in (DnCNN(init="he"), DnCNN(channels=3, depth=20, norm="weight", init="he")):
             path = Path(folder) / "w.pth"
             save_layout(path, network, "kair")
             descriptor = spandrel.ModelLoader("cpu").load_from_file(path)
@@ -70,7 +71,12 @@ def describe(network: RestorationNetwork) -> str:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "folder", type=Path, help="of files of torch.save with state_dict, input, output, info and, if needed, sigma"
+    )
+    args = parser.parse_args()
     torch.manual_seed(0)
-    imported(Path(sys.argv[1]))
+    imported(args.folder)
     exported()
     opened_by_spandrel()
