@@ -18,6 +18,14 @@ Schedule = Literal["constant", "step", "exponential", "cosine", "wsd", "onecycle
 OPTIMIZERS = ("adam", "adamw", "sgd", "muon")
 OF_ANY_LENGTH: tuple[Schedule, ...] = ("constant", "step")
 DECAY_SHARE = 0.2  # of the run, at the end of `wsd`
+USED_BY = {  # by which optimizers or schedules
+    "betas": ("adam", "adamw", "muon"),
+    "eps": ("adam", "adamw", "muon"),
+    "muon_lr": ("muon",),
+    "step_size": ("step",),
+    "gamma": ("step",),
+    "final_lr": ("exponential", "cosine", "wsd"),
+}
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,16 @@ class Optimization:
             )
         if self.momentum != type(self).momentum and self.optimizer != "sgd":
             raise UserError(f"optim.momentum is that of sgd and not used by {self.optimizer}: leave it out")
+
+    @property
+    def unused(self) -> list[str]:
+        """What is set although neither the optimizer nor the schedule uses it, as where a flag overrides a recipe."""
+        chosen = {self.optimizer, self.schedule}
+        return [
+            name
+            for name, users in USED_BY.items()
+            if getattr(self, name) != getattr(type(self), name) and not chosen & {*users}
+        ]
 
     def optimizer_of(self, network: nn.Module, *, fused: bool = True) -> Optimizer:
         """The optimizer of a network's parameters.

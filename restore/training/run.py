@@ -184,6 +184,8 @@ def _train(
         hardware = replace(hardware, store_on_device=False)
     hardware = hardware.resolved(device, data.store_bytes, network.norm)
     rank_zero_only(LOG.info)(f"Training on {hardware.describe(device, str(trainer.precision))}")
+    if unused := ", ".join(f"optim.{name}" for name in optim.unused):
+        rank_zero_only(LOG.info)(f"Not used by {optim.optimizer} and the schedule {optim.schedule}: {unused}")
     if hardware.store_on_device:
         data.move_stores(device)
     if hardware.threads:

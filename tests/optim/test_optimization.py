@@ -166,3 +166,14 @@ def test_weight_decay_shrinks_weights_of_convolutions_but_no_norm_and_no_bias(op
 def test_impossible_settings_are_refused(settings: dict, complaint: str) -> None:
     with pytest.raises(UserError, match=complaint):
         Optimization(**settings)
+
+
+def test_what_is_set_and_not_used_is_named() -> None:
+    assert Optimization().unused == []
+    assert Optimization(optimizer="muon", muon_lr=0.05, schedule="wsd", final_lr=1e-5).unused == []
+    assert Optimization(optimizer="adam", muon_lr=0.05, schedule="step", final_lr=1e-5).unused == [
+        "muon_lr",
+        "final_lr",
+    ]
+    assert Optimization(optimizer="torch.optim.NAdam", betas=(0.5, 0.9)).unused == ["betas"]
+    assert Optimization(schedule="cosine", gamma=0.1, step_size=5).unused == ["step_size", "gamma"]
