@@ -149,6 +149,13 @@ def _draw_plot(axes: Axes, figure: Curves | Forest | HeatMap | Bars) -> None:
             _draw_bars(axes, figure)
 
 
+class _PlainLogFormatter(LogFormatter):
+    """0.4, not 4e-01."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
 def _draw_curves(axes: Axes, figure: Curves) -> None:
     if figure.margin is not None:
         axes.axhspan(-figure.margin, figure.margin, color="0.9")
@@ -169,8 +176,8 @@ def _draw_curves(axes: Axes, figure: Curves) -> None:
             axes.set_xticks(places, [f"{place:g}" for place in places], minor=False)
             axes.set_xticks([], minor=True)
         else:
-            axes.xaxis.set_major_formatter(LogFormatter())
-            axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.4)))
+            axes.xaxis.set_major_formatter(_PlainLogFormatter())
+            axes.xaxis.set_minor_formatter(_PlainLogFormatter(minor_thresholds=(2, 0.4)))
     if figure.log_y:
         axes.set_yscale("log")
     if figure.y_from is not None:
