@@ -235,13 +235,16 @@ def _print(summary: "Summary", output: Path) -> None:
 
 
 def _print_networks(summary: "Summary", engines: Mapping[str, str], sigma: float | None) -> None:
-    """Which network restored how many images, by which engine, and whether a given level was of no use."""
+    """Which network restored how many images, by which engine; what was left as it was; whether a level was of use."""
     from restore import bundled
 
-    counts = Counter(outcome.network for outcome in summary.having("restored"))
+    restored = summary.having("restored")
+    counts = Counter(outcome.network for outcome in restored)
     for name, engine in engines.items():
         images = f", {counts[name]} of the images" if len(engines) > 1 else ""
         print(f"{name}: network run by {engine}{images}")
+    if count := sum(outcome.luma_only for outcome in restored):
+        print(f"note: {count} in color, of which a network for gray images restored only the luma")
     if sigma is not None and (estimating := [name for name in counts if name not in bundled.FOR_LEVEL.values()]):
         print(f"note: the level {sigma:g} is not used by {', '.join(estimating)}: estimated in each image instead")
 

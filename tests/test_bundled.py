@@ -328,6 +328,17 @@ def test_artifacts_of_jpeg_are_removed_by_dncnn3_once_it_is_there(
     assert "dncnn3: network run by torch" in capsys.readouterr().out
 
 
+def test_it_is_said_of_which_images_a_network_for_gray_ones_restored_only_the_luma(
+    small_models: Path, kinds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_weights(small_models / "dncnn3.safetensors", Weights(DnCNN(depth=2, features=4)))
+    paths = ["--input", str(kinds), "--output", str(tmp_path / "out"), "--backend", "torch"]
+    assert infer.main(["--dejpeg", *paths]) == 0
+    assert "note: 1 in color, of which a network for gray images restored only the luma" in capsys.readouterr().out
+    log = json.loads((tmp_path / "out/restore-log.json").read_text())["images"]
+    assert [name for name, entry in log.items() if entry.get("luma_only")] == ["color.png"]
+
+
 @pytest.mark.usefixtures("small_models")
 def test_an_image_above_the_default_limit_is_restored_by_its_network_if_the_command_allows_it(
     kinds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

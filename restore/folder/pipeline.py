@@ -15,6 +15,7 @@ import numpy as np
 from restore.errors import UserError
 from restore.folder.networks import Networks
 from restore.folder.plan import Job
+from restore.images.content import content
 from restore.images.decode import Picture, picture_size, read_picture
 from restore.images.io import printable
 from restore.images.picture import check_target, lost_metadata, write_picture
@@ -60,6 +61,7 @@ class Outcome:
         height, width: of the input, pixels; 0 if they are not known.
         seconds: that the network took.
         network: the name of the one that restored it.
+        luma_only: whether the image is in color and the network is for gray ones, so that its chroma is as it was.
     """
 
     job: Job
@@ -72,6 +74,7 @@ class Outcome:
     width: int = 0
     seconds: float = 0.0
     network: str = ""
+    luma_only: bool = False
 
 
 class Read(NamedTuple):
@@ -194,7 +197,9 @@ class Pipeline:
         try:
             visible = fill_transparent(picture.pixels, picture.alpha)
             network = self._networks.choose(visible)
-            pixels = restore_image(self._networks.runners[network], visible)
+            runner = self._networks.runners[network]
+            pixels = restore_image(runner, visible)
+            luma_only = runner.channels == 1 and visible.shape[2] == 3 and content(visible) != "gray"
             if picture.alpha is not None and self._scale == 1:  # hidden pixels stay as they came
                 pixels = np.where(picture.alpha == 0, picture.pixels, pixels)
             restored = replace(picture, pixels=pixels)
@@ -213,6 +218,7 @@ class Pipeline:
             width=width,
             seconds=seconds,
             network=network,
+            luma_only=luma_only,
         )
         if show := self._writing.show:
             try:

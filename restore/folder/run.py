@@ -128,5 +128,6 @@ def _entry(outcome: Outcome) -> dict[str, Any]:
         "width": outcome.width,
         "seconds": round(outcome.seconds, 4),
         **({"network": outcome.network} if outcome.network else {}),
+        **({"luma_only": True} if outcome.luma_only else {}),
         "left_out": list(outcome.notes),
     }

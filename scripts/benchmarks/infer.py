@@ -86,7 +86,7 @@ def _compare(args: argparse.Namespace, path: Path) -> None:
         ratio, low, high = measured.ratio(found["reference"])
         table.append({
             "variant": name,
-            "ms/image": f"{1e3 * measured.median:.0f}",
+            "ms/image": f"{1e3 * measured.median:.1f}",
             "images/s": f"{1 / measured.median:.2f}",
             "GFLOP/s": f"{operations / measured.median / 1e9:.0f}",
             "of peak": f"{operations / measured.median / peak:.0%}",
