@@ -161,11 +161,8 @@ def campaign(group: Group, found: Contrast) -> Generator[Requests, Results, None
         found.tuned |= tuned
         found.stage = f"round of {length} steps, {names}"
         found.runs |= yield {(arm, length): tuned[arm].by_length[length] for arm in group.candidates}
-        others = {
-            (arm, rate): tuned[arm].by_length[length].with_rate(rate)
-            for arm in group.candidates
-            for rate in OTHER_RATES.get(arm, ())
-        }
-        if length == OTHER_RATES_LENGTH and others:
-            found.stage = f"other learning rates, {names}"
-            found.other_rates |= yield others
+        for arm in group.candidates if length == OTHER_RATES_LENGTH else ():
+            if rates := OTHER_RATES.get(arm):
+                found.stage = f"other learning rates, {' '.join(arm)}"
+                chosen = tuned[arm].by_length[length]
+                found.other_rates |= yield {(arm, rate): chosen.with_rate(rate) for rate in rates}

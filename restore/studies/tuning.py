@@ -58,7 +58,8 @@ def tune(
     At each length the best setting of an arm is surrounded: while its learning rate is the lowest or the highest that
     was tried with that candidate, the next one (a factor of about 3) is tried, too. While all runs of an arm fail,
     lower learning rates are tried. With more than one seed, the best two settings at each length that is judged are
-    repeated, and the higher mean wins: a rate at the edge of what works is good with some seeds only.
+    repeated, and the higher mean wins: a rate at the edge of what works is good with some seeds only. The winner is
+    surrounded, too, by settings with as many seeds.
 
     Args:
         arms: for each, its candidates, which differ in initial weights, say; their learning rates are not used.
@@ -71,13 +72,13 @@ def tune(
     tables: dict[Arm, list[dict[str, Any]]] = {arm: [] for arm in arms}
     best: dict[Arm, dict[int, Experiment]] = {arm: {} for arm in arms}
     for length in lengths:
-        scores = yield from _at_length(arms, alive, length)
+        scores = yield from _surrounded(arms, alive, length)
         for arm, found in scores.items():
             tables[arm] += [_row(arms[arm], setting, score, length) for setting, score in found.items()]
             alive[arm] = sorted(found, key=lambda it: -found[it])[: max(2, len(found) // KEPT)]
         if seeds > 1 and length in (*judged, lengths[-1]):
             finalists = {arm: sorted(found, key=lambda it: -found[it])[:FINALISTS] for arm, found in scores.items()}
-            scores = yield from _scores(arms, finalists, length, seeds)
+            scores = yield from _surrounded(arms, finalists, length, seeds, tried=scores)
             for arm, found in scores.items():
                 rows = [_row(arms[arm], setting, score, length) for setting, score in found.items()]
                 tables[arm] += [row | {"seeds": seeds} for row in rows]
@@ -139,19 +140,24 @@ def _scores(
     return {arm: {setting: fmean(map(_validation, results[arm, setting])) for setting in tried[arm]} for arm in arms}
 
 
-def _at_length(
-    arms: Mapping[Arm, Sequence[Experiment]], alive: Mapping[Arm, Sequence[Setting]], length: int
+def _surrounded(
+    arms: Mapping[Arm, Sequence[Experiment]],
+    first: Mapping[Arm, Sequence[Setting]],
+    length: int,
+    seeds: int = 1,
+    tried: Mapping[Arm, Mapping[Setting, float]] | None = None,
 ) -> Generator[Requests, Results, dict[Arm, dict[Setting, float]]]:
-    """Validation PSNR (dB) of each setting, the best of each arm surrounded; -inf if a run failed."""
-    tried = {arm: list(settings) for arm, settings in alive.items()}
+    """Mean validation PSNR (dB) of each setting, the best of each arm surrounded, unless its neighbor was `tried`
+    before; -inf if a run failed."""
+    asked = {arm: list(settings) for arm, settings in first.items()}
     while True:
-        scores = yield from _scores(arms, tried, length)
+        scores = yield from _scores(arms, asked, length, seeds)
         added = False
         for arm, found in scores.items():
-            for setting in _next(found):
-                if setting not in tried[arm]:
-                    tried[arm].append(setting)
-                    added = True
+            known = {*found, *(tried[arm] if tried else ())}
+            if more := [setting for setting in _next(found) if setting not in known]:
+                asked[arm] += more
+                added = True
         if not added:
             return scores
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from restore.studies.contrast import FULL, FULL_SIZE, SIZES, Contrast, so_far
+from restore.studies.contrast import FULL, FULL_SIZE, OTHER_RATES, OTHER_RATES_LENGTH, SIZES, Contrast, so_far
 from restore.studies.contrast_report import write_contrast
 from restore.studies.contrast_results import compared, targets
 from restore.studies.criteria import CONTRAST
@@ -85,7 +85,9 @@ def test_each_round_is_complete_before_the_next_and_searches_judge_nothing(tmp_p
         assert len(tasks) == 3 * 2
     searched = [task for tasks in asked for task in tasks if isinstance(task.request, Trial)]
     assert {task.seed for task in searched} == {TUNING_SEED, TUNING_SEED + 1, TUNING_SEED + 2}
-    assert all(len({task.experiment.network.arguments["norm"] for task in tasks}) > 1 for tasks in rounds)
+    one_arm = [tasks for tasks in rounds if len({it.network.arguments["norm"] for it in map(_experiment, tasks)}) == 1]
+    assert [{it.experiment.rate for it in tasks} for tasks in one_arm] == [set(it) for it in OTHER_RATES.values()]
+    assert {task.experiment.length for tasks in one_arm for task in tasks} == {OTHER_RATES_LENGTH}
     assert found.tuned[FULL_SIZE.name, "batch"].best.optim.lr == 1e-2
     assert found.tuned[FULL_SIZE.name, "none"].best.optim.lr == 1e-3
 
