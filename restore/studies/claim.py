@@ -56,6 +56,6 @@ def claim(number: int, title: str) -> Callable[[Callable[[Budget], Study]], Call
     return register
 
 
-def part(study: Callable[[Budget], Study], name: str, effect: Effect, void: str = "") -> Part:
-    """A comparison of a claim, with the criterion that was stated for it."""
-    return Part(name, effect, CRITERIA[study.__name__][name], void)
+def part(study: Callable[[Budget], Study], name: str, effect: Effect, void: str = "", slack: float = 1.0) -> Part:
+    """A comparison of a claim, with the criterion that was stated for it; see `Part`."""
+    return Part(name, effect, CRITERIA[study.__name__][name], void, slack)

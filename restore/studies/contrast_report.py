@@ -8,11 +8,21 @@ from typing import Any
 
 from restore.images.io import write_atomically
 from restore.report import markdown_table
-from restore.studies.contrast import FULL, FULL_SIZE, NORMS, Contrast
+from restore.studies.contrast import FULL, FULL_SIZE, NORMS, OTHER_RATES, OTHER_RATES_LENGTH, Contrast
 from restore.studies.contrast_figures import figures
-from restore.studies.contrast_results import CENTRAL, PAIRS, Compared, Target, compared, targets, trend
+from restore.studies.contrast_results import (
+    CENTRAL,
+    PAIRS,
+    Compared,
+    Runs,
+    Target,
+    compared,
+    mean,
+    targets,
+    trend,
+)
 from restore.studies.criteria import CONTRAST, Criterion
-from restore.studies.curves import collapsed_as_failed, failures, psnr
+from restore.studies.curves import collapsed_as_failed, failures, gain, psnr
 from restore.studies.effects import Effect
 from restore.studies.experiment import steps_of
 from restore.studies.figures import draw
@@ -26,16 +36,20 @@ papers' sizes, each with the initial weights and the learning rate that suit it 
 that are in no test set. Every length is a whole run: warm-up, constant rate, decay over a fifth more.\
 """
 METHOD = """\
-Two comparisons are tested, each in its longest complete round: DnCNN with batch norm and without, and EDSR without and
-with it; their p-values are corrected together (Holm). All others are explored: their intervals are 95 % each, and of
-many some are wrong. A run that ends less than 1 dB above its input has collapsed; it counts as failed, is told as such,
-and enters no mean. Dead features are 0 at every pixel after their ReLU. Intervals are over images and paired seeds
-together.\
+Two comparisons are tested, each in its longest complete round: DnCNN with batch norm and without, and EDSR without
+and with it; their p-values are corrected together (Holm), not for the shorter rounds that were looked at before. All
+others are explored: their intervals are 95 % each, and of many some are wrong. A run that ends less than 1 dB above
+its input has collapsed; it counts as failed, is told as such, and enters no mean. Dead features are 0 at every pixel
+after their ReLU. Intervals are over images and paired seeds together.\
 """
 SETTINGS = """\
 By mean PSNR on the validation images. Learning rates are a factor of three apart. Where a rate is best in the first
 seed and others of its seeds collapse, a lower one is taken, and longer runs try that and still lower ones: what a rate
 between them would give is not known.\
+"""
+OTHER = f"""\
+EDSR with rates that its search did not choose, {steps_of(OTHER_RATES_LENGTH):,} steps, the seeds of the round;
+explored. The difference is to batch norm at the rate of its search.\
 """
 COLLAPSE_DB = 1.0  # so much below the first seed the mean over seeds lies if others collapse
 NOT_YET = "No round at the papers' sizes is complete yet."
@@ -70,7 +84,7 @@ def write_contrast(records: StudyRecords, found: Contrast, folder: Path) -> list
     parts = [
         f"# {TITLE}",
         INTRODUCTION,
-        " ".join([_answer(pairs, reached, timed_on), *_collapses(found)]),
+        " ".join([_answer(pairs, reached, timed_on), *_collapses(found), *_in_one_sentence(_other_rates(found, runs))]),
         *([f"Under way: {found.stage}."] if found.stage else []),
         *(f"![{figure.title}](plots/contrast-{name}.png)" for name, figure in drawn.items()),
         *(["## Every comparison", METHOD, "\n".join(markdown_table(_verdicts(pairs)))] if pairs else []),
@@ -78,6 +92,7 @@ def write_contrast(records: StudyRecords, found: Contrast, folder: Path) -> list
         "## Beyond these lengths",
         fitted.sentence if fitted else NO_TREND,
         *_section("Settings that the search found", _tuned(found), SETTINGS),
+        *_section("Other learning rates", _other_rates(found, runs), OTHER),
         "## Criteria",
         "\n".join(f"- {name}: {_criterion(it, records.criteria[name])}" for name, it in CONTRAST.items()),
         _before_data(records, found),
@@ -227,6 +242,42 @@ def _collapses(found: Contrast) -> list[str]:
                     "compared."
                 )
     return sentences
+
+
+def _other_rates(found: Contrast, runs: Runs) -> list[dict[str, str]]:
+    """Where the arms end at the learning rate that was chosen and at others; nothing before there are others."""
+    if not found.other_rates:
+        return []
+    chosen = {arm: found.tuned[arm].by_length[OTHER_RATES_LENGTH].rate for arm in OTHER_RATES}
+    ended = {(arm, rate): runs[arm, OTHER_RATES_LENGTH] for arm, rate in chosen.items()}
+    ended |= {key: collapsed_as_failed(others) for key, others in found.other_rates.items()}
+    reference = PAIRS["EDSR"][1]
+    rows = []
+    for (arm, rate), its in sorted(ended.items()):
+        is_reference = (arm, rate) == (reference, chosen[reference])
+        validation = mean(run.validation for run in its if run.psnr)
+        rows.append({
+            "arm": " ".join(arm),
+            "learning rate": f"{rate:g}{' (searched)' if rate == chosen[arm] else ''}",
+            "validation PSNR, dB": "" if validation is None else f"{validation:.2f}",
+            "PSNR, dB": "" if validation is None else f"{psnr(its).mean:.2f}",
+            "difference [95 %], dB": ""
+            if is_reference or validation is None
+            else _effect(gain(its, ended[reference, chosen[reference]])),
+            "failed": failures(its),
+            "device": ", ".join(sorted({str(run.provenance["device"]) for run in its})),
+        })  # fmt: skip
+    return rows
+
+
+def _in_one_sentence(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    ahead = " ".join(PAIRS["EDSR"][0])
+    others = [
+        f"{row['difference [95 %], dB']} dB with {row['learning rate']} ({row['failed']} runs failed)"
+        for row in rows
+        if row["arm"] == ahead and "searched" not in row["learning rate"] and row["difference [95 %], dB"]
+    ]
+    return [f"At other learning rates, which are explored, it is {'; '.join(others)}."] if others else []
 
 
 def _best_in_one_seed(

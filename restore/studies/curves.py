@@ -25,7 +25,9 @@ def gain(of: Sequence[Record], minus: Sequence[Record]) -> Effect:
 
 
 def lenient_psnr(runs: Sequence[Record]) -> Effect:
-    """PSNR (dB), a run that failed counted as its input: it restored nothing. One value a seed."""
+    """PSNR (dB), a run that failed counted as its input: it restored nothing. Without images if a run failed."""
+    if all(run.psnr for run in runs):
+        return psnr(runs)
     return Effect(tuple(statistics.fmean(_images(run)) if run.psnr else input_psnr([run]) for run in runs), "dB")
 
 
@@ -72,9 +74,9 @@ def void(**arms: Sequence[Record]) -> str:
 
 
 def failures(runs: Sequence[Record]) -> str:
-    """How many runs failed, and how many others collapsed."""
-    collapsed = sum(map(_has_collapsed, runs))
-    return f"{sum(not run.psnr for run in runs)} of {len(runs)}" + (f", {collapsed} collapsed" if collapsed else "")
+    """How many runs failed, and how many others end less than 1 dB above their input."""
+    low = sum(map(_has_collapsed, runs))
+    return f"{sum(not run.psnr for run in runs)} of {len(runs)}" + (f", {low} within 1 dB of the input" if low else "")
 
 
 def collapsed_as_failed(runs: Sequence[Record]) -> list[Record]:

@@ -82,12 +82,17 @@ class Effect:
             return None
         values = list(map(math.log, self.values)) if self.unit == "x" else list(self.values)
         distance = statistics.fmean(values) - (math.log(null) if self.unit == "x" else null)
-        variance = statistics.variance(values) / len(values)
-        if self.images and len(self.images[0]) > 1:
-            variance += float(np.array(self.images).mean(0).var(ddof=1)) / len(self.images[0])
+        variance = statistics.variance(values) / len(values) + self.image_error**2
         if variance == 0:
             return 0.0 if distance else 1.0
         return float(2 * t.sf(abs(distance) / variance**0.5, len(values) - 1))
+
+    @property
+    def image_error(self) -> float:
+        """What the images add to the standard error of the mean, however many seeds there are; 0 without images."""
+        if not self.images or len(self.images[0]) < 2:
+            return 0.0
+        return float(np.array(self.images).mean(0).std(ddof=1)) / math.sqrt(len(self.images[0]))
 
     def __str__(self) -> str:
         if not all(map(math.isfinite, self.values)):
@@ -144,20 +149,30 @@ def holm(p_values: Mapping[str, float], of: int) -> dict[str, float]:
     return adjusted
 
 
-def seeds_needed(deviation: float, distance: float, power: float = 0.8, alpha: float = 0.05) -> int:
-    """How many seeds detect a mean `distance` from the null with the given power, two-sided, by Student's test.
+MOST_SEEDS = 1000
+
+
+def seeds_needed(
+    deviation: float, distance: float, image_error: float = 0.0, power: float = 0.8, alpha: float = 0.05
+) -> int | None:
+    """How many seeds detect a mean `distance` from the null with the given power, two-sided, as `Effect.p_value` tests.
 
     Args:
         deviation: standard deviation between seeds.
         distance: of the true mean from the null, above 0.
+        image_error: what the images add to the standard error, which no seed reduces.
         power: probability of detection.
         alpha: level of the test.
+
+    Returns:
+        None if `MOST_SEEDS` do not.
     """
-    for seeds in range(2, 1000):
+    for seeds in range(2, MOST_SEEDS + 1):
         critical = float(t.ppf(1 - alpha / 2, seeds - 1))
-        if float(nct.sf(critical, seeds - 1, distance / deviation * seeds**0.5)) >= power:
+        error = math.hypot(deviation / seeds**0.5, image_error)
+        if error == 0 or float(nct.sf(critical, seeds - 1, distance / error)) >= power:
             return seeds
-    return 1000
+    return None
 
 
 def mean_of(values: Sequence[float]) -> float:

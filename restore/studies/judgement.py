@@ -22,17 +22,22 @@ class Part:
         effect: what was measured.
         criterion: what was stated before.
         void: why it says nothing; empty if it does.
+        slack: of a ratio that a grid bounds from below: how many times larger it may be. It is refuted only if it would
+            be then, too.
     """
 
     name: str
     effect: Effect
     criterion: Criterion
     void: str = ""
+    slack: float = 1.0
 
     @property
     def p_value(self) -> float | None:
         """That the effect is on the other side of the threshold."""
-        return None if self.void else self.effect.p_value(self.criterion.threshold)
+        threshold = self.criterion.threshold
+        below = self.effect.mean < threshold
+        return None if self.void else self.effect.p_value(threshold / self.slack if below else threshold)
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,8 @@ def judge(part: Part, adjusted_p: float | None = None) -> Verdict:
         if _within(low, high, criterion.margin, effect.unit):
             return "equal"
     verdict = _beyond(interval, criterion)
+    if verdict == "refuted" and _beyond((interval[0], interval[1] * part.slack), criterion) != "refuted":
+        return "undecided"
     if effect.stochastic and adjusted_p is not None and adjusted_p > LEVEL:
         return "undecided"
     return verdict

@@ -1,18 +1,19 @@
-"""How many seeds each comparison needs, from the spread between seeds that is on record."""
+"""How many seeds each comparison needs, from the spread between seeds and between images that is on record."""
 
 import math
 import statistics
 from collections.abc import Mapping
 
 from restore.studies.claim import CLAIMS
-from restore.studies.effects import seeds_needed
+from restore.studies.effects import MOST_SEEDS, seeds_needed
 from restore.studies.judgement import Finding
 from restore.studies.stages import Standing
 
 
 def plan(standings: Mapping[str, Standing[Finding]]) -> list[dict[str, str]]:
     """For each stochastic comparison: the spread between seeds, and how many seeds detect an effect of the size of its
-    margin (or, without one, a deviation of a tenth of its threshold) with a power of 80 %, two-sided at 5 %."""
+    margin (or, without one, a deviation of a tenth of its threshold) with a power of 80 %, two-sided at 5 %
+    before Holm's correction. Where images vary too much, no number of seeds does."""
     rows = []
     for name in sorted(standings, key=lambda it: CLAIMS[it].number):
         finding = standings[name].outcome
@@ -24,15 +25,16 @@ def plan(standings: Mapping[str, Standing[Finding]]) -> list[dict[str, str]]:
             deviation = statistics.stdev(values)
             distance = part.criterion.margin or 0.1 * abs(part.criterion.threshold)
             distance = math.log1p(distance) if effect.unit == "x" else distance
-            needed = seeds_needed(deviation, distance) if deviation > 0 else 2
+            needed = seeds_needed(deviation, distance, effect.image_error)
             rows.append(
                 {
                     "claim": f"{CLAIMS[name].number}. {name}",
                     "part": part.name,
                     "spread between seeds": f"{deviation:.3g}{' (log)' if effect.unit == 'x' else ''}",
+                    "images' error": f"{effect.image_error:.3g}" if effect.images else "",
                     "to detect": f"{part.criterion.margin or 0.1 * abs(part.criterion.threshold):g} {effect.unit}",
                     "seeds on record": str(len(values)),
-                    "seeds needed": str(needed) if needed < 1000 else "1000 or more",
+                    "seeds needed": str(needed or f"more than {MOST_SEEDS}"),
                 }
             )
     return rows

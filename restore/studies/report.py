@@ -28,12 +28,14 @@ MARKS = {
 }
 METHOD = """\
 Runs are paired by seed. Intervals are 95 %: over images and seeds together (two-way bootstrap, of seeds by Student's \
-distribution); of ratios and other quantities without images Student's. `equal`: the 90 % interval lies within the \
-margin around no effect that was stated before (two one-sided tests). `undecided` also if Holm's correction over the \
-comparisons of all claims, on record or not, leaves a p-value above 5 %. `void`: an arm ends less than 1 dB above its \
-input, or most of its runs fail. Where a claim has more seeds than the budget's, their number follows from the spread \
-between the first ones (`restore study plan`), whatever their effect. A claim is supported if all of its parts are. \
-`failed`: the loss, or a restored image, was not finite; `collapsed`: a run ends less than 1 dB above its input.\
+distribution); of ratios, worst cases, means over several arms and arms of which a run failed, over seeds alone \
+(Student's). `equal`: the 90 % interval lies within the margin around no effect that was stated before (two one-sided \
+tests, at 5 % for each comparison). `undecided` also if Holm's correction over the comparisons of all claims, on \
+record or not, leaves a p-value above 5 %. `void`: an arm ends less than 1 dB above its input, or most of its runs \
+fail. Where a claim has more seeds than the budget's, their number follows from the spread between the first ones \
+(`restore study plan`). A claim is supported if all of its parts are, and refuted if one is and none is void. \
+`failed`: the loss, or a restored image, was not finite; runs that end less than 1 dB above their input are counted \
+beside these.\
 """
 
 

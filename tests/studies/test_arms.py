@@ -169,6 +169,22 @@ def test_a_rate_at_the_edge_of_what_works_is_not_taken_for_one_good_seed() -> No
         assert {one.best.rate for one in found.values()} == {rate}
 
 
+class Unlike(World):
+    """Other seeds than the search's first have a much lower best rate."""
+
+    def tried(self, run: Experiment, number: int) -> float | None:
+        return BASE_DB - abs(math.log10(run.optim.lr / (1e-4 if number else 3e-3)))
+
+
+def test_what_wins_with_more_seeds_is_surrounded_with_as_many() -> None:
+    arms = {"a": [SMALL.edsr(norm="batch")]}
+    found = followed(lambda: tune(arms, (1e-3, 3e-3), (100,), 3), Unlike(), records_of())
+    assert found.outcome is not None
+    assert found.outcome["a"].best.rate == 1e-4
+    trials = {(it.of.rate, it.seeds) for it in found.answered if isinstance(it, Trial)}
+    assert {(3e-5, 3), (1e-4, 3), (3e-4, 3)} <= trials
+
+
 class Slower(World):
     """The longer a run, the lower its best rate."""
 

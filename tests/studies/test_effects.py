@@ -103,8 +103,20 @@ def test_the_number_of_seeds_is_the_published_sample_size(size: float, needed: i
 
 
 def test_that_many_seeds_detect_the_effect_in_four_of_five_simulations() -> None:
-    draws = np.random.default_rng(0).normal(1.0, 0.9, (2000, seeds_needed(0.9, 1.0)))
+    draws = np.random.default_rng(0).normal(1.0, 0.9, (2000, seeds_needed(0.9, 1.0) or 0))
     assert (stats.ttest_1samp(draws, 0, axis=1).pvalue < 0.05).mean() == pytest.approx(0.82, abs=0.04)
+
+
+@pytest.mark.parametrize(("image_error", "enough"), [(0.2, True), (0.5, False)])
+def test_seeds_do_not_make_up_for_what_images_differ_by(image_error: float, enough: bool) -> None:
+    needed = seeds_needed(0.9, 1.0, image_error)
+    assert (needed is not None) == enough
+    if needed is not None:
+        random = np.random.default_rng(0)
+        error = random.normal(0, image_error, (2000, 1))  # of the images that were drawn, in all seeds alike
+        draws = random.normal(1.0, 0.9, (2000, needed)) + error
+        distance = draws.mean(1) / np.hypot(draws.std(1, ddof=1) / needed**0.5, image_error)
+        assert (distance > stats.t.ppf(0.975, needed - 1)).mean() == pytest.approx(0.82, abs=0.04)
 
 
 def test_differences_pair_seeds_and_images() -> None:

@@ -49,6 +49,20 @@ def test_a_verdict_follows_from_the_interval_and_the_criterion(
     assert verdict(effect, criterion) == expected
 
 
+@pytest.mark.parametrize(("mean", "slack", "expected"), [
+    (1.0, 1.0, "refuted"), (1.0, 3.0, "refuted"), (1.0, 6.0, "undecided"), (3.0, 2.0, "undecided"),
+    (6.0, 1.0, "supported"), (6.0, 3.0, "supported"),
+])  # fmt: skip
+def test_a_ratio_that_may_be_larger_is_refuted_only_if_it_would_be_then(
+    mean: float, slack: float, expected: Verdict
+) -> None:
+    criterion = Criterion("a ratio", "x", "above", 5.0)
+    part = Part("part", Effect((mean, 1.01 * mean, 1.02 * mean), "x"), criterion, slack=slack)
+    assert judge(part) == expected
+    larger = Effect(tuple(slack * value for value in part.effect.values), "x")
+    assert part.p_value == pytest.approx((part.effect if mean > 5 else larger).p_value(5.0))
+
+
 def test_equal_is_what_lies_within_the_margin_with_its_whole_90_percent_interval() -> None:
     reach = Effect((-2.0, -1.0, 0.0, 1.0, 2.0), "dB").interval(0.90) or (0, 0)
     assert verdict(around(0.0, 0.99 * 0.05 / reach[1]), ABOVE) == "equal"

@@ -45,13 +45,13 @@ def higher_learning_rates(budget: Budget) -> Study:
     elif any(FINE_RATES[-1] in found for found in highest.values()):
         reason = f"the highest rate that was tried, {FINE_RATES[-1]:g}, still works"
     return Finding(
-        [part(higher_learning_rates, "SGD", effect, reason)],
+        [part(higher_learning_rates, "SGD", effect, reason, slack=FINE_STEP**2)],
         "The highest rate of SGD that works is "
         + " and ".join(
             f"{statistics.geometric_mean([it for it in highest[norm] if it] or [float('nan')]):.2g} for norm: {norm}"
             for norm in TWINS
         )
-        + f"; the ratio, less what the grid cannot tell, is {effect}.",
+        + f"; the ratio, less what the grid cannot tell, is {effect}, and may be up to {FINE_STEP**2:.2f} times that.",
         [
             HeatMap(
                 "Final PSNR (dB) by learning rate, SGD", "learning rate", "norm", list(TWINS),
