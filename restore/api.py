@@ -144,7 +144,8 @@ def measure(
         root: where known data sets lie; default: RESTORE_DATA, else `data`.
 
     Raises:
-        UserError: there is no such model, data set or protocol, or the degradation has another scale.
+        UserError: there is no such model, data set or protocol, or the degradation has another scale, or
+            is given beside degraded images.
 
     >>> from restore.models import DnCNN
     >>> row = measure(DnCNN(depth=3, features=4), "photos")
@@ -154,6 +155,8 @@ def measure(
     given = _copied(network) if isinstance(network, RestorationNetwork) else load_any(_weights_file(network))
     used = given.network
     if degraded is not None:
+        if degradation is not None:
+            raise UserError(f"give the degraded images ({degraded}) or a degradation ({degradation.label}), not both")
         degradation = Paired(used.scale)
     degradation = degradation or from_description(given.degradation) or default_degradation(used.scale)
     if degradation.scale != used.scale:

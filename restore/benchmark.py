@@ -160,21 +160,25 @@ def paired_differences(rows: Sequence[Row]) -> list[Difference]:
     for row in rows:
         reference = first.setdefault((row.set, row.degradation, row.protocol), row)
         if reference is not row and len(row.per_image) == len(reference.per_image):
-            found.append(_difference(row, reference))
+            found += _difference(row, reference)
     return found
 
 
-def _difference(row: Row, other: Row) -> Difference:
-    pairs = zip(row.per_image, other.per_image, strict=True)
-    differences = np.array([one.psnr - two.psnr for one, two in pairs])
+def _difference(row: Row, other: Row) -> list[Difference]:
+    """None if no image has a finite PSNR from both; images that one restores perfectly are left out, as of means."""
+    pairs = [(one.psnr, two.psnr) for one, two in zip(row.per_image, other.per_image, strict=True)]
+    differences = np.array([one - two for one, two in pairs if math.isfinite(one) and math.isfinite(two)])
+    if not len(differences):
+        return []
     low = high = None
-    if len(differences) > 1 and np.isfinite(differences).all():
+    if len(differences) > 1:
         from scipy.stats import bootstrap  # takes a second
 
         drawn = bootstrap((differences,), np.mean, method="percentile", rng=np.random.default_rng(0))
         low, high = map(float, drawn.confidence_interval)
     mean = float(differences.mean())
-    return Difference(row.model, other.model, row.set, row.degradation, row.protocol, mean, low, high, len(differences))
+    kind = row.set, row.degradation, row.protocol
+    return [Difference(row.model, other.model, *kind, mean, low, high, len(differences))]
 
 
 def _restore(runner: Runner | None, pair: ImagePair, scale: int) -> Tensor:

@@ -72,6 +72,23 @@ def path(text: str) -> Path:
     return Path(text).expanduser()
 
 
+def count(text: str | int) -> int:
+    """The type of an option that counts something; a configuration gives a number."""
+    if not (str(text).isdecimal() and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"expected 1 or more, found {text}")
+    return int(text)
+
+
+def positive(text: str) -> float:
+    """The type of an option that is a number above 0."""
+    try:
+        if (value := float(text)) > 0:
+            return value
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"expected a number above 0, found {text}")
+
+
 def chosen(kind: type[Chosen], args: argparse.Namespace) -> Chosen:
     """The dataclass whose fields are options of the same names; fields without an option keep their defaults."""
     return kind(**{field.name: getattr(args, field.name) for field in fields(kind) if hasattr(args, field.name)})

@@ -35,6 +35,9 @@ class Hardware:
             Not with `data.workers` or `data.transforms`, for which patches are cut on the CPU.
         keep_pages: `restore train` lets glibc's allocator keep freed memory; otherwise each large tensor is mapped and
             faulted in again. It holds for the whole process, so `fit` leaves it to its caller (`keep_pages`).
+
+    Raises:
+        UserError: fewer than one thread.
     """
 
     channels_last: bool | None = None
@@ -42,6 +45,10 @@ class Hardware:
     compile: bool | Literal["reduce-overhead"] = False
     store_on_device: bool | None = None
     keep_pages: bool = True
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise UserError(f"hardware.threads must be at least 1, not {self.threads}")
 
     def resolved(self, device: torch.device, store_bytes: int, norm: str) -> "Hardware":
         """With every None replaced for a run on `device`, from a store of `store_bytes`, of a network with `norm`."""

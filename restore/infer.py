@@ -128,13 +128,13 @@ def _parser() -> cli.ArgumentParser:
     again.add_argument("--overwrite", action="store_true", help="restore all images again")
     files.add_argument(
         "--max-megapixels",
-        type=_positive,
+        type=cli.positive,
         metavar="N",
         help=f"refuse larger inputs before decoding (default: RESTORE_MAX_MEGAPIXELS, or {MEGAPIXELS:g})",
     )
     files.add_argument(
         "--workers",
-        type=_count,
+        type=cli.count,
         metavar="N",
         default=min(8, os.cpu_count() or 1),
         help="threads that read, and as many that write, while the network runs (default: %(default)s)",
@@ -274,21 +274,6 @@ def _sigma(text: str) -> float:
     except ValueError:
         pass
     raise argparse.ArgumentTypeError(f"expected a noise level of 0 or more (0-255), found {text}")
-
-
-def _count(text: str) -> int:
-    if not (text.isdecimal() and int(text) >= 1):
-        raise argparse.ArgumentTypeError(f"expected 1 or more, found {text}")
-    return int(text)
-
-
-def _positive(text: str) -> float:
-    try:
-        if (value := float(text)) > 0:
-            return value
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"expected a number above 0, found {text}")
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def _parser() -> cli.ArgumentParser:
     )
     table.add_argument(
         "--compile",
-        type=float,
+        type=_share,
         nargs="?",
         const=1.0,
         metavar="SHARE",
@@ -99,13 +99,20 @@ def _add_step_arguments(parser: argparse.ArgumentParser) -> None:
         default=["batch", "none"],
         help=f"of {', '.join(NORMS)}; default: batch none",
     )
-    step.add_argument("--batch", type=int, help="patches per step (default for all sizes: the recipe's)")
-    step.add_argument("--patch", type=int, help="height and width of the network's input")
-    step.add_argument("--scale", type=int, help="upscale factor of super-resolution networks")
+    step.add_argument("--batch", type=cli.count, help="patches per step (default for all sizes: the recipe's)")
+    step.add_argument("--patch", type=cli.count, help="height and width of the network's input")
+    step.add_argument("--scale", type=cli.count, help="upscale factor of super-resolution networks")
     step.add_argument("--precision", choices=get_args(StepPrecision), default="fp32", help="default: %(default)s")
     step.add_argument("--optimizer", metavar="NAME", help="as optim.optimizer in training (default: the recipe's)")
     step.add_argument("--channels-last", action="store_true", help="use the memory format (N, H, W, C)")
     step.add_argument("--device", metavar="NAME", help="measure real steps on cpu or cuda (default: forecast)")
+
+
+def _share(text: str) -> float:
+    value = cli.positive(text)
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"expected a share of at most 1, found {text}")
+    return value
 
 
 if __name__ == "__main__":

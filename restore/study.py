@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     run = actions.add_parser("run", help="train and measure what is not recorded yet, then judge and report")
     run.add_argument("claims", nargs="*", metavar="CLAIM", help="names from `restore study list`, or all (default)")
     run.add_argument("--budget", choices=get_args(BudgetName), default="smoke", help="sizes and lengths")
-    run.add_argument("--seeds", type=int, help="repetitions of each experiment (default: the budget's)")
+    run.add_argument("--seeds", type=cli.count, help="repetitions of each experiment (default: the budget's)")
     run.add_argument(
         "--data",
         choices=get_args(CollectionName),
@@ -60,7 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     for parser_of, folder in ((run, "runs/study"), (contrast, "runs/contrast")):
         parser_of.add_argument("--output", type=cli.path, default=Path(folder), help=f"folder (default: {folder})")
         parser_of.add_argument("--for", dest="limit", metavar="TIME", type=duration, help="stop after 90s, 150m or 2h")
-        parser_of.add_argument("--jobs", type=int, help="trainings at once (default: one for each GPU, or each core)")
+        parser_of.add_argument(
+            "--jobs", type=cli.count, help="trainings at once (default: one for each GPU, or each core)"
+        )
     times = actions.add_parser("times", help="time the steps of the contrast's networks in turns")
     report = actions.add_parser("report", help="judge once more from records.json")
     plan = actions.add_parser("plan", help="how many seeds are needed")

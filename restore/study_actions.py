@@ -96,9 +96,6 @@ def run(claims: Sequence[str], repetitions: Repetitions, running: Running) -> No
         meant = nearest(unknown[0], CLAIMS)
         raise UserError(f"{unknown[0]}: unknown claim{meant}; known: all, {', '.join(CLAIMS)}")
     budget, seeds = BUDGETS[repetitions.budget], repetitions.seeds
-    for option, value in (("--seeds", seeds), ("--jobs", running.jobs)):
-        if value is not None and value < 1:
-            raise UserError(f"{option} must be at least 1, not {value}")
     data = StudyData(repetitions.data, running.root or default_root(), budget.images, budget.crop)
     criteria = {f"{name}/{part}": it for name, claim in CLAIMS.items() for part, it in claim.criteria.items()}
     path = running.output / "records.json"

@@ -77,7 +77,7 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=_path, help="run folder (default: runs/ and the name of the configuration)")
     parser.add_argument("--weights", type=_path, help="start from these weights; another scale's upsampler stays new")
     parser.add_argument("--resume", type=str, help="`auto`: from the folder's newest checkpoint; or a checkpoint")
-    parser.add_argument("--checkpoint_every", type=_positive, default=500, help="steps between checkpoints")
+    parser.add_argument("--checkpoint_every", type=cli.count, default=500, help="steps between checkpoints")
     parser.add_argument("--seed", type=int, default=0, help="of initial weights, batches and noise")
 
 
@@ -87,12 +87,6 @@ def _short_parser() -> cli.ArgumentParser:
     parser.add_argument("--config", help="a recipe by name or a YAML file; flags override it")
     _add_run_arguments(parser)
     return parser
-
-
-def _positive(text: str | int) -> int:
-    if not str(text).isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, found {text}")
-    return int(text)
 
 
 def _path(text: str) -> str:

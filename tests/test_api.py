@@ -104,6 +104,8 @@ def test_scores_are_those_of_the_degradation_that_weights_state(tmp_path: Path, 
     write_image(tmp_path / "half/x.png", np.zeros((12, 12, 3), np.uint8))
     with pytest.raises(UserError, match=r"no counterpart for a\.png"):
         restore.measure(tmp_path / "w.safetensors", image_folder, degraded=tmp_path / "half")
+    with pytest.raises(UserError, match=r"the degraded images \(.*half\) or a degradation \(JPEG quality 80\), not"):
+        restore.measure(tmp_path / "w.safetensors", image_folder, Jpeg(80), degraded=tmp_path / "half")
 
 
 @pytest.mark.parametrize(("given", "complaint"), [

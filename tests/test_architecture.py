@@ -70,10 +70,17 @@ def imported_rooms(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
-            found.add(node.module or "")
+            assert node.level == 0, "relative imports hide what is imported"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
     return {name.split(".")[1] for name in found if name.startswith("restore.")}
+
+
+def test_every_form_of_import_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "module.py"
+    path.write_text("import restore.data\nfrom restore import models, studies\nfrom restore.images.io import listing\n")
+    assert imported_rooms(path) == {"data", "models", "studies", "images"}
 
 
 FILES = [path for path in sorted(ROOT.rglob("*.py")) if room(path) not in ENTRIES and path.name != "__main__.py"]

@@ -136,6 +136,8 @@ def test_quiet_shows_no_notes(monkeypatch: pytest.MonkeyPatch) -> None:
     ("train", "--optim.lr tiny", "tiny"),
     ("train", "--trainer.max_stepz 4", "--trainer.max_stepz"),
     ("train", "--trainer.accelerator abacus", "abacus"),
+    ("train", "--data.workers -1", "data.workers must be at least 0, not -1"),
+    ("train", "--hardware.threads -1", "hardware.threads must be at least 1, not -1"),
     ("train", "--lr 3", "unrecognized argument: --lr (see restore train --help)"),
     ("infer", "--weights gone.safetensors --input . --output out", "gone.safetensors: no such weights file"),
     ("infer", "--input .", "the following arguments are required: --output"),

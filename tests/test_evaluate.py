@@ -10,11 +10,13 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio
 
 from restore import evaluate, evaluation
+from restore.benchmark import paired_differences
 from restore.checkpoint import Weights, load_weights, save_weights
 from restore.data.catalog import find_images
 from restore.data.degradation import Bicubic, GaussianNoise, Jpeg
 from restore.errors import UserError
 from restore.images.io import read_image, write_image
+from restore.metrics import ImageScore, Row
 from restore.models import EDSR, MDSR, DnCNN
 
 
@@ -200,6 +202,18 @@ def test_two_models_are_compared_image_by_image(
     interval = [difference["low"], difference["high"]]
     np.testing.assert_allclose(interval, np.quantile(means, [0.025, 0.975]), atol=0.05 * np.ptp(single))
     assert f"{names[1]} less {names[0]} on photos, sigma 25: " in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_images_that_a_model_restores_perfectly_are_left_out_of_differences_as_of_means() -> None:
+    def row(model: str, *psnr: float) -> Row:
+        scores = tuple(ImageScore(str(place), value, 1.0) for place, value in enumerate(psnr))
+        return Row(model, "set", "denoise-gray", "sigma 25", 1, 25.0, 0.0, 1.0, len(psnr), scores)
+
+    infinite = float("inf")
+    (one,) = paired_differences([row("a", 30, infinite, 31, infinite), row("b", 31, 40, 34, infinite)])
+    assert (one.db, one.images) == (2.0, 2)
+    assert one.low is not None
+    assert paired_differences([row("a", infinite), row("b", 31)]) == []
 
 
 def test_tiles_score_as_the_whole_image_and_the_ensemble_otherwise(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 import restore
+from restore.choices import PROTOCOL_NAMES
 from restore.data.catalog import find_images
 from restore.data.degradation import Jpeg
 from restore.data.random import seeded
@@ -127,3 +128,7 @@ def test_images_that_cannot_be_compared_are_refused() -> None:
         restore.psnr_b(torch.zeros(1, 3, 8, 20), torch.zeros(1, 3, 8, 20))
     with pytest.raises(UserError, match="shaves 10 pixels"):
         PROTOCOLS["sr-rgb"].score(torch.zeros(1, 3, 30, 30), torch.zeros(1, 3, 30, 30), scale=4)
+
+
+def test_every_protocol_can_be_named_on_the_command_line() -> None:
+    assert set(PROTOCOL_NAMES) == set(PROTOCOLS)

@@ -104,8 +104,9 @@ def test_the_list_names_every_claim_and_what_would_decide_it(capsys: pytest.Capt
     ("arguments", "message"),
     [
         (["run", "phlogiston"], "phlogiston: unknown claim"),
-        (["run", "--seeds", "0"], "--seeds must be at least 1"),
-        (["run", "--jobs", "0"], "--jobs must be at least 1"),
+        (["run", "--seeds", "0"], "argument --seeds: expected 1 or more, found 0"),
+        (["run", "--jobs", "0"], "argument --jobs: expected 1 or more, found 0"),
+        (["contrast", "--jobs", "-1"], "argument --jobs: expected 1 or more, found -1"),
         (["run", "--budget", "vast"], "invalid choice"),
         (["run", "--for", "soon"], "expected a number with s, m or h, such as 150m, found 'soon'"),
         (["report", "nowhere"], "no records of studies here"),

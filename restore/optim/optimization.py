@@ -46,7 +46,8 @@ class Optimization:
         weight_decay: on the weights of convolutions; norms and biases have none (see `parameter_groups`).
         schedule: `constant`; `step`: times `gamma` every `step_size` steps; `exponential` and `cosine`: from `lr` to
             `final_lr` over the run; `wsd` (warm-up, stable, decay): constant, and linearly down to `final_lr` in the
-            last fifth of the run; `onecycle`: up to `lr` and down to nothing (Smith & Topin 2018).
+            last fifth of the run; `onecycle`: up to `lr` and down to nothing (Smith & Topin 2018), while
+            momentum, or Adam's first beta, goes from 0.95 down to 0.85 and back, even if another is set.
         warmup_steps: steps in which the rate rises linearly to what the schedule says; `onecycle` has its own.
         step_size, gamma: of `step`.
         final_lr: of `exponential`, `cosine` and `wsd`.
@@ -74,11 +75,15 @@ class Optimization:
     ema_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("lr", "muon_lr"):
+        for name in ("lr", "muon_lr", "gamma"):
             if not getattr(self, name) > 0:
                 raise UserError(f"optim.{name} must be positive, not {getattr(self, name)}")
-        if not 0 <= self.ema_decay < 1:
-            raise UserError(f"optim.ema_decay must lie in [0, 1), not {self.ema_decay}")
+        for name in ("eps", "weight_decay", "final_lr"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"optim.{name} must be at least 0, not {getattr(self, name)}")
+        for name, values in (("ema_decay", (self.ema_decay,)), ("momentum", (self.momentum,)), ("betas", self.betas)):
+            if not all(0 <= value < 1 for value in values):
+                raise UserError(f"optim.{name} must lie in [0, 1), not {getattr(self, name)}")
         if self.schedule not in get_args(Schedule):
             raise UserError(f"optim.schedule must be one of {', '.join(get_args(Schedule))}, not {self.schedule!r}")
         if self.schedule == "exponential" and not self.final_lr > 0:
@@ -155,7 +160,8 @@ class Optimization:
         if self.schedule == "onecycle":
             assert steps is not None
             peaks = [group["lr"] for group in optimizer.param_groups]
-            return optimizer, _OneCycle(optimizer, peaks, total_steps=steps + 1)
+            has_momentum = bool({"momentum", "betas"} & optimizer.defaults.keys())
+            return optimizer, _OneCycle(optimizer, peaks, total_steps=steps + 1, cycle_momentum=has_momentum)
 
         def factor(step: int) -> float:
             return self._factor(step, steps)

@@ -92,8 +92,8 @@ class Experiment:
 
     @property
     def description(self) -> dict[str, Any]:
-        """All that is not a default, as JSON: so a new setting whose default changes nothing leaves keys as "
-        "they are."""
+        """All that is not a default, as JSON: so a new setting whose default changes nothing leaves keys as
+        they are."""
         network = {"name": self.network.name, "arguments": self.network.arguments}
         own = {"network": network, "degradation": self.degradation.description, "optim": _chosen(self.optim)}
         return own | {name: it for name, it in _chosen(self).items() if name not in own}

@@ -1,5 +1,5 @@
-"""What is recorded during a run, now and then: each probe is made for a network and looks at it and a "
-"training batch."""
+"""What is recorded during a run, now and then: each probe is made for a network and looks at it and a
+training batch."""
 
 import copy
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from torch import Tensor
 from restore.data.degradation import Degradation
 from restore.data.pairs import ImagePair, Pair
 from restore.images.tensors import quantize
-from restore.losses import LOSSES
+from restore.losses import find_loss
 from restore.metrics import psnr
 from restore.models import RestorationNetwork
 from restore.studies.data import StudyData, scores
@@ -51,7 +51,7 @@ class Run:
 
     def loss(self, restored: Tensor, clean: Tensor) -> Tensor:
         """That of the run, mean over a batch."""
-        return LOSSES[self.optim.loss](restored, clean).mean()
+        return find_loss(self.optim.loss)(restored, clean).mean()
 
 
 def percentiles(run: Run) -> Probe:

@@ -22,7 +22,7 @@ from restore.data.random import seeded
 from restore.errors import UserError
 from restore.hardware import Hardware
 from restore.images.io import write_atomically
-from restore.losses import LOSSES
+from restore.losses import find_loss
 from restore.models import RestorationNetwork, build
 from restore.studies.data import StudyData
 from restore.studies.experiment import Experiment
@@ -95,7 +95,7 @@ class Trajectory:
         )
         self._optimizer = experiment.optim.optimizer_of(self.network)
         self._full_rates = [group["lr"] for group in self._optimizer.param_groups]
-        self._loss = LOSSES[experiment.optim.loss]
+        self._loss = find_loss(experiment.optim.loss)
         run = Run(self.network, experiment.optim, experiment.degradation, data, self.pair)
         self._probes = {name: (PROBES[name].make(run), PROBES[name].every) for name in experiment.probes}
 

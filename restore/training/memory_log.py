@@ -83,6 +83,7 @@ def _step_of(trainer: Trainer, module: LightningModule) -> Step:
         module.optim.loss,
         module.optim.optimizer,
         precisions.get(str(trainer.precision), "fp32"),
+        channels_last=module.channels_last,
         optimizer_args=module.optim.optimizer_args,
     )
 

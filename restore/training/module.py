@@ -44,7 +44,8 @@ class RestorationModule(QuickModule):
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self._format = torch.channels_last if hardware.channels_last else torch.contiguous_format
+        self.channels_last = bool(hardware.channels_last)
+        self._format = torch.channels_last if self.channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self._format)
         views = {scale: network.at(scale) for scale in network.all_scales}
         self._restore: dict[int, Callable[[Tensor], Tensor]] = {

@@ -79,6 +79,8 @@ class PatchData:
         for name in ("patch_size", "batch_size", "steps_per_epoch", "images"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise UserError(f"data.{name} must be at least 1, not {value}")
+        if self.workers < 0:
+            raise UserError(f"data.workers must be at least 0, not {self.workers}")
         if not self.sizes or not all(0 < size <= LARGEST_SIZE for size in self.sizes):
             raise UserError(f"data.sizes must lie between 0 and {LARGEST_SIZE}, not {list(self.sizes)}")
         if isinstance(self.val, int):

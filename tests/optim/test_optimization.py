@@ -155,6 +155,12 @@ def test_weight_decay_shrinks_weights_of_convolutions_but_no_norm_and_no_bias(op
 @pytest.mark.parametrize(("settings", "complaint"), [
     ({"lr": 0.0}, "lr must be positive"),
     ({"ema_decay": 1.0}, r"ema_decay must lie in \[0, 1\)"),
+    ({"betas": (1.5, 0.9)}, r"betas must lie in \[0, 1\), not \(1.5, 0.9\)"),
+    ({"optimizer": "sgd", "momentum": 1.5}, r"momentum must lie in \[0, 1\), not 1.5"),
+    ({"eps": -1.0}, "eps must be at least 0, not -1"),
+    ({"weight_decay": -1.0}, "weight_decay must be at least 0"),
+    ({"schedule": "cosine", "final_lr": -1.0}, "final_lr must be at least 0"),
+    ({"schedule": "step", "gamma": -1.0}, "gamma must be positive"),
     ({"schedule": "exponential"}, "final_lr must be positive"),
     ({"schedule": "linear"}, "schedule must be one of constant, step"),
     ({"schedule": "onecycle", "warmup_steps": 3}, "warmup_steps must be"),
@@ -166,6 +172,12 @@ def test_weight_decay_shrinks_weights_of_convolutions_but_no_norm_and_no_bias(op
 def test_impossible_settings_are_refused(settings: dict, complaint: str) -> None:
     with pytest.raises(UserError, match=complaint):
         Optimization(**settings)
+
+
+def test_onecycle_leaves_alone_an_optimizer_without_momentum() -> None:
+    optim = Optimization(optimizer="torch.optim.Adagrad", schedule="onecycle", lr=0.1)
+    optimizer, _ = optim.build(DnCNN(depth=2, features=2), 10)
+    assert optimizer.param_groups[0]["lr"] < 0.1
 
 
 def test_what_is_set_and_not_used_is_named() -> None:

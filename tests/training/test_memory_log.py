@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from restore.hardware import Hardware
 from restore.images.io import write_image
 from restore.metrics import PROTOCOLS
 from restore.models import DnCNN
@@ -51,11 +52,11 @@ def test_a_run_says_what_it_needs_and_logs_what_it_holds(
 def test_the_forecast_is_of_what_one_of_several_processes_holds(data: PatchData) -> None:
     network = DnCNN(depth=3, features=4)
     optim = Optimization(optimizer="sgd", loss="l1")
-    module = RestorationModule(network, optim, PROTOCOLS["denoise-gray"])
+    module = RestorationModule(network, optim, PROTOCOLS["denoise-gray"], Hardware(channels_last=True))
     trainer = SimpleNamespace(datamodule=data.prepare(network), world_size=2, precision="bf16-mixed")
     step = memory_log._step_of(trainer, module)
     assert (step.batch, step.patch, step.loss, step.optimizer) == (2, 16, "l1", "sgd")
-    assert (step.network, step.precision) == (network.spec, "bf16-mixed")
+    assert (step.network, step.precision, step.channels_last) == (network.spec, "bf16-mixed", True)
 
 
 def test_the_summary_has_the_peak_of_all_epochs(

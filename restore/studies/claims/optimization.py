@@ -96,8 +96,8 @@ def insensitive_to_initialization(budget: Budget) -> Study:
         f"{difference(ends['batch', 'last'], ends['batch', 1.0])}.",
         [
             Curves(
-                "Final PSNR by the scale of all layers' initial weights but the last", "gain on He's "
-                "weights", "PSNR (dB)",
+                "Final PSNR by the scale of all layers' initial weights but the last", "gain on He's weights",
+                "PSNR (dB)",
                 {f"norm: {norm}": [(it, ends[norm, it].values) for it in GAINS] for norm in TWINS}, log_x=True,
             )
         ],

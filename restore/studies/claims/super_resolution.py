@@ -254,8 +254,8 @@ def batch_norm_can_work_in_super_resolution(budget: Budget) -> Study:
         ],
         "Relative to batch norm in WDSR-B: " + "; ".join(f"{way} {over['WDSR-B', way]}" for way in tried)
         + ". Failed: " + "; ".join(f"{way} {failures(runs['WDSR-B', way])}" for way in tried)
-        + ". Relative to no norm there: " + "; ".join(f"{way} {to_none['WDSR-B', way]}" for way in ("batch "
-          "norm", *tried)) + ".",
+        + ". Relative to no norm there: "
+        + "; ".join(f"{way} {to_none['WDSR-B', way]}" for way in ("batch norm", *tried)) + ".",
         [
             Bars(
                 "Ways to use a norm in super-resolution", "PSNR (dB)",
