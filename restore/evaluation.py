@@ -47,6 +47,7 @@ from restore.provenance import provenance
 from restore.ranks import Ranks, ranks_of_torchrun
 from restore.report import Panel, comparison, contact_sheet, print_rows, write_csv
 from restore.runner_options import Options
+from restore.wrong_settings import in_words
 
 BASELINES = ("noisy", "bicubic")
 ANY_CHANNELS = 0  # if only a baseline is measured, see `_channels`
@@ -296,7 +297,7 @@ def make_degradation(name: str | None, settings: list[str]) -> Degradation:
     try:
         made = parser.instantiate(parser.parse_args([f"--degradation={name}", *settings])).degradation
     except (ArgumentError, ValueError) as error:
-        raise UserError(f"--degradation {name}: {error}") from error
+        raise UserError(f"--degradation {name}: {in_words(str(error))}") from error
     assert isinstance(made, Degradation)
     return made
 

@@ -48,12 +48,15 @@ def load(path: str, *also: str) -> Any:
     return found
 
 
+def not_allowed(path: str, module: str = "") -> str:
+    """What to say of a path whose package, or another module's from which it comes, may not be imported."""
+    package = (module or path).partition(".")[0]
+    return f"{path}: to import it, add {package} to the environment variable {VARIABLE} (importing executes its code)"
+
+
 def _check_allowed(path: str, module: str, allowed: Sequence[str]) -> None:
     if not any(module == root or module.startswith(f"{root}.") for root in allowed):
-        raise UserError(
-            f"{path}: to import it, add {module.partition('.')[0]} to the environment variable {VARIABLE} "
-            "(importing executes its code)"
-        )
+        raise UserError(not_allowed(path, module))
 
 
 class Registry(Generic[Kind]):

@@ -46,9 +46,21 @@ def load_any(path: Path, *, res_scale: float | None = None, scale: int | None = 
             last if it has no 4.
 
     Raises:
-        UserError: the file is missing or damaged, holds pickled code, is of no known layout, has keys which its layout
-            has not or lacks some, or an argument does not apply to it.
+        UserError: the file is missing or damaged, holds pickled code or weights that are not finite, is of no known
+            layout, has keys which its layout has not or lacks some, or an argument does not apply to it.
     """
+    weights = _read(path, res_scale, scale)
+    for name, tensor in weights.network.state_dict().items():
+        if not tensor.isfinite().all():
+            raise UserError(f"{path}: {name} is not finite; the file is damaged, or its training diverged")
+    return weights
+
+
+def _read(path: Path, res_scale: float | None, scale: int | None) -> Weights:
+    if path.is_dir():
+        inside = path / "weights.safetensors"
+        meant = f"; did you mean {inside}?" if inside.is_file() else ""
+        raise UserError(f"{path}: a folder, not a weights file{meant}")
     if not path.is_file():
         raise UserError(f"{path}: no such weights file")
     if _is_safetensors(path):

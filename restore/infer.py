@@ -49,6 +49,8 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     if args.fast and args.denoise is None:
         raise UserError("--fast: only --denoise has a faster network")
+    if args.sigma is not None and args.denoise is not None:
+        raise UserError(f"--sigma: give the level as --denoise {args.sigma:g}")
     from restore.folder import Writing, passed_over, plan, restore_folder
     from restore.hardware import available_device, keep_pages
     from restore.images.io import check_writable
@@ -224,8 +226,9 @@ def _print(summary: "Summary", output: Path) -> None:
     print(f": {output}")
     if kept:
         print(f"{len(kept)} were already done (--overwrite restores them again)")
-    for left_out, count in Counter(note for outcome in restored for note in outcome.notes).items():
-        print(f"note: {count} written without {left_out} (see the log)")
+    for outcomes, more in ((restored, " (see the log)"), (kept, "")):
+        for left_out, count in Counter(note for outcome in outcomes for note in outcome.notes).items():
+            print(f"note: {count} written without {left_out}{more}")
     for outcome in failed:
         print(f"failed: {outcome.reason}", file=sys.stderr)
     if summary.unlogged:

@@ -89,7 +89,7 @@ def run(claims: Sequence[str], repetitions: Repetitions, running: Running) -> No
         running: where and how long.
 
     Raises:
-        UserError: there is no such claim, or no claim has all of its runs on record.
+        UserError: there is no such claim, or images are missing.
     """
     names = list(CLAIMS) if claims in ([], ["all"]) else claims
     if unknown := [name for name in names if name not in CLAIMS]:
@@ -99,10 +99,14 @@ def run(claims: Sequence[str], repetitions: Repetitions, running: Running) -> No
     data = StudyData(repetitions.data, running.root or default_root(), budget.images, budget.crop)
     criteria = {f"{name}/{part}": it for name, claim in CLAIMS.items() for part, it in claim.criteria.items()}
     path = running.output / "records.json"
+    data.check()
     records = StudyRecords.opened(path, budget, data, seeds or budget.seeds, criteria, names)
     while tasks := _missing(names, records):
         if not put_on_record(tasks, records, running.output, jobs=running.jobs, until=running.until):
             LOG.info(STOPPED)
+            if not _standings(records):
+                LOG.info(f"no claim has all of its runs on record yet: {path} has {len(records.results)}")
+                return
             break
     _report(records, running.output)
 
@@ -122,7 +126,7 @@ def plan_seeds(folder: Path) -> None:
     Raises:
         UserError: there are no records, or none of two seeds.
     """
-    rows = plan(_standings(StudyRecords.load(folder / "records.json"), folder))
+    rows = plan(_standings(StudyRecords.load(folder / "records.json")))
     if not rows:
         raise UserError(f"{folder}: no comparison has two seeds on record; run the studies with more --seeds first")
     print_table("seeds for a power of 80 %, two-sided at 5 %", rows)
@@ -131,6 +135,7 @@ def plan_seeds(folder: Path) -> None:
 def contrast(running: Running) -> None:
     """Go on with the contrast at full size as long as there is time, and write its page."""
     data = StudyData("papers", running.root or default_root())
+    data.check()
     records = StudyRecords.opened(running.output / "records.json", FULL, data, FULL.seeds, CONTRAST)
     adopt(records, running.output)
     while True:
@@ -149,8 +154,10 @@ def time_steps(folder: Path, root: Path | None) -> None:
     """Time a step of each arm of the contrast, in turns, on the GPU or one thread; its page uses that from then on.
 
     Raises:
-        UserError: data are missing.
+        UserError: there is no such folder, or images are missing.
     """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; name the one of the contrast, which the times are for")
     torch.set_num_threads(1)  # as in the runs
     names = {" ".join(arm): experiment for arm, experiment in arms().items()}
     device = available_device()
@@ -169,7 +176,7 @@ def _missing(names: Sequence[str], records: StudyRecords) -> list[Task]:
     return records.unrecorded(found)
 
 
-def _standings(records: StudyRecords, folder: Path) -> dict[str, Standing[Finding]]:
+def _standings(records: StudyRecords) -> dict[str, Standing[Finding]]:
     """The claims that were asked for and have all of their runs on record, with all of their seeds, or else the
     budget's."""
     found = {}
@@ -179,8 +186,6 @@ def _standings(records: StudyRecords, folder: Path) -> dict[str, Standing[Findin
             if one.outcome is not None:
                 found[name] = one
                 break
-    if not found:
-        raise UserError(f"{folder}: no claim has all of its runs on record")
     return found
 
 
@@ -190,7 +195,9 @@ def _asked_for(records: StudyRecords) -> list[str]:
 
 
 def _report(records: StudyRecords, folder: Path) -> None:
-    standings = _standings(records, folder)
+    standings = _standings(records)
+    if not standings:
+        raise UserError(f"{folder}: no claim has all of its runs on record")
     written = write_report(records, standings, folder)
     print_table(f"budget {records.budget.name}", overview(standings, records))
     complete = {name: one.seeds for name, one in standings.items()}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from restore import cli, extensions
 from restore.errors import UserError, nearest
+from restore.wrong_settings import in_words
 
 if TYPE_CHECKING:  # with torch and Lightning, which are imported only if there is something to train
     import yaml
@@ -45,6 +46,10 @@ DESCRIPTION = "Train a restoration network; without arguments, the quickstart."
 GROUPS = ("model", "data", "optim", "hardware", "faults", "trainer")
 
 ENDS = ("max_steps", "max_epochs", "max_time", "min_steps", "min_epochs")  # of a run
+NUMBERS_OR_SHARES = {
+    f"limit_{kind}_batches": f"how many batches of {words}, or which share of them (1: one; 1.0: all)"
+    for kind, words in (("train", "an epoch"), ("val", "a validation"), ("test", "a test"), ("predict", "a prediction"))
+}
 MAX_INTEGER = 2**31 - 1
 MAX_ENTRIES = 10_000  # of a configuration
 MAX_LAYERS_OR_FEATURES = 10_000  # layers or features
@@ -68,7 +73,10 @@ def build_parser() -> ArgumentParser:
     parser.add_class_arguments(Optimization, "optim")
     parser.add_class_arguments(Hardware, "hardware")
     parser.add_class_arguments(Faults, "faults")
-    parser.add_class_arguments(Trainer, "trainer", instantiate=False)
+    # `typing` has one cache for Union[int, float] and Union[float, int], and the first of them makes 1 into 1.0.
+    parser.add_class_arguments(Trainer, "trainer", instantiate=False, skip=set(NUMBERS_OR_SHARES))
+    for name, meaning in NUMBERS_OR_SHARES.items():
+        parser.add_argument(f"--trainer.{name}", type=int | float | None, help=meaning)
     parser.link_arguments("seed", "data.seed")
     return parser
 
@@ -149,7 +157,8 @@ def _train(args: list[str]) -> int:
     except argparse.ArgumentTypeError as error:  # of a value in a file, whose name jsonargparse does not say
         raise UserError(f"checkpoint_every: {error}") from error
     except (ArgumentError, ValueError) as error:
-        raise UserError(_origin(str(error), args) + _essence(str(error)) + _meant(str(error), parser)) from error
+        words = in_words(str(error)) + _meant(str(error), parser)
+        raise UserError(_origin(str(error), args) + words) from error
     output = (
         cli.path(settings.output) if settings.output else _default_output(Path(str(settings.config[-1])).stem, text)
     )
@@ -227,19 +236,11 @@ def _dump(parser: ArgumentParser, settings: Namespace) -> str:
         return str(parser.dump(settings))
 
 
-def _essence(message: str) -> str:
-    """The lines of jsonargparse's message that say what is wrong, as one."""
-    noise = ("Does not validate", "Subtypes:", "Errors:", "- Expected a <class 'NoneType'>", "Given value")
-    lines = [line.strip() for line in message.splitlines()]
-    essence = " ".join(line.removeprefix("- ") for line in lines if not line.startswith(noise))
-    essence = essence.replace("Expected a typing.Literal[", "Expected one of [")
-    return essence.replace("import_path_allowlist in set_parsing_settings", f"the environment's {extensions.VARIABLE}")
-
-
 def _origin(message: str, args: list[str]) -> str:
     """For the beginning of a message about a group: the configurations that set it if no flag does."""
     found = re.search(r"""(?:Parser key "|Group '|^Option ')(\w+)""", message)
-    if found is None or any(arg.startswith(f"--{found[1]}") for arg in args):
+    of_file = message.strip().startswith(("Unexpected config", "Problems parsing config"))
+    if not of_file and (found is None or any(arg.startswith(f"--{found[1]}") for arg in args)):
         return ""
     files = [arg.partition("=")[2] or args[place + 1] for place, arg in enumerate(args) if arg.startswith("--config")]
     return f"{', '.join(files)}: "
@@ -247,15 +248,8 @@ def _origin(message: str, args: list[str]) -> str:
 
 def _meant(message: str, parser: ArgumentParser) -> str:
     """For the end of jsonargparse's message about an unknown word: which known ones there are."""
-    from restore.models import NETWORKS
-
     if found := re.search(r"[Uu]nrecognized arguments: (--[^\s=]+)", message):
         return nearest(found[1], parser._option_string_actions)
-    if found := re.search(r"class_path '[\w.]*\.(\w+)':\s+(?:- )?Option '(\w+)' is not accepted", message):
-        network = NETWORKS.get(found[1])
-        return nearest(found[2], network().spec.arguments) if network else ""
-    if 'key "model"' in message and ("Expected a dot import path" in message or "has no attribute" in message):
-        return f"; known networks: {', '.join(NETWORKS)}"
     if found := re.search(r"^Option '(\w+)", message):
         return nearest(found[1], GROUPS)
     if found := re.search(r"Group '(\w+)' does not accept option '(\w+)'", message):

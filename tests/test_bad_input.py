@@ -292,7 +292,7 @@ def test_a_configuration_cannot_import_what_it_likes(
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"model": "DnCNN", group: {key: value}}))
     end = ending(train, "--config", str(tmp_path / "config.yaml"), "--output", str(tmp_path / "run"))
     assert str(end).startswith("error: ")
-    assert "to the environment's RESTORE_EXTENSIONS to allow it" in str(end)
+    assert "to the environment variable RESTORE_EXTENSIONS" in str(end)
     assert not (tmp_path / "executed").exists()
     assert not (tmp_path / "run").exists()
 

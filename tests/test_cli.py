@@ -136,6 +136,7 @@ def test_quiet_shows_no_notes(monkeypatch: pytest.MonkeyPatch) -> None:
     ("train", "--optim.lr tiny", "tiny"),
     ("train", "--trainer.max_stepz 4", "--trainer.max_stepz"),
     ("train", "--trainer.accelerator abacus", "abacus"),
+    ("infer", "--denoise --sigma 30 --input . --output out", "--sigma: give the level as --denoise 30"),
     ("train", "--data.workers -1", "data.workers must be at least 0, not -1"),
     ("train", "--hardware.threads -1", "hardware.threads must be at least 1, not -1"),
     ("train", "--lr 3", "unrecognized argument: --lr (see restore train --help)"),
@@ -178,7 +179,11 @@ def test_a_mistake_ends_the_process_with_code_one_and_no_traceback() -> None:
     ("train", "--trainer.max_step 3", "--trainer.max_step 3; did you mean --trainer.max_steps?"),
     ("train", "--data.trian photos", "did you mean --data.train?"),
     ("train", "--model.nrom none", "Option 'nrom' is not accepted; did you mean norm?"),
-    ("train", "--model DnCN", "known networks: DnCNN, EDSR"),
+    ("train", "--model DnCN", "model: unknown class DnCN; did you mean DnCNN?; known networks: DnCNN, EDSR"),
+    ("train", "--model mine.Net", "mine.Net: to import it, add mine to the environment variable RESTORE_EXTENSIONS"),
+    ("train", "--data.degradation Jpg", "unknown class Jpg; did you mean Jpeg?; known degradations: GaussianNoise, "),
+    ("evaluate", "--weights noisy --data photos --degradation Jpg", "unknown class Jpg; did you mean Jpeg?; known d"),
+    ("evaluate", "--weights noisy --data photos --degradation Jpeg --degradation.qualty 3", "did you mean quality?"),
     ("evaluate", "--weights noisy --dta photos", "unrecognized arguments: --dta; did you mean --data?"),
     ("infer", "--denoise --inptu a.png --output out", "unrecognized arguments: --inptu; did you mean --input?"),
     ("infer", "--denoize --input a.png --output=out", "unrecognized arguments: --denoize; did you mean --denoise?"),
@@ -193,10 +198,19 @@ def test_a_misspelled_word_is_named_with_the_one_that_is_meant(name: str, args: 
     assert complaint in end.value.code
 
 
+@pytest.mark.parametrize(("text", "value"), [("1", 1), ("1.0", 1.0), ("0.5", 0.5)])
+def test_one_batch_is_not_all_batches(text: str, value: float) -> None:
+    settings = train.build_parser().parse_args(["--model", "DnCNN", "--trainer.limit_val_batches", text])
+    found = settings.trainer.limit_val_batches
+    assert (found, type(found)) == (value, type(value))
+
+
 @pytest.mark.parametrize(("content", "complaint"), [
     ("optm: {lr: 1}", "mine.yaml: Option 'optm.lr' is not accepted; did you mean optim?"),
     ("data: {patchsize: 8}", "mine.yaml: Group 'data' does not accept option 'patchsize'; did you mean patch_size?"),
-    ("data: {patch_size: abc}", 'mine.yaml: Parser key "data.patch_size"'),
+    ("data: {patch_size: abc}", "mine.yaml: data.patch_size: "),
+    ("", "mine.yaml: the configuration is empty"),
+    ("data: [", "mine.yaml: Problems parsing config: while parsing a flow node"),
     ("model: {class_path: DnCNN, init_args: {dept: 3}}", "'dept' is not accepted; did you mean depth?"),
 ])  # fmt: skip
 def test_a_mistake_in_a_configuration_names_its_file(content: str, complaint: str, tmp_path: Path) -> None:

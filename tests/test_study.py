@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from restore import study
+from restore import study, study_actions
 from restore.errors import UserError
 from restore.studies.claims import CLAIMS
 
@@ -117,3 +117,24 @@ def test_mistakes_are_one_line(arguments: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         study.main(arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_a_study_that_stops_before_any_claim_is_complete_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_actions, "put_on_record", lambda *_, **__: False)
+    caplog.set_level("INFO", "restore")
+    study.main(["run", "one_decibel", "--budget", "smoke", "--for", "1s", "--output", str(tmp_path)])
+    assert "stopped; the same command continues from here" in caplog.text
+    assert f"no claim has all of its runs on record yet: {tmp_path / 'records.json'} has 0" in caplog.text
+    with pytest.raises(UserError, match="no claim has all of its runs on record"):
+        study.main(["report", str(tmp_path)])
+
+
+def test_missing_images_are_named_before_anything_is_written(tmp_path: Path) -> None:
+    asked = ["--data", "papers", "--data.root", str(tmp_path / "none"), "--output", str(tmp_path / "out")]
+    with pytest.raises(UserError, match=r"Train400 \(train\) not found"):
+        study.main(["run", "one_decibel", "--budget", "smoke", *asked])
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        study.main(["times", "nowhere"])

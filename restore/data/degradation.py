@@ -497,3 +497,6 @@ def _code_blocks(image: Tensor, table: Tensor, quality: Tensor) -> Tensor:
     coefficients = (dct @ blocks @ dct.T / steps).round() * steps
     decoded = (dct.T @ coefficients @ dct).transpose(3, 4).reshape(n, c, height, width)
     return (decoded + 128).round().clamp(0, 255)
+
+
+DEGRADATIONS: Mapping[str, type[Degradation]] = _REGISTRY.built_in()

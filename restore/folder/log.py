@@ -106,6 +106,10 @@ class Log:
         earlier = self.images.get(self._key(job), {})
         self.add(job, {"status": "kept"} if earlier.get("status") == "failed" else {**earlier, "status": "kept"})
 
+    def network(self, job: Job) -> str:
+        """The name of the network that restored an image, if it is known."""
+        return str(self.images.get(self._key(job), {}).get("network", ""))
+
     def _key(self, job: Job) -> str:
         return job.target.relative_to(self.folder).as_posix()
 

@@ -17,6 +17,7 @@ from restore.folder.networks import Networks
 from restore.folder.plan import Job
 from restore.images.content import content
 from restore.images.decode import Picture, picture_size, read_picture
+from restore.images.header import max_megapixels
 from restore.images.io import printable
 from restore.images.picture import check_target, lost_metadata, write_picture
 from restore.images.pixels import Image, fill_transparent, to_uint8
@@ -220,12 +221,7 @@ class Pipeline:
             network=network,
             luma_only=luma_only,
         )
-        if show := self._writing.show:
-            try:
-                place = str(job.target.relative_to(output))
-                show(place, to_uint8(picture.pixels), to_uint8(restored.pixels), network)
-            except Exception as error:
-                done = replace(done, notes=(f"its place in the report ({error})",))
+        done = replace(done, notes=_show(self._writing, job, output, picture, restored, network))
         return writers.submit(self._write, done, read, restored, output)
 
     def _write(self, done: Outcome, read: Read, restored: Picture, output: Path) -> Outcome:
@@ -235,17 +231,55 @@ class Pipeline:
                 restored = replace(restored, alpha=imresize(restored.alpha, self._scale))
             write_picture(job.target, restored, self._writing.quality)
             done = replace(done, notes=(*done.notes, *lost_metadata(job.target, restored)))
-            if folder := self._writing.compare:
-                name = job.target.relative_to(output)
-                try:
-                    _write_sheet(folder / _sheet_name(name), read.picture, restored, self._scale)
-                except Exception as error:
-                    done = replace(done, notes=(*done.notes, f"a sheet ({error})"))
-            return done
+            return replace(
+                done, notes=(*done.notes, *_add_sheet(self._writing, job, output, read.picture, restored, self._scale))
+            )
         except Exception as error:
             return _failed(job, error, done.height, done.width)
         finally:
             self._space.leave(read.pixels)
+
+
+def show_finished(job: Job, output: Path, writing: Writing, scale: int, network: str) -> tuple[str, ...]:
+    """Show an image that was finished before, as if it were restored now: in the report, and on a sheet if it has none.
+
+    Returns:
+        What could not be shown, as `Outcome.notes`.
+    """
+    if not (writing.show or writing.compare):
+        return ()
+    limit = writing.max_megapixels or max_megapixels()
+    try:
+        picture, restored = read_picture(job.source, limit), read_picture(job.target, limit * scale**2)
+    except UserError as error:
+        return (f"its place in the report or its sheet ({error})",)
+    shown = _show(writing, job, output, picture, restored, network)
+    return *shown, *_add_sheet(writing, job, output, picture, restored, scale)
+
+
+def _show(
+    writing: Writing, job: Job, output: Path, picture: Picture, restored: Picture, network: str
+) -> tuple[str, ...]:
+    """Show an image to who asked for it; what went wrong, if anything."""
+    if writing.show:
+        try:
+            place = str(job.target.relative_to(output))
+            writing.show(place, to_uint8(picture.pixels), to_uint8(restored.pixels), network)
+        except Exception as error:
+            return (f"its place in the report ({error})",)
+    return ()
+
+
+def _add_sheet(
+    writing: Writing, job: Job, output: Path, picture: Picture, restored: Picture, scale: int
+) -> tuple[str, ...]:
+    """Write an image's sheet if sheets are asked for; what went wrong, if anything."""
+    if writing.compare:
+        try:
+            _write_sheet(writing.compare / _sheet_name(job.target.relative_to(output)), picture, restored, scale)
+        except Exception as error:
+            return (f"a sheet ({error})",)
+    return ()
 
 
 def _sheet_name(name: Path) -> Path:

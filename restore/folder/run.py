@@ -10,7 +10,7 @@ from typing import Any
 from restore.errors import UserError
 from restore.folder.log import Log
 from restore.folder.networks import Networks
-from restore.folder.pipeline import Outcome, Pipeline, Writing
+from restore.folder.pipeline import Outcome, Pipeline, Writing, show_finished
 from restore.folder.plan import Job
 from restore.inference import Runner
 from restore.progress import progress
@@ -88,14 +88,16 @@ def restore_folder(
     log.begin(jobs, share, overwrite, alone=ranks.count == 1)
     summary = Summary(log.path)
 
+    networks = runner if isinstance(runner, Networks) else Networks.single(runner)
     left = []
     for job in share:
         if not overwrite and log.finished(job):
             log.keep(job)
-            summary.outcomes.append(Outcome(job, "kept"))
+            notes = show_finished(job, output, writing, networks.scale, log.network(job))
+            summary.outcomes.append(Outcome(job, "kept", notes=notes))
         else:
             left.append(job)
-    pipeline = Pipeline(runner if isinstance(runner, Networks) else Networks.single(runner), writing)
+    pipeline = Pipeline(networks, writing)
     start = time.perf_counter()
     try:
         with closing(pipeline.run(left, output)) as outcomes:

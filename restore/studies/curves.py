@@ -76,7 +76,7 @@ def void(**arms: Sequence[Record]) -> str:
 def failures(runs: Sequence[Record]) -> str:
     """How many runs failed, and how many others end less than 1 dB above their input."""
     low = sum(map(_has_collapsed, runs))
-    return f"{sum(not run.psnr for run in runs)} of {len(runs)}" + (f", {low} within 1 dB of the input" if low else "")
+    return f"{sum(not run.psnr for run in runs)} of {len(runs)}" + (f", {low} not 1 dB above the input" if low else "")
 
 
 def collapsed_as_failed(runs: Sequence[Record]) -> list[Record]:

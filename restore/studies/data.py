@@ -61,6 +61,17 @@ class StudyData:
         names = ("B100", "Set5") if scale > 1 else ("BSD68", "Set12")
         return {name: find_images(name, "test", self.root).first(self.images) for name in names}
 
+    def check(self) -> None:
+        """Look for all images, so that what is missing is said before anything is trained.
+
+        Raises:
+            UserError: a data set is missing or incomplete.
+        """
+        for scale in (1, 2):
+            self.train_images(scale)
+            self.test_sets(scale)
+        self.validation_images()
+
     def validation_images(self) -> ImageSet:
         """Images on which settings are chosen; they are in no test set and no training set."""
         photos = find_images("photos", "test", self.root)

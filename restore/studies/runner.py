@@ -224,6 +224,7 @@ def _work_off(todo: list[Task], records: StudyRecords, folder: Path, jobs: int |
     jobs = jobs or (len(devices) if devices != ["cpu"] else usable_cores())
     context = multiprocessing.get_context("spawn")
     stop, counter = context.Event(), context.Value("i", 0)
+    LOG.info(f"{len(todo)} runs, {jobs} at once")
     rounds = _Progress(len(todo))
     with (
         _stopping_on_signals(stop),

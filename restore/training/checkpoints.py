@@ -147,9 +147,14 @@ def check_fits(path: Path, state: dict[str, Any], network: RestorationNetwork) -
         )
 
 
+def newest(folder: Path) -> Path | None:
+    """The newest checkpoint of a run, if there is one."""
+    return next((folder / name for name in (LAST, PREVIOUS) if (folder / name).exists()), None)
+
+
 def last_good(folder: Path) -> str:
     """What to tell of the checkpoints that are left when a run has to stop."""
-    kept = next((folder / name for name in (LAST, PREVIOUS) if (folder / name).exists()), None)
+    kept = newest(folder)
     return f"the last good checkpoint is {kept}" if kept else "there is no checkpoint"
 
 

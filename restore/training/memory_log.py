@@ -68,7 +68,7 @@ class MemoryLog(Callback):
         if peak := peak_memory(pl_module.device):
             held |= {"rest": peak - sum(held.values()), "peak": peak}
         for name, size in held.items():
-            pl_module.log(f"memory/{name}", size / MIB, on_step=False, on_epoch=True)
+            pl_module.log(f"memory/{name}", size / MIB, on_step=False, on_epoch=True, reduce_fx="max", sync_dist=True)
 
 
 def _step_of(trainer: Trainer, module: LightningModule) -> Step:

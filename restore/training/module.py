@@ -14,7 +14,7 @@ from restore.data.pairs import ImagePair, Pair
 from restore.errors import UserError
 from restore.hardware import Hardware
 from restore.images.tensors import quantize
-from restore.inference import Runner, at_level, restore_tensor, tiled
+from restore.inference import Runner, at_level, check_finite, restore_tensor, tiled
 from restore.losses import find_loss
 from restore.metrics import Protocol
 from restore.models import RestorationNetwork, build
@@ -100,13 +100,19 @@ class RestorationModule(QuickModule):
         self._runner = tiled(self.network)
 
     def validation_step(self, item: tuple[ImagePair, bool], batch_idx: int) -> dict[str, Any] | None:
-        """Score one image; returns it restored, (1, C, H, W) uint8, and its score, unless it is not counted."""
+        """Score one image; returns it restored, (1, C, H, W) uint8, and its score, unless it is not counted.
+
+        Raises:
+            UserError: the result is not finite.
+        """
         assert self._runner is not None
         pair, counted = item
         with torch.autocast(self.device.type, enabled=False):
-            restored = quantize(restore_tensor(at_level(self._runner, pair.level), pair.degraded))
+            restored = restore_tensor(at_level(self._runner, pair.level), pair.degraded)
+        check_finite(restored)
         if not counted:
             return None
+        restored = quantize(restored)
         score = self.protocol.score(restored, pair.clean, self.network.scale)
         self.val_psnr.update(score.psnr)
         self.val_ssim.update(score.ssim)

@@ -35,6 +35,7 @@ from restore.training.checkpoints import (
     LastCheckpoint,
     check_fits,
     last_good,
+    newest,
     newest_whole,
     read_checkpoint,
 )
@@ -54,6 +55,7 @@ EXIT_CODE_OF_SIGNAL = 128  # and a signal's number: exit code of a run that the 
 LOCK = ".lock"
 FILES = "config.yaml", "summary.json", "weights.safetensors", f"checkpoints/{LAST}", "checkpoints/best.ckpt"
 DISK_FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # what the loggers' files can run into
+TRIAL_PIXELS = 16  # height and width of an image that a network is tried with, times `multiple_of`
 LONGEST_WAIT_S = 10  # for a lock: workers outlive a killed run by up to 5 s
 
 
@@ -98,9 +100,9 @@ def fit(
 
     Raises:
         UserError: the folder holds a run and `resume` is None, or another process trains into it; `weights` do not
-            fit; weights of the network were never initialized; data are missing; data or settings are others than
-            those of the run that is resumed; `trainer` is refused by Lightning; the loss diverged; nothing more can be
-            written.
+            fit; weights of the network were never initialized, or its output has another shape than it says; data are
+            missing; data or settings are others than those of the run that is resumed; `trainer` is refused by
+            Lightning; the loss diverged; nothing more can be written.
         SystemExit: with code 143, 130 or 129, after SIGTERM, SIGINT (Ctrl+C) or SIGHUP (a closed terminal).
     """
     _check_epochs(trainer)
@@ -112,6 +114,7 @@ def fit(
             start_from(network, weights)
         if not start:
             _check_initialized(network)
+        _check_output(network)
         prepared = data.prepare(network)
         ours = _callbacks(prepared, optim, output, faults or Faults(), checkpoint_every)
         files = [ConfigFile(output / "config.yaml", config)] if config else []
@@ -133,6 +136,25 @@ def _check_initialized(network: RestorationNetwork) -> None:
                 f"{type(network).__name__}: {name} was never initialized: call "
                 "restore.models.init.initialize(self, ...) at the end of __init__"
             )
+
+
+@torch.no_grad()
+def _check_output(network: RestorationNetwork) -> None:
+    """Raises UserError if a network's output is not (N, channels, scale * H, scale * W)."""
+    size = TRIAL_PIXELS * network.multiple_of
+    degraded = next(network.parameters()).new_zeros(1, network.inputs, size, size)
+    was_training = network.training
+    network.eval()
+    for scale in network.all_scales:
+        expected = (1, network.channels, scale * size, scale * size)
+        restored: object = network.at(scale)(degraded)
+        found = tuple(restored.shape) if isinstance(restored, torch.Tensor) else f"a {type(restored).__name__}"
+        if found != expected:
+            raise UserError(
+                f"{type(network).__name__}: for an input of {tuple(degraded.shape)} expected a tensor of {expected} "
+                f"(channels {network.channels}, scale {scale}), found {found}"
+            )
+    network.train(was_training)
 
 
 def _check_epochs(trainer: Mapping[str, Any]) -> None:
@@ -315,7 +337,8 @@ def _report_interruptions(output: Path, stops: StopSignals) -> Iterator[None]:
     except SIGTERMException:
         number = stops.received or signal.SIGTERM
         good = last_good(output / "checkpoints")
-        rank_zero_only(LOG.info)(f"stopped by {number.name}; {good}; --resume auto continues")
+        then = "--resume auto continues" if newest(output / "checkpoints") else "the same command starts again"
+        rank_zero_only(LOG.info)(f"stopped by {number.name}; {good}; {then}")
         raise SystemExit(EXIT_CODE_OF_SIGNAL + number) from None
     except OSError as error:
         inside = error.filename is not None and Path(error.filename).is_relative_to(output.absolute())

@@ -358,16 +358,46 @@ def test_an_input_that_was_replaced_by_an_older_file_is_restored_again(weights: 
     assert read_image(images.parent / "out/1.png")[0, 0, 0] == 77
 
 
-def test_a_network_that_yields_nan_fails_its_images(
+def test_a_network_whose_results_are_not_finite_fails_its_images(
     tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for channels in (1, 3):
-        spoilt = save_denoiser(tmp_path / f"spoilt{channels}.safetensors", added=float("nan"), channels=channels)
+        network = DnCNN(channels=channels, depth=2, features=4, bias=True).eval()
+        torch.nn.init.ones_(network.body[0].bias)
+        torch.nn.init.constant_(network.body[-1].weight, 3e38)
+        spoilt = tmp_path / f"spoilt{channels}.safetensors"
+        save_weights(spoilt, Weights(network))
         assert restore(spoilt, images, "--overwrite") == 1
         captured = capsys.readouterr()
         assert captured.out.startswith("0 of 4 images restored")
         assert f"failed: {images / '0.png'}: the network's output is not finite" in captured.err
         assert not (tmp_path / "out/0.png").exists()
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, images: Path) -> None:
+    spoilt = save_denoiser(tmp_path / "w.safetensors", added=float("nan"))
+    with pytest.raises(UserError, match=r"w\.safetensors: body\.2\.bias is not finite; the file is damaged, or its tr"):
+        restore(spoilt, images)
+    with pytest.raises(UserError, match=r"in: a folder, not a weights file$"):
+        restore(images, images)
+
+
+def test_what_was_finished_before_is_in_the_report_and_on_sheets_too(
+    weights: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert restore(weights, images) == 0
+    (images.parent / "out/1.png").unlink()
+    (images / "3.png").touch()
+    places = images.parent / "page.html", images.parent / "sheets"
+    assert restore(weights, images, "--report", str(places[0]), "--compare", str(places[1])) == 0
+    assert {path.name for path in list_images(places[1])} == {f"{number}.png.png" for number in range(4)}
+    page = places[0].read_text()
+    assert all(f"{number}.png" in page for number in range(4))
+    assert "4 images" in page
+    (images.parent / "out/0.png").write_bytes(b"no image")
+    capsys.readouterr()
+    assert restore(weights, images, "--report", str(places[0])) == 0
+    assert "note: 1 written without its place in the report or its sheet (" in capsys.readouterr().out
 
 
 def test_a_sheet_that_cannot_be_written_costs_no_image(

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,24 @@ def test_a_run_folder_holds_all_that_is_needed_to_judge_repeat_and_use_it(photog
     network = restore.load(output / "weights.safetensors")
     assert not network.training
     assert summary["parameters"] == sum(p.numel() for p in network.parameters())
+
+
+@pytest.mark.parametrize(("made", "found"), [
+    (lambda image: image[..., ::2, ::2], r"\(1, 1, 8, 8\)"), (lambda image: (image, image), "a tuple"),
+])  # fmt: skip
+def test_a_network_whose_output_has_another_shape_is_refused_before_training(
+    photographs: Path, made: Callable[[Tensor], Any], found: str
+) -> None:
+    class Wrong(RestorationNetwork):
+        def __init__(self, channels: int = 1) -> None:
+            super().__init__()
+            self.gain = nn.Parameter(torch.ones(1))
+
+        def forward(self, degraded: Tensor) -> Any:
+            return made(self.gain * degraded)
+
+    with pytest.raises(UserError, match=rf"Wrong: for an input of \(1, 1, 16, 16\) expected .*, found {found}$"):
+        fit(Wrong(), data(photographs), Optimization(), photographs / "run", trainer=QUIET)
 
 
 def test_validation_is_tiled_where_memory_is_short(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
