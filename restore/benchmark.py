@@ -17,7 +17,8 @@ from restore.data.pairing import by_name, check_restored_sizes, pair
 from restore.data.pairs import ImagePair, load_pair
 from restore.errors import about
 from restore.images.color import with_channels
-from restore.images.io import list_images, read_image, to_uint8
+from restore.images.io import list_images, read_image
+from restore.images.pixels import to_uint8
 from restore.images.tensors import as_tensor, quantize
 from restore.inference import Runner, at_level, baseline, check_finite, restore_tensor
 from restore.metrics import PROTOCOLS, ImageScore, Protocol, Row, Score

@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from restore.errors import UserError
-from restore.images.io import write_atomically
+from restore.files import write_atomically
 from restore.models import NetworkSpec, RestorationNetwork, build
 
 FORMAT = 1

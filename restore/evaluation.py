@@ -35,10 +35,11 @@ from restore.data.degradation import (
 )
 from restore.data.pairs import NOISE_SEED, ImagePair
 from restore.errors import UserError
+from restore.files import check_writable, write_atomically
 from restore.foreign_checkpoints import load_any
 from restore.hardware import available_device, keep_pages
 from restore.images.decode import is_in_color
-from restore.images.io import IMAGE_SUFFIXES, check_writable, write_atomically
+from restore.images.io import IMAGE_SUFFIXES
 from restore.images.tensors import to_image
 from restore.inference import Runner
 from restore.metrics import PROTOCOLS, Row

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from restore.errors import UserError
 from restore.extras import import_openvino
-from restore.images.io import write_atomically
+from restore.files import write_atomically
 from restore.models import RestorationNetwork
 from restore.models.fold import fold
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from restore.checkpoint import Weights, read_tensors, weights_of, weights_of_run
 from restore.errors import UserError, listed
-from restore.images.io import write_atomically
+from restore.files import write_atomically
 from restore.models import EDSR, MDSR, DnCNN, FDnCNN, FFDNet, NetworkSpec, Norm, RestorationNetwork, build
 from restore.models.edsr import DIV2K_MEAN
 from restore.models.ffdnet import DOWNSCALE

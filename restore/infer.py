@@ -51,9 +51,9 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError("--fast: only --denoise has a faster network")
     if args.sigma is not None and args.denoise is not None:
         raise UserError(f"--sigma: give the level as --denoise {args.sigma:g}")
+    from restore.files import check_writable
     from restore.folder import Writing, passed_over, plan, restore_folder
     from restore.hardware import available_device, keep_pages
-    from restore.images.io import check_writable
     from restore.provenance import provenance
     from restore.ranks import ranks_of_torchrun
 

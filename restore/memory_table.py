@@ -13,8 +13,8 @@ import yaml
 from restore import cli
 from restore.choices import Norm, Quantity, Recompute, StepPrecision
 from restore.errors import UserError
+from restore.files import write_atomically
 from restore.hardware import available_device, keep_pages
-from restore.images.io import write_atomically
 from restore.memory import RECIPES
 from restore.memory_verdict import PAPER, ProfileRow, gpu_table, verdicts
 from restore.models import NetworkSpec, build

@@ -13,8 +13,10 @@ from PIL import ImageDraw, ImageFont
 from torch import Tensor
 
 from restore.data.pairs import ImagePair
+from restore.files import printable, write_atomically
 from restore.images.color import with_channels
-from restore.images.io import Image, printable, write_atomically, write_image
+from restore.images.io import write_image
+from restore.images.pixels import Image
 from restore.images.tensors import to_image
 from restore.metrics import Score
 from restore.tables import print_table

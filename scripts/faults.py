@@ -33,7 +33,8 @@ from safetensors.torch import load_file
 from restore import cli, train
 from restore.checkpoint import load_weights
 from restore.errors import UserError
-from restore.images.io import read_image, write_atomically, write_image
+from restore.files import write_atomically
+from restore.images.io import read_image, write_image
 from restore.provenance import provenance
 from restore.tables import print_table
 from restore.training.checkpoints import DAMAGED, LAST, PREVIOUS, read_checkpoint

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from restore.images.io import write_atomically
+from restore.files import write_atomically
 from restore.models import NetworkSpec
 from restore.profiling import Step, forecast
 from restore.report import markdown_table

@@ -16,7 +16,7 @@ from restore.checkpoint import Weights, load_weights
 from restore.data.catalog import find_images
 from restore.data.pairs import ImagePair
 from restore.errors import UserError
-from restore.images.io import write_atomically
+from restore.files import write_atomically
 from restore.inference import tiled
 from restore.report import Panel, comparison, contact_sheet, plot_lines
 

@@ -20,7 +20,8 @@ import torch
 
 from restore.data.catalog import default_root, find_images
 from restore.images.color import with_channels
-from restore.images.io import Image, Pixels, read_image, to_uint8
+from restore.images.io import read_image
+from restore.images.pixels import Image, Pixels, to_uint8
 from restore.images.tensors import quantize, to_tensor
 from restore.inference import restore_image, restore_tensor, tiled
 from restore.inference.receptive_field import receptive_field

@@ -8,13 +8,14 @@ import pytest
 ROOT = Path(__file__).parents[1] / "restore"
 
 # Each room and the rooms it may use, besides itself and those for everybody.
-FOR_EVERYBODY = {"choices", "errors", "extensions", "extras", "progress", "tables", "torch_internals"}
+FOR_EVERYBODY = {"choices", "errors", "extensions", "extras", "files", "progress", "tables", "torch_internals"}
 FOUNDATION = {"images", "data", "models", "losses", "metrics", "optim"}
 MAY_USE: dict[str, set[str]] = {
     "errors": set(),
     "torch_internals": set(),
     "extensions": set(),
     "extras": set(),
+    "files": set(),
     "progress": set(),
     "choices": set(),
     "tables": set(),
@@ -56,6 +57,7 @@ ENTRIES = {
     "study_actions",
     "cli",
     "runner_options",
+    "wrong_settings",
     "api",
     "__init__",
     "__main__",

@@ -13,7 +13,8 @@ from restore.data.catalog import find_images
 from restore.data.degradation import Jpeg
 from restore.data.random import seeded
 from restore.errors import UserError
-from restore.images.io import Image, read_image
+from restore.images.io import read_image
+from restore.images.pixels import Image
 from restore.images.tensors import as_tensor, to_tensor
 from restore.metrics import PROTOCOLS
 

@@ -18,7 +18,8 @@ from restore.folder import Job, Networks
 from restore.folder.pipeline import Pipeline, Writing
 from restore.images.color import with_channels
 from restore.images.decode import is_in_color, picture_size, read_picture
-from restore.images.io import read_image, to_uint8, write_image
+from restore.images.io import read_image, write_image
+from restore.images.pixels import to_uint8
 from restore.models import DnCNN
 
 SHARED = Path(__file__).parents[2] / "shared" / "cases"

@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 from restore import evaluate, infer
 from restore.checkpoint import Weights, save_weights
 from restore.data.degradation import Bicubic
-from restore.images.io import Image
+from restore.images.pixels import Image
 from restore.models import EDSR
 from restore.page import ComparisonPage, Figure, Table, data_uri, write_page
 

@@ -17,7 +17,7 @@ from restore.choices import InferencePrecision
 from restore.data.catalog import find_images
 from restore.data.degradation import from_description
 from restore.errors import UserError
-from restore.images.io import write_atomically
+from restore.files import write_atomically
 from restore.inference import accelerate, tiled
 from restore.metrics import Row
 

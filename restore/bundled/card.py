@@ -7,7 +7,7 @@ from typing import Any
 from restore.bundled.registry import BundledModel, Test
 from restore.checkpoint import Weights
 from restore.errors import UserError
-from restore.images.io import write_atomically
+from restore.files import write_atomically
 
 MARKERS = "<!-- bundled models: begin -->", "<!-- bundled models: end -->"
 LICENSE = {

@@ -13,7 +13,8 @@ from restore.data.known_sets import BSD68, SETS
 from restore.data.sources import Archive, Folder, Mirror
 from restore.data.unpacking import copy_folders
 from restore.errors import UserError
-from restore.images.io import Image, Pixels, is_image, list_images, read_image, write_image
+from restore.images.io import is_image, list_images, read_image, write_image
+from restore.images.pixels import Image, Pixels
 
 DOWNLOADS = ".downloads"
 

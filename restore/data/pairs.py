@@ -16,7 +16,8 @@ from restore.data.store import PatchStore, crop_to_low_resolution
 from restore.errors import UserError, about
 from restore.images.color import luma, with_channels
 from restore.images.crop import crop_to_multiple
-from restore.images.io import Image, read_image, to_uint8
+from restore.images.io import read_image
+from restore.images.pixels import Image, to_uint8
 from restore.images.tensors import as_tensor, quantize, to_image, to_tensor
 
 # What a step's draws are for besides the choice of its patches, which follows from (seed, step) only.

@@ -25,9 +25,11 @@ from torch import Tensor
 from restore.data.catalog import ImageSet
 from restore.data.pairing import check_sizes
 from restore.errors import UserError, about
+from restore.files import write_atomically
 from restore.images.color import with_channels
 from restore.images.crop import crop_to_multiple
-from restore.images.io import Image, read_image, to_uint8, write_atomically
+from restore.images.io import read_image
+from restore.images.pixels import Image, to_uint8
 from restore.images.resize import imresize
 from restore.progress import progress
 

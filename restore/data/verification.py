@@ -15,7 +15,8 @@ from restore.data.pairing import check_sizes
 from restore.data.store import crop_to_low_resolution
 from restore.errors import UserError
 from restore.images.color import with_channels
-from restore.images.io import read_image, to_uint8
+from restore.images.io import read_image
+from restore.images.pixels import to_uint8
 from restore.images.resize import imresize
 from restore.progress import progress
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from restore.errors import UserError
+from restore.files import remove_leftovers, write_atomically
 from restore.folder.plan import Job
-from restore.images.io import remove_leftovers, write_atomically
 
 LOG_NAME = "restore-log.json"
 SECONDS_BETWEEN_WRITES = 10.0

@@ -13,12 +13,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from restore.errors import UserError
+from restore.files import printable
 from restore.folder.networks import Networks
 from restore.folder.plan import Job
 from restore.images.content import content
 from restore.images.decode import Picture, picture_size, read_picture
 from restore.images.header import max_megapixels
-from restore.images.io import printable
 from restore.images.picture import check_target, lost_metadata, write_picture
 from restore.images.pixels import Image, fill_transparent, to_uint8
 from restore.images.resize import imresize

@@ -5,7 +5,7 @@ from typing import Any
 import cv2
 from torch import Tensor
 
-from restore.images.io import AnyPixels
+from restore.images.pixels import AnyPixels
 
 
 def luma(rgb: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from restore.errors import UserError
-from restore.images.io import AnyPixels
+from restore.images.pixels import AnyPixels
 
 
 def crop_to_multiple(image: AnyPixels, scale: int) -> AnyPixels:

@@ -16,9 +16,11 @@ from PIL import ImageCms
 from PIL.ExifTags import Base
 
 from restore.errors import UserError
+from restore.files import write_atomically
 from restore.images.decode import Picture
-from restore.images.io import IMAGE_SUFFIXES, Pixels, to_uint8, write_atomically
+from restore.images.io import IMAGE_SUFFIXES
 from restore.images.notes import PREFIX, color_space
+from restore.images.pixels import Pixels, to_uint8
 
 PICTURE_SUFFIXES = IMAGE_SUFFIXES | {".gif"}  # a GIF is rejected with a message, not skipped
 

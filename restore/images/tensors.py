@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from restore.images.io import Image, Pixels
+from restore.images.pixels import Image, Pixels
 
 ROWS = 256  # of an image that are converted at once
 

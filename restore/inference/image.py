@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from restore.errors import UserError
 from restore.images.color import rgb_to_gray
-from restore.images.io import Pixels
+from restore.images.pixels import Pixels
 from restore.images.resize import imresize
 from restore.images.tensors import as_tensor, quantize, to_image, to_pixels, to_tensor
 from restore.inference.runner import Runner

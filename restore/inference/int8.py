@@ -23,8 +23,10 @@ from restore.data.catalog import ImageSet, default_root, find_images
 from restore.data.degradation import Degradation
 from restore.data.random import seeded
 from restore.errors import UserError
+from restore.files import write_atomically
 from restore.images.color import with_channels
-from restore.images.io import read_image, to_uint8, write_atomically
+from restore.images.io import read_image
+from restore.images.pixels import to_uint8
 from restore.images.tensors import to_tensor
 from restore.inference.cross_layer_equalization import equalize
 from restore.inference.image import padded

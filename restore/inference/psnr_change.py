@@ -12,7 +12,8 @@ from restore.data.catalog import find_images
 from restore.data.degradation import Degradation
 from restore.data.random import seeded
 from restore.images.color import with_channels
-from restore.images.io import read_image, to_uint8
+from restore.images.io import read_image
+from restore.images.pixels import to_uint8
 from restore.images.tensors import as_tensor, quantize
 from restore.inference.image import restore_tensor
 from restore.inference.runner import Runner

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from restore.images.color import with_channels
-from restore.images.io import Image
+from restore.images.pixels import Image
 from restore.page.sections import Comparison, Section, Table, View, data_uri, decimals, write_page
 
 LONGEST_SIDE = 1200  # of an image in the page; larger ones are reduced

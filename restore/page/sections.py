@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from restore.images.io import write_atomically
+from restore.files import write_atomically
 
 
 @dataclass(frozen=True)

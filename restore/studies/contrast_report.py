@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from restore.images.io import write_atomically
+from restore.files import write_atomically
 from restore.report import markdown_table
 from restore.studies.contrast import FULL, FULL_SIZE, NORMS, OTHER_RATES, OTHER_RATES_LENGTH, Contrast
 from restore.studies.contrast_figures import figures

@@ -14,7 +14,8 @@ from restore.data.degradation import Degradation, GaussianNoise
 from restore.data.pairs import ImagePair, make_pair
 from restore.data.random import seeded
 from restore.images.color import with_channels
-from restore.images.io import read_image, to_uint8
+from restore.images.io import read_image
+from restore.images.pixels import to_uint8
 from restore.images.tensors import as_tensor, quantize, to_image
 from restore.inference import restore_tensor
 from restore.metrics import psnr

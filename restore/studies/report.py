@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from restore.images.io import write_atomically
+from restore.files import write_atomically
 from restore.page import Figure, Section, Table, data_uri, write_page
 from restore.report import markdown_table
 from restore.studies.claim import CLAIMS, Claim

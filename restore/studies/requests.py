@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from restore.errors import UserError
-from restore.images.io import write_atomically
+from restore.files import write_atomically
 from restore.provenance import provenance
 from restore.studies.budget import BUDGETS, Budget
 from restore.studies.criteria import Criterion, registered

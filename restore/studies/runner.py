@@ -23,8 +23,8 @@ import torch
 
 from restore.checkpoint import Weights, load_weights, save_weights
 from restore.errors import UserError
+from restore.files import write_atomically
 from restore.hardware import keep_pages, usable_cores
-from restore.images.io import write_atomically
 from restore.images.tensors import quantize
 from restore.inference import Runner, accelerate
 from restore.metrics import psnr

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from restore.errors import UserError
-from restore.images.io import write_atomically
+from restore.files import write_atomically
 from restore.provenance import provenance
 from restore.studies.data import StudyData
 from restore.studies.experiment import Experiment

@@ -20,8 +20,8 @@ from torch.nn.utils import parametrize
 from restore.data.pairs import PAIRS, Pair, make_pair
 from restore.data.random import seeded
 from restore.errors import UserError
+from restore.files import write_atomically
 from restore.hardware import Hardware
-from restore.images.io import write_atomically
 from restore.losses import find_loss
 from restore.models import RestorationNetwork, build
 from restore.studies.data import StudyData

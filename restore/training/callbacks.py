@@ -13,7 +13,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from restore.data.pairs import ImagePair
-from restore.images.io import write_atomically
+from restore.files import write_atomically
 from restore.inference import baseline
 from restore.report import Panel, comparison, contact_sheet
 from restore.training.datamodule import TrainingData

@@ -11,8 +11,8 @@ from pytorch_lightning import Trainer
 from restore.benchmark import default_protocol, measure
 from restore.checkpoint import Weights, save_weights, tensors_of_run
 from restore.errors import UserError
+from restore.files import write_atomically
 from restore.hardware import Hardware
-from restore.images.io import write_atomically
 from restore.inference import tiled
 from restore.models import RestorationNetwork
 from restore.optim import Optimization

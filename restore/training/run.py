@@ -22,8 +22,8 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from restore.benchmark import default_protocol
 from restore.errors import UserError
+from restore.files import remove_leftovers
 from restore.hardware import Hardware, gains_from_bf16
-from restore.images.io import remove_leftovers
 from restore.models import Norm, RestorationNetwork
 from restore.optim import Optimization
 from restore.optim.averaging import moving_average

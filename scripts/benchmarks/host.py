@@ -19,8 +19,8 @@ import torch
 
 from benchmarks.train import Batches, Ours, bare
 from benchmarks.turns import Work, take_turns
+from restore.files import write_atomically
 from restore.hardware import Hardware
-from restore.images.io import write_atomically
 from restore.models import NetworkSpec, build
 from restore.profiling import Step
 from restore.provenance import provenance

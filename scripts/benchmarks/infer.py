@@ -23,8 +23,8 @@ from restore.checkpoint import Weights, load_weights, save_weights
 from restore.choices import Backend, InferencePrecision, Tile
 from restore.data.catalog import default_root
 from restore.data.degradation import from_description
+from restore.files import write_atomically
 from restore.hardware import gains_from_bf16, keep_pages
-from restore.images.io import write_atomically
 from restore.inference import Engine, Runner, accelerate, tiled
 from restore.inference.psnr_change import psnr_change
 from restore.models import EDSR, DnCNN, RestorationNetwork, SRResNet

@@ -22,7 +22,7 @@ from benchmarks.turns import take_turns
 from restore.data.catalog import ImageSet
 from restore.data.pairs import PatchSampler
 from restore.data.store import PatchStore, StoredImage, StoreSpec, open_store
-from restore.images.io import write_atomically
+from restore.files import write_atomically
 from restore.provenance import provenance
 from restore.tables import print_table
 

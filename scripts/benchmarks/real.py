@@ -22,7 +22,8 @@ from restore import bundled, infer
 from restore.data.catalog import default_root, find_images
 from restore.folder import LOG_NAME
 from restore.images.color import with_channels
-from restore.images.io import Image, read_image, to_uint8, write_image
+from restore.images.io import read_image, write_image
+from restore.images.pixels import Image, to_uint8
 from restore.images.tensors import as_tensor
 from restore.metrics import psnr
 from restore.report import markdown_table

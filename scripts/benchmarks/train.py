@@ -26,8 +26,8 @@ from restore.data.degradation import Bicubic, GaussianNoise
 from restore.data.pairs import Pair, PatchBatch, PatchSampler, make_pair
 from restore.data.random import seeded
 from restore.data.store import StoreSpec, default_cache, open_store
+from restore.files import write_atomically
 from restore.hardware import Hardware, gains_from_bf16, keep_pages
-from restore.images.io import write_atomically
 from restore.losses import find_loss
 from restore.models import NetworkSpec, build
 from restore.profiling import Step, flops

@@ -11,7 +11,8 @@ from PIL import Image as Pillow
 from restore.data.catalog import find_images
 from restore.images.color import with_channels
 from restore.images.content import content
-from restore.images.io import Image, read_image
+from restore.images.io import read_image
+from restore.images.pixels import Image
 
 PHOTO = read_image(find_images("photos", "test", Path()).clean[2])[:300, :400]
 GRAY = with_channels(PHOTO, 1).repeat(3, axis=2)

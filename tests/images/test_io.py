@@ -1,7 +1,5 @@
 """Reading and writing files of every kind, written here by Pillow or by hand."""
 
-import os
-import stat
 import struct
 import subprocess
 import sys
@@ -15,15 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from restore.errors import UserError
-from restore.images import io
-from restore.images.io import (
-    list_images,
-    read_image,
-    remove_leftovers,
-    to_uint8,
-    write_atomically,
-    write_image,
-)
+from restore.images.io import list_images, read_image, write_image
+from restore.images.pixels import to_uint8
 
 ROOT = Path(__file__).parents[2]
 RANDOM = np.random.default_rng(0)
@@ -114,50 +105,6 @@ def test_missing_files_folders_and_empty_folders_are_named(tmp_path: Path) -> No
 def test_an_unknown_format_is_refused_before_writing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot write \.xyz"):
         write_image(tmp_path / "x.xyz", RGB)
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "x.txt"
-    write_atomically(path, "old")
-
-    def disk_full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", disk_full)
-    with pytest.raises(UserError, match="No space left on device"):
-        write_atomically(path, "new")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_leftovers_of_killed_processes_are_found_by_the_file_they_were_for(tmp_path: Path) -> None:
-    names = {".a.png.01af56b9", ".b.png.01af56b9", "a.png", ".hidden.png", ".a.png.backup"}
-    for name in names:
-        (tmp_path / name).touch()
-    remove_leftovers([tmp_path / "a.png", tmp_path / "gone" / "c.png"])
-    assert {path.name for path in tmp_path.iterdir()} == names - {".a.png.01af56b9"}
-
-
-@pytest.mark.parametrize("name", ["x" * 255, "\u5199" * 82 + ".png", os.fsdecode(b"caf\xe9.png"), "a [1] *?\n.png"])
-def test_names_of_every_kind_are_written_and_tidied_up(tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    write_atomically(path, "whole")
-    assert path.read_text() == "whole"
-    leftover = tmp_path / (io._prefix(path) + "0" * 8)
-    leftover.touch()
-    remove_leftovers([path])
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_the_umask_decides_who_may_read_what_is_written_and_is_left_alone(tmp_path: Path) -> None:
-    before = os.umask(0o027)
-    try:
-        write_atomically(tmp_path / "x", "")
-        assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o640
-    finally:
-        assert os.umask(before) == 0o027
 
 
 IMPORTED = """

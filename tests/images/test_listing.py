@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from restore.errors import UserError
-from restore.images.io import list_images, printable, walk, write_image
+from restore.files import printable
+from restore.images.io import list_images, walk, write_image
 
 IMAGE = np.zeros((4, 4, 3), np.uint8)
 

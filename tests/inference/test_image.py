@@ -10,7 +10,8 @@ from PIL import Image as Pillow
 from restore import infer
 from restore.checkpoint import Weights, save_weights
 from restore.errors import UserError
-from restore.images.io import Pixels, read_image, write_image
+from restore.images.io import read_image, write_image
+from restore.images.pixels import Pixels
 from restore.images.resize import imresize
 from restore.images.tensors import to_pixels, to_tensor
 from restore.inference import Ensemble, restore_image
