@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from restore.benchmark import Show, baseline_name, default_protocol, measure
+from restore.benchmark import baseline_name, default_protocol, measure
 from restore.data.catalog import find_images
 from restore.data.degradation import Bicubic, Degradation, GaussianNoise, Jpeg, RealNoise
 from restore.errors import UserError, nearest
@@ -198,7 +198,7 @@ def upscaler(scale: int) -> BundledModel:
     return find(f"edsr-baseline-x{scale}")
 
 
-def measure_bundled(model: BundledModel, runner: Runner, root: Path, show: Show | None = None) -> list[Row]:
+def measure_bundled(model: BundledModel, runner: Runner, root: Path) -> list[Row]:
     """The rows of a model's tests, the baseline's before its own.
 
     Raises:
@@ -209,7 +209,7 @@ def measure_bundled(model: BundledModel, runner: Runner, root: Path, show: Show 
         images = find_images(test.set, "test", root)
         protocol = default_protocol(images, test.degradation, model.channels)
         models = {baseline_name(test.degradation): None, model.name: runner}
-        rows += measure(models, images, test.degradation, protocol, model.channels, show)
+        rows += measure(models, images, test.degradation, protocol, model.channels)
     return rows
 
 

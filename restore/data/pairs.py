@@ -38,6 +38,11 @@ class PatchBatch(NamedTuple):
     degraded: Tensor | None
     step: int
 
+    def to(self, device: torch.device | str) -> "PatchBatch":
+        """The same on a device; copies from pinned memory overlap with what the device does."""
+        degraded = None if self.degraded is None else self.degraded.to(device, non_blocking=True)
+        return PatchBatch(self.clean.to(device, non_blocking=True), degraded, self.step)
+
 
 class Pair(NamedTuple):
     """Degraded (N, inputs, S, S) and clean (N, C, scale*S, scale*S) images, float32 in [0, 1]."""

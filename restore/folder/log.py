@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from restore.errors import UserError
+from restore.errors import UserError, listed
 from restore.files import remove_leftovers, write_atomically
 from restore.folder.plan import Job
 
@@ -55,10 +55,9 @@ class Log:
             for path in logs.keys() - same.keys():
                 raise UserError(f"{path}: {self._difference(logs[path])}; use --overwrite or choose another --output")
             if not logs and (there := [job.target for job in jobs if job.target.exists()]):
-                more = f" and {len(there) - 1} more" if len(there) > 1 else ""
                 raise UserError(
-                    f"{there[0]}{more}: already exists, and no {LOG_NAME} says how it was made; --overwrite, or choose "
-                    "another --output"
+                    f"{listed(map(str, there), 1)}: already exists, and no {LOG_NAME} says how it was made; "
+                    "--overwrite, or choose another --output"
                 )
         for path, log in same.items():
             if alone or path == self.path:

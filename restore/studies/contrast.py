@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from restore.models.init import DnCNNInit
 from restore.studies.arms import SEEDS
-from restore.studies.budget import BUDGETS, Budget
+from restore.studies.budget import BUDGETS
 from restore.studies.experiment import Experiment, Record
 from restore.studies.requests import Requests, Results, StudyRecords
 from restore.studies.stages import follow
@@ -51,28 +51,28 @@ OTHER_RATES: dict[Arm, tuple[float, ...]] = {("EDSR", "none"): (5.5e-4, 1e-3), (
 OTHER_RATES_LENGTH = 3000
 
 
-def denoising_candidates(size: Size, budget: Budget = FULL) -> dict[Arm, list[Experiment]]:
+def denoising_candidates(size: Size) -> dict[Arm, list[Experiment]]:
     """What the search chooses from, for DnCNN of a size with batch norm and without."""
-    base = replace(budget, depth=size.depth, features=size.features)
+    base = replace(FULL, depth=size.depth, features=size.features)
     return {(size.name, norm): [base.denoising(norm=norm, init=init) for init in INITS[norm]] for norm in NORMS}
 
 
-def edsr_candidates(budget: Budget = FULL) -> dict[Arm, list[Experiment]]:
+def edsr_candidates() -> dict[Arm, list[Experiment]]:
     """EDSR without batch norm and with it; initial weights are given, learning rates are searched."""
-    return {("EDSR", norm): [budget.edsr(norm=norm)] for norm in ("none", "batch")}
+    return {("EDSR", norm): [FULL.edsr(norm=norm)] for norm in ("none", "batch")}
 
 
-def further_candidates(budget: Budget = FULL) -> dict[Arm, list[Experiment]]:
+def further_candidates() -> dict[Arm, list[Experiment]]:
     """The other arms in super-resolution: a start of each block at 0, as much memory as batch norm takes, other
     networks and norms."""
-    features = features_of_equal_memory(budget)
+    features = features_of_equal_memory(FULL)
     return {
-        ("EDSR", "batch, gain 0"): [budget.edsr(norm="batch", init="zero")],
-        ("EDSR", LARGER): [budget.edsr(norm="none").with_network(features=features)],
-        ("SRResNet", "batch"): [budget.srresnet(norm="batch")],
-        ("WDSR-B", "none"): [budget.wdsr("WDSRB", norm="none")],
-        ("WDSR-B", "weight"): [budget.wdsr("WDSRB", norm="weight")],
-        ("WDSR-B", "batch"): [budget.wdsr("WDSRB", norm="batch")],
+        ("EDSR", "batch, gain 0"): [FULL.edsr(norm="batch", init="zero")],
+        ("EDSR", LARGER): [FULL.edsr(norm="none").with_network(features=features)],
+        ("SRResNet", "batch"): [FULL.srresnet(norm="batch")],
+        ("WDSR-B", "none"): [FULL.wdsr("WDSRB", norm="none")],
+        ("WDSR-B", "weight"): [FULL.wdsr("WDSRB", norm="weight")],
+        ("WDSR-B", "batch"): [FULL.wdsr("WDSRB", norm="batch")],
     }
 
 

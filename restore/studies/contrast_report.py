@@ -310,7 +310,7 @@ def _before_data(records: StudyRecords, found: Contrast) -> str:
 
 
 def _settings(records: StudyRecords, times: StepTimes | None) -> str:
-    found = [run for run in records.results.values() if isinstance(run, dict) and "provenance" in run]
+    found = records.runs
     devices, commits = ({str(run["provenance"][key]) for run in found} for key in ("device", "commit"))
     timed = (
         f"measured in turns, {times.provenance['device']}, commit {times.provenance['commit']}"

@@ -149,28 +149,25 @@ def holm(p_values: Mapping[str, float], of: int) -> dict[str, float]:
     return adjusted
 
 
+POWER = 0.8
 MOST_SEEDS = 1000
 
 
-def seeds_needed(
-    deviation: float, distance: float, image_error: float = 0.0, power: float = 0.8, alpha: float = 0.05
-) -> int | None:
-    """How many seeds detect a mean `distance` from the null with the given power, two-sided, as `Effect.p_value` tests.
+def seeds_needed(deviation: float, distance: float, image_error: float = 0.0) -> int | None:
+    """How many seeds detect a mean `distance` from the null with a power of 80 %, two-sided, as `Effect.p_value` tests.
 
     Args:
         deviation: standard deviation between seeds.
         distance: of the true mean from the null, above 0.
         image_error: what the images add to the standard error, which no seed reduces.
-        power: probability of detection.
-        alpha: level of the test.
 
     Returns:
         None if `MOST_SEEDS` do not.
     """
     for seeds in range(2, MOST_SEEDS + 1):
-        critical = float(t.ppf(1 - alpha / 2, seeds - 1))
+        critical = float(t.ppf((1 + CONFIDENCE) / 2, seeds - 1))
         error = math.hypot(deviation / seeds**0.5, image_error)
-        if error == 0 or float(nct.sf(critical, seeds - 1, distance / error)) >= power:
+        if error == 0 or float(nct.sf(critical, seeds - 1, distance / error)) >= POWER:
             return seeds
     return None
 

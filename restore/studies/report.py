@@ -207,7 +207,7 @@ def _p(value: float | None) -> str:
 
 
 def _settings(records: StudyRecords, entries: Sequence[Entry]) -> dict[str, object]:
-    budget, runs = records.budget, _runs(records)
+    budget, runs = records.budget, records.runs
     first: dict[str, Any] = next((it["provenance"] for it in runs), {})
     return {
         "budget": budget.name,
@@ -237,12 +237,8 @@ def _seeds(entries: Sequence[Entry], first: int) -> str:
     return f"{fewest}, from {first}" + (f"; {', '.join(more)}" if more else "")
 
 
-def _runs(records: StudyRecords) -> list[dict[str, Any]]:
-    return [it for it in records.results.values() if isinstance(it, dict) and "provenance" in it]
-
-
 def _device(records: StudyRecords) -> str:
-    return ", ".join(sorted({it["provenance"]["device"] for it in _runs(records)})) or "none"
+    return ", ".join(sorted({it["provenance"]["device"] for it in records.runs})) or "none"
 
 
 def _command(records: StudyRecords, entry: Entry) -> str:

@@ -100,6 +100,11 @@ class StudyRecords:
         view.seeds = seeds
         return view
 
+    @property
+    def runs(self) -> list[dict[str, Any]]:
+        """The results that are of runs, not of measurements."""
+        return [it for it in self.results.values() if isinstance(it, dict) and "provenance" in it]
+
     def tasks(self, request: Request) -> list[Task]:
         """One task for each seed."""
         if isinstance(request, Trial):

@@ -125,11 +125,7 @@ class Trajectory:
 
     def pair(self, step: int) -> Pair:
         """The batch of a step: a pure function of (seed, step)."""
-        batch = self._sampler.batch(step)
-        batch = batch._replace(
-            clean=batch.clean.to(self._device),
-            degraded=None if batch.degraded is None else batch.degraded.to(self._device),
-        )
+        batch = self._sampler.batch(step).to(self._device)
         draws = seeded(self._seed, step, *PAIRS, device=self._device)
         return make_pair(batch, self._experiment.degradation, draws)
 

@@ -14,7 +14,7 @@ from restore.data.degradation import Degradation
 from restore.data.pairs import PAIRS, PatchBatch, ScaleSampler, make_pair
 from restore.data.random import seeded
 from restore.data.store import PatchStore, file_state
-from restore.errors import UserError
+from restore.errors import UserError, listed
 from restore.training.loaders import Batches, TrainLoader, ValidationLoader
 
 LOG = logging.getLogger(__name__)
@@ -133,8 +133,7 @@ class TrainingData(LightningDataModule):
     def describe(self, step: int) -> str:
         """Names the batch of a step by what it follows from and the images it was cut from."""
         names = sorted(set(self._sampler.names(step)))
-        more = f" and {len(names) - MAX_IMAGES_NAMED} more" if len(names) > MAX_IMAGES_NAMED else ""
-        return f"seed {self.seed}, images {', '.join(names[:MAX_IMAGES_NAMED])}{more}"
+        return f"seed {self.seed}, images {listed(names, MAX_IMAGES_NAMED)}"
 
     def train_dataloader(self) -> TrainLoader:
         assert self.trainer is not None
@@ -151,8 +150,7 @@ class TrainingData(LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         if isinstance(batch, PatchBatch):
-            degraded = None if batch.degraded is None else batch.degraded.to(device, non_blocking=True)
-            return PatchBatch(batch.clean.to(device, non_blocking=True), degraded, batch.step)
+            return batch.to(device)
         pair, counted = batch
         return pair._replace(degraded=pair.degraded.to(device), clean=pair.clean.to(device)), counted
 

@@ -123,8 +123,7 @@ class Batches:
         self._device = device
 
     def drawn(self, number: int) -> PatchBatch:
-        clean, degraded, _ = self._sampler.batch(number)
-        return PatchBatch(clean.to(self._device), None if degraded is None else degraded.to(self._device), number)
+        return self._sampler.batch(number).to(self._device)
 
     def degraded(self, batch: PatchBatch) -> Pair:
         return make_pair(batch, self._degradation, seeded(batch.step, device=self._device))

@@ -19,7 +19,7 @@ from restore.studies.curves import (
     steps_to,
     void,
 )
-from restore.studies.effects import difference, ratio
+from restore.studies.effects import difference, mean_of, ratio
 from restore.studies.figures import Bars, Curves, HeatMap
 from restore.studies.judgement import Finding
 from restore.studies.measurements import SIGMAS, before_and_after
@@ -204,14 +204,10 @@ def blind_gains_more(budget: Budget) -> Study:
 def _by_noise(title: str, measured: dict[str, Sequence[dict[str, list[float]] | None]]) -> Curves:
     """PSNR over the noise level, from the measurement `denoising`."""
     lines = {
-        name: [(sigma, [_mean(one[f"{sigma:g}"]) for one in found if one is not None]) for sigma in SIGMAS]
+        name: [(sigma, [mean_of(one[f"{sigma:g}"]) for one in found if one is not None]) for sigma in SIGMAS]
         for name, found in measured.items()
     }
     return Curves(title, "sigma", "PSNR (dB)", lines)
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
 
 
 @claim(19, "Without batch norm my DnCNN is better, or does not converge")
@@ -403,7 +399,7 @@ def muon_gives_what_batch_norm_gives(budget: Budget) -> Study:
             {
                 "optimizer": name, "norm": norm, "settings": words(best[name, norm]),
                 "PSNR (dB)": str(psnr(runs[name, norm])),
-                "a step (s)": f"{_mean([run.step_s for run in runs[name, norm]]):.4f}",
+                "a step (s)": f"{mean_of([run.step_s for run in runs[name, norm]]):.4f}",
             }
             for name, norm in keys
         ],
