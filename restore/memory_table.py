@@ -17,7 +17,7 @@ from restore.files import write_atomically
 from restore.hardware import available_device, keep_pages
 from restore.memory import RECIPES
 from restore.memory_verdict import PAPER, ProfileRow, gpu_table, verdicts
-from restore.models import NetworkSpec, build
+from restore.models import NetworkSpec, complete
 from restore.models.norm import normalizes_output
 from restore.profiling import (
     Memory,
@@ -34,7 +34,6 @@ from restore.progress import progress
 from restore.provenance import provenance
 from restore.report import plot_lines, plot_stacks, write_csv
 from restore.tables import print_table
-from restore.torch_internals import without_data
 
 TIMED_FLOPS = 50e9  # of a step that is timed beside a forecast: a fraction of a second on two cores
 
@@ -181,8 +180,7 @@ def _prepared(steps: Steps) -> Steps:
 def _complete(spec: NetworkSpec) -> NetworkSpec:
     """With all arguments of the network, defaults too."""
     try:
-        with without_data():
-            return build(spec).spec
+        return complete(spec)
     except ValueError as error:
         raise UserError(str(error)) from error
 

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from restore.cli import CONFIGS
-from restore.models import NetworkSpec, build
+from restore.models import NetworkSpec, complete
 from restore.profiling import Step, flops, forecast
 from restore.tables import print_table
 
@@ -118,7 +118,7 @@ def _mib(step: Step, count: int) -> float:
 def _step(recipe: dict[str, Any]) -> tuple[Step, int]:
     """A recipe's step on one device, and how many there are."""
     data, optim, trainer = recipe["data"], recipe["optim"], recipe["trainer"]
-    spec = build(NetworkSpec(recipe["model"]["class_path"], recipe["model"].get("init_args", {}))).spec
+    spec = complete(NetworkSpec(recipe["model"]["class_path"], recipe["model"].get("init_args", {})))
     step = Step(spec, data["batch_size"], data["patch_size"], optim.get("loss", Step.loss))
     return step, trainer.get("max_steps") or trainer["max_epochs"] * data["steps_per_epoch"]
 

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import torch
+
 from restore.models.dncnn import DnCNN
 from restore.models.edsr import EDSR
 from restore.models.fdncnn import FDnCNN
@@ -34,6 +36,16 @@ def build(spec: NetworkSpec) -> RestorationNetwork:
         return construct(**spec.arguments)
     except TypeError as error:
         raise ValueError(f"{spec.name}: {error}") from error
+
+
+def complete(spec: NetworkSpec) -> NetworkSpec:
+    """`spec` with all arguments of its network, defaults too, found without making any weights.
+
+    Raises:
+        ValueError: as `build`.
+    """
+    with torch.device("meta"):
+        return build(spec).spec
 
 
 def _hints(network: type[RestorationNetwork]) -> dict[str, Any]:
@@ -69,4 +81,5 @@ __all__ = [
     "RestorationNetwork",
     "SRResNet",
     "build",
+    "complete",
 ]

@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from restore.models import build
+from restore.models import complete
 from restore.profiling import Step, forecast, largest
 from restore.studies.budget import Budget
 from restore.studies.experiment import Experiment
@@ -22,5 +22,4 @@ def features_of_equal_memory(budget: Budget) -> int:
 
 
 def _step(experiment: Experiment) -> Step:
-    network = build(experiment.network).spec
-    return Step(network, experiment.batch_size, experiment.patch_size, experiment.optim.loss)
+    return Step(complete(experiment.network), experiment.batch_size, experiment.patch_size, experiment.optim.loss)

@@ -21,7 +21,7 @@ from benchmarks.train import Batches, Ours, bare
 from benchmarks.turns import Work, take_turns
 from restore.files import write_atomically
 from restore.hardware import Hardware
-from restore.models import NetworkSpec, build
+from restore.models import NetworkSpec, complete
 from restore.profiling import Step
 from restore.provenance import provenance
 from restore.tables import print_table
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    spec = build(NetworkSpec("DnCNN", {"depth": 2, "features": 8})).spec
+    spec = complete(NetworkSpec("DnCNN", {"depth": 2, "features": 8}))
     step = Step(spec, args.batch, args.patch, "half_squared_error")
     variants: dict[str, tuple[Any, ...]] = {
         "bare loop": (repeated, bare, step, args.device),

@@ -29,7 +29,7 @@ from restore.data.store import StoreSpec, default_cache, open_store
 from restore.files import write_atomically
 from restore.hardware import Hardware, gains_from_bf16, keep_pages
 from restore.losses import find_loss
-from restore.models import NetworkSpec, build
+from restore.models import NetworkSpec, build, complete
 from restore.profiling import Step, flops
 from restore.provenance import provenance
 from restore.tables import print_table
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
     batch, patch, loss = SIZES[args.network]
     batch, patch = args.batch or batch, args.patch or patch
     spec = NetworkSpec(args.network, {"norm": args.norm} if args.norm else {})
-    step = Step(build(spec).spec, batch, patch, loss)
+    step = Step(complete(spec), batch, patch, loss)
     device = torch.device(args.device)
     variants: dict[str, tuple[Any, ...]] = {"reference": (reference, step, args.device, False)}
     if device.type == "cpu":

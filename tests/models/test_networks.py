@@ -23,6 +23,7 @@ from restore.models import (
     RestorationNetwork,
     SRResNet,
     build,
+    complete,
 )
 from restore.models.norm import normalizes_output
 
@@ -42,6 +43,16 @@ def test_dncnn_has_the_published_number_of_parameters() -> None:
 def test_edsr_has_the_published_number_of_parameters(scale: int, baseline: int, full: int) -> None:
     assert parameters(EDSR(scale=scale)) == baseline
     assert parameters(EDSR(scale=scale, features=256, blocks=32, res_scale=0.1)) == full
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_specification_is_completed_without_drawing_anything(name: str, norm: Norm) -> None:
+    spec = NetworkSpec(name, {"norm": norm} if name not in ("FDnCNN", "FFDNet") else {})
+    before = torch.get_rng_state()
+    completed = complete(spec)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert completed == build(spec).spec
 
 
 def test_mdsr_has_the_published_number_of_parameters() -> None:

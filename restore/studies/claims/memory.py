@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from restore.models import NetworkSpec, build
+from restore.models import NetworkSpec, complete
 from restore.models.norm import Recompute
 from restore.profiling import Profile, Step, forecast
 from restore.studies.arms import tuned
@@ -115,5 +115,5 @@ def _tensors(recipe: str, norm: str) -> int:
 @cache
 def _forecast(recipe: str, norm: str, recompute: Recompute = "none") -> Profile:
     step = RECIPES[recipe]
-    spec = build(NetworkSpec(step.network.name, step.network.arguments | {"norm": norm, "recompute": recompute})).spec
-    return forecast(Step(spec, step.batch, step.patch, step.loss))
+    spec = NetworkSpec(step.network.name, step.network.arguments | {"norm": norm, "recompute": recompute})
+    return forecast(Step(complete(spec), step.batch, step.patch, step.loss))
