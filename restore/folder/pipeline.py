@@ -241,7 +241,7 @@ class Pipeline:
 
 
 def show_finished(job: Job, output: Path, writing: Writing, scale: int, network: str) -> tuple[str, ...]:
-    """Show an image that was finished before, as if it were restored now: in the report, and on a sheet if it has none.
+    """Show an image that was finished before, as if it were restored now: in the report and on a sheet, if asked for.
 
     Returns:
         What could not be shown, as `Outcome.notes`.

@@ -200,7 +200,7 @@ def test_what_edsr_does_at_other_learning_rates_is_told_beside_what_was_searched
     assert of_none["0.00055"][5] == "1 of 3"
     kept = np.mean([run.psnr["first"] for run in others])
     assert float(of_none["0.00055"][3]) == pytest.approx(kept, abs=0.01)
-    assert "At other learning rates, which are explored, it is -0." in text
+    assert "relative to batch norm at its own: -0." in text
     assert "dB with 0.00055 (1 of 3 runs failed)" in text
 
 
