@@ -319,22 +319,15 @@ def test_a_folder_of_gray_images_loads_no_network_for_color_and_goes_on_with_oth
     }  # fmt: skip
 
 
-def test_artifacts_of_jpeg_are_removed_by_dncnn3_once_it_is_there(
-    small_models: Path, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    save_weights(small_models / "dncnn3.safetensors", Weights(DnCNN(depth=2, features=4)))
-    paths = ["--input", str(image_folder), "--output", str(tmp_path / "out"), "--backend", "torch"]
-    assert infer.main(["--dejpeg", *paths]) == 0
-    assert "dncnn3: network run by torch" in capsys.readouterr().out
-
-
-def test_it_is_said_of_which_images_a_network_for_gray_ones_restored_only_the_luma(
+def test_artifacts_of_jpeg_are_removed_by_dncnn3_of_which_it_is_said_that_it_restores_only_the_luma(
     small_models: Path, kinds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_weights(small_models / "dncnn3.safetensors", Weights(DnCNN(depth=2, features=4)))
     paths = ["--input", str(kinds), "--output", str(tmp_path / "out"), "--backend", "torch"]
     assert infer.main(["--dejpeg", *paths]) == 0
-    assert "note: 1 in color, of which a network for gray images restored only the luma" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "dncnn3: network run by torch" in said
+    assert "note: 1 in color, of which a network for gray images restored only the luma" in said
     log = json.loads((tmp_path / "out/restore-log.json").read_text())["images"]
     assert [name for name, entry in log.items() if entry.get("luma_only")] == ["color.png"]
 
