@@ -334,14 +334,15 @@ def test_a_sheet_that_fails_costs_no_score(
     assert len(json.loads(scores.read_text())["rows"]) == 2
 
 
-def test_a_network_that_yields_nan_is_named_and_the_scores_of_other_sets_are_kept(
+def test_a_network_whose_results_are_not_finite_is_named_and_the_scores_of_other_sets_are_kept(
     weights: Path, tmp_path: Path, image_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    network = DnCNN(depth=2, features=4)
-    torch.nn.init.constant_(network.body[-1].weight, torch.nan)
-    save_weights(tmp_path / "nan.safetensors", Weights(network))
-    asked = "--weights", str(tmp_path / "nan.safetensors"), "--data", str(image_folder), "--sigma", "25"
-    with pytest.raises(UserError, match=r"nan\.safetensors: .*a\.png: the network's output is not finite"):
+    network = DnCNN(depth=2, features=4, bias=True)
+    torch.nn.init.ones_(network.body[0].bias)
+    torch.nn.init.constant_(network.body[-1].weight, 3e38)
+    save_weights(tmp_path / "large.safetensors", Weights(network))
+    asked = "--weights", str(tmp_path / "large.safetensors"), "--data", str(image_folder), "--sigma", "25"
+    with pytest.raises(UserError, match=r"large\.safetensors: .*a\.png: the network's output is not finite"):
         evaluate.main([*asked])
 
     (tmp_path / "broken").mkdir()

@@ -112,14 +112,14 @@ class Contrast:
     Attributes:
         tuned: what the search found, by arm.
         runs: by arm and length, one record a seed.
-        other_rates: by arm and learning rate, one record a seed, of `OTHER_RATES_LENGTH`.
         stage: what comes next, in words; empty at the end.
+        other_rates: by arm and learning rate, one record a seed, of `OTHER_RATES_LENGTH`.
     """
 
     tuned: dict[Arm, Tuned] = field(default_factory=dict)
     runs: dict[tuple[Arm, int], Sequence[Record]] = field(default_factory=dict)
-    other_rates: dict[tuple[Arm, float], Sequence[Record]] = field(default_factory=dict)
     stage: str = ""
+    other_rates: dict[tuple[Arm, float], Sequence[Record]] = field(default_factory=dict)
 
 
 def so_far(records: StudyRecords) -> tuple[Contrast, Requests]:
