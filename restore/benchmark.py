@@ -166,7 +166,7 @@ def paired_differences(rows: Sequence[Row]) -> list[Difference]:
 
 
 def _difference(row: Row, other: Row) -> list[Difference]:
-    """None if no image has a finite PSNR from both; images that one restores perfectly are left out, as of means."""
+    """Empty if no image has a finite PSNR from both; images that one restores perfectly are left out, as of means."""
     pairs = [(one.psnr, two.psnr) for one, two in zip(row.per_image, other.per_image, strict=True)]
     differences = np.array([one - two for one, two in pairs if math.isfinite(one) and math.isfinite(two)])
     if not len(differences):
