@@ -19,27 +19,6 @@ if TYPE_CHECKING:
 Chosen = TypeVar("Chosen", bound="DataclassInstance")
 
 
-def _recipes() -> Path:
-    """The folder of recipes, of the checkout that this is or of the installed package."""
-    folder = Path(__file__).parents[1] / "configs"
-    if (folder / "quickstart.yaml").exists():
-        return folder
-    from importlib.metadata import files
-
-    installed = (file for file in files("restore-bn") or () if file.name == "quickstart.yaml")
-    return next((Path(str(file.locate())).parent.resolve() for file in installed), folder)
-
-
-CONFIGS = _recipes()
-
-
-def recipe(name: str) -> Path:
-    """The file of a shipped recipe, named with or without `configs/` and `.yaml`, or another file of that name."""
-    given = Path(name).expanduser()
-    shipped = CONFIGS / f"{name.removeprefix('configs/').removesuffix('.yaml')}.yaml"
-    return shipped if shipped.is_file() and not given.exists() else given
-
-
 LOG = logging.getLogger("restore")
 INTERRUPTED = 128 + 2  # exit code of a process that SIGINT ended
 CLOSED_PIPE = 128 + 13  # exit code of a process that SIGPIPE ended

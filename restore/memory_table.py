@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
-from restore import cli
+from restore import recipes
 from restore.choices import Norm, Quantity, Recompute, StepPrecision
 from restore.errors import UserError
 from restore.files import write_atomically
@@ -86,16 +85,16 @@ class Steps:
         Raises:
             UserError: there is no such recipe, or it is none.
         """
-        path = cli.recipe(RECIPES.get(name, name))
+        path = recipes.find(RECIPES.get(name, name))
         try:
-            recipe = yaml.safe_load(path.read_text())
+            recipe = recipes.read(path)
             arguments = dict(recipe["model"].get("init_args", {}))
             network = NetworkSpec(str(recipe["model"]["class_path"]), arguments)
             data, optim = recipe["data"], recipe.get("optim", {})
             batch, patch = self.batch or data["batch_size"], self.patch or data["patch_size"]
         except OSError as error:
             raise UserError(f"{path}: no such recipe; known networks: {', '.join(RECIPES)}") from error
-        except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{path}: not a recipe of a network, data.batch_size and data.patch_size ({error})"
             ) from error

@@ -12,12 +12,11 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from restore import cli, extensions
+from restore import cli, extensions, recipes
 from restore.errors import UserError, nearest
 from restore.wrong_settings import in_words
 
 if TYPE_CHECKING:  # with torch and Lightning, which are imported only if there is something to train
-    import yaml
     from jsonargparse import ArgumentParser, Namespace
 
 EXAMPLES = """examples:
@@ -51,7 +50,6 @@ NUMBERS_OR_SHARES = {
     for kind, words in (("train", "an epoch"), ("val", "a validation"), ("test", "a test"), ("predict", "a prediction"))
 }
 MAX_INTEGER = 2**31 - 1
-MAX_ENTRIES = 10_000  # of a configuration
 MAX_LAYERS_OR_FEATURES = 10_000  # layers or features
 
 
@@ -116,8 +114,10 @@ def main(argv: list[str] | None = None) -> int:
         cli.silence()
         args = [*(arg for arg in args if arg != "--quiet"), "--trainer.enable_progress_bar", "false"]
     if not any(arg.startswith("--config") for arg in args):
-        args = ["--config", str(cli.CONFIGS / "quickstart.yaml"), *args]
-    _check_extent(args)
+        args = ["--config", str(recipes.CONFIGS / "quickstart.yaml"), *args]
+    for name in (arg.partition("=")[2] if arg.startswith("--") else arg for arg in args):
+        if name.endswith((".yaml", ".yml")):
+            recipes.check_extent(Path(name))
     return _train(args)
 
 
@@ -127,7 +127,7 @@ def _with_recipes(args: list[str]) -> list[str]:
     for before, arg in zip(["", *args], args, strict=False):
         option, equals, value = arg.rpartition("=") if arg.startswith("--") else ("", "", arg)
         named = "--config" in (before, option)
-        found.append(f"{option}{equals}{cli.recipe(value)}" if named else arg)
+        found.append(f"{option}{equals}{recipes.find(value)}" if named else arg)
     return found
 
 
@@ -180,35 +180,6 @@ def _train(args: list[str]) -> int:
     if summary:
         _print_summary(summary, output)
     return 0
-
-
-def _check_extent(args: list[str]) -> None:
-    """Raises UserError if a configuration stands for more than anybody writes: aliases of aliases multiply."""
-    import yaml
-
-    for name in (arg.partition("=")[2] if arg.startswith("--") else arg for arg in args):
-        if not name.endswith((".yaml", ".yml")):
-            continue
-        try:
-            root = yaml.compose(Path(name).read_text(), yaml.SafeLoader)
-            entries = _entries(root, {}) if root else 0
-        except RecursionError as error:
-            raise UserError(f"{name}: nested too deeply") from error
-        except (OSError, ValueError, yaml.YAMLError):
-            continue  # the parser says what is wrong
-        if entries > MAX_ENTRIES:
-            raise UserError(f"{name}: its aliases expand to {entries:.0e} entries, more than {MAX_ENTRIES}")
-
-
-def _entries(node: yaml.Node, known: dict[int, int]) -> int:
-    """How many values a node of YAML has, each alias counted as what it stands for."""
-    import yaml
-
-    if id(node) not in known:
-        children = [] if isinstance(node, yaml.ScalarNode) else node.value
-        pairs = (child if isinstance(child, tuple) else (child,) for child in children)
-        known[id(node)] = 1 + sum(_entries(child, known) for pair in pairs for child in pair)
-    return known[id(node)]
 
 
 def _check(settings: Namespace, defaults: Namespace) -> None:

@@ -6,9 +6,7 @@ Figures are those in the weights files. Pictures are made here, of photographs t
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
-from restore import bundled, cli
+from restore import bundled, cli, recipes
 from restore.benchmark import ScoredImage, default_protocol, measure
 from restore.bundled import BundledModel
 from restore.bundled.card import MARKERS, results_table, trained_on
@@ -86,7 +84,7 @@ def _training(models: dict[BundledModel, Weights], pictures: Path) -> str:
 
 def _patches(recipe: str) -> int:
     """How many patches a recipe trains on."""
-    settings = yaml.safe_load((cli.CONFIGS / f"{recipe}.yaml").read_text())
+    settings = recipes.read(recipes.find(recipe))
     data, trainer = settings["data"], settings["trainer"]
     steps = trainer.get("max_steps") or trainer["max_epochs"] * data["steps_per_epoch"]
     return int(steps * data["batch_size"])

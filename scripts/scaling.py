@@ -14,9 +14,7 @@ import argparse
 from dataclasses import dataclass, replace
 from typing import Any
 
-import yaml
-
-from restore.cli import CONFIGS
+from restore import recipes
 from restore.models import NetworkSpec, complete
 from restore.profiling import Step, flops, forecast
 from restore.tables import print_table
@@ -56,15 +54,12 @@ def main() -> None:
     parser.add_argument("--price", type=float, default=2, help="assumed: of a GPU for an hour")
     args = parser.parse_args()
     measured = {name: float(ms) / 1e3 for name, _, ms in (entry.partition("=") for entry in args.measured)}
-    recipes = {
-        name: yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
-        for name in {**measured, **dict.fromkeys(args.recipes)}
-    }
+    settings = {name: recipes.read(recipes.find(name)) for name in {**measured, **dict.fromkeys(args.recipes)}}
 
     if measured:
         table = []
         for name, seconds in measured.items():
-            step, steps = _step(recipes[name])
+            step, steps = _step(settings[name])
             table.append({
                 "recipe": name,
                 "steps": f"{steps:,}",
@@ -80,7 +75,7 @@ def main() -> None:
     table = []
     for name in args.recipes:
         for count in args.devices:
-            table.append({"recipe": name, "GPUs": str(count), **_row(recipes[name], gpu, count, args.price)})
+            table.append({"recipe": name, "GPUs": str(count), **_row(settings[name], gpu, count, args.price)})
     print_table(
         f"GPUs; assumed, not measured: {args.tflops:g} TFLOP/s achieved, {args.launch_ms:g} ms a step at least, "
         f"{args.bandwidth:g} GB/s, a price of {args.price:g} an hour",

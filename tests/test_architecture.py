@@ -27,6 +27,7 @@ MAY_USE: dict[str, set[str]] = {
     "data": {"images"},
     "metrics": {"images"},
     "provenance": set(),
+    "recipes": set(),
     "hardware": set(),
     "checkpoint": FOUNDATION,
     "foreign_checkpoints": FOUNDATION | {"checkpoint"},
@@ -36,8 +37,7 @@ MAY_USE: dict[str, set[str]] = {
     "bundled": FOUNDATION | {"checkpoint", "inference", "benchmark"},
     "report": FOUNDATION,
     "page": {"images"},
-    "caching_allocator": set(),
-    "profiling": FOUNDATION | {"caching_allocator"},
+    "profiling": FOUNDATION,
     "memory_verdict": {"profiling"},
     "folder": FOUNDATION | {"inference", "report", "ranks"},
     "training": FOUNDATION

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import restore
-from restore import cli, convert, evaluate, export, infer, memory, progress, study, train
+from restore import cli, convert, evaluate, export, infer, memory, progress, recipes, study, train
 from restore.__main__ import COMMANDS as NAMES
 from restore.__main__ import dispatch
 from restore.checkpoint import Weights, save_weights
@@ -53,7 +53,7 @@ def test_the_command_lists_its_subcommands_and_its_version(capsys: pytest.Captur
 
 def test_a_shipped_recipe_is_named_without_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    path = str(cli.CONFIGS / "edsr_x2.yaml")
+    path = str(recipes.CONFIGS / "edsr_x2.yaml")
     assert train._with_recipes(["--config", "edsr_x2", "--output", "dncnn3"]) == [
         "--config",
         path,
@@ -84,18 +84,6 @@ def test_every_command_takes_the_home_folder_by_its_sign(
     assert study._parser().parse_args(["report", "~/runs"]).folder == tmp_path / "runs"
     (tmp_path / "recipe.yaml").write_text("model: {class_path: DnCNN}\ndata: {batch_size: 2, patch_size: 8}\n")
     assert Steps(["~/recipe.yaml"], ["none"]).recipe("~/recipe.yaml").patch == 8
-
-
-def test_a_recipe_is_named_without_its_path_unless_a_file_has_that_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("edsr_x2", "configs/edsr_x2.yaml", "edsr_x2.yaml"):
-        assert cli.recipe(name) == cli.CONFIGS / "edsr_x2.yaml"
-        assert Steps([name], ["none"]).recipe(name).network.arguments["features"] == 256
-    (tmp_path / "edsr_x2.yaml").touch()
-    assert cli.recipe("edsr_x2.yaml") == Path("edsr_x2.yaml")
-    assert cli.recipe("mine.yaml") == Path("mine.yaml")
 
 
 def test_an_empty_path_is_not_the_current_folder() -> None:

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from restore import cli, train
+from restore import recipes, train
 from restore.errors import UserError
 from restore.images.io import write_image
 from restore.models import RestorationNetwork
 
-CONFIGS = sorted(cli.CONFIGS.glob("*.yaml"))
+CONFIGS = sorted(recipes.CONFIGS.glob("*.yaml"))
 NAMES = [path.stem for path in CONFIGS]
 
 

@@ -15,7 +15,7 @@ from skimage import data
 
 import restore
 from restore.bundled import available
-from restore.cli import CONFIGS
+from restore.recipes import CONFIGS
 
 ROOT = Path(__file__).parents[1]
 

@@ -4,9 +4,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
-from restore.cli import CONFIGS
+from restore import recipes
 
 sys.path.append(str(Path(__file__).parents[1] / "scripts"))
 import scaling
@@ -21,7 +20,7 @@ def test_a_step_is_shared_has_a_least_time_and_then_exchanges_gradients() -> Non
 
 
 def test_more_devices_than_patches_take_a_larger_batch_for_fewer_steps_of_the_same_patches() -> None:
-    recipe = yaml.safe_load((CONFIGS / "srresnet_x4.yaml").read_text())
+    recipe = recipes.read(recipes.find("srresnet_x4"))
     gpu = scaling.Devices(rate=1e15, launch_s=0.01, bandwidth=1e12)
     one, many = (scaling._row(recipe, gpu, count, price=3) for count in (1, 64))
     assert (one["batch"], one["steps"]) == ("16", "300,000")

@@ -13,10 +13,10 @@ from torch import nn
 
 from restore import train
 from restore.checkpoint import Weights, save_weights
-from restore.cli import CONFIGS
 from restore.errors import UserError
 from restore.images.io import write_image
 from restore.models import EDSR, WDSRA, DnCNN, RestorationNetwork
+from restore.recipes import CONFIGS
 from restore.training.warm_start import start_from
 
 

@@ -20,13 +20,13 @@ from restore.profiling import (
     CONTEXT,
     Memory,
     Step,
-    _traced_allocations,
     forecast,
     largest,
     measure,
     measure_times,
     time_ratio,
 )
+from restore.profiling.measuring import _traced_allocations
 
 CPU = torch.device("cpu")
 MB = 10**6
@@ -255,5 +255,5 @@ def test_a_gpu_reserves_more_than_tensors_take_so_nvidia_smi_shows_a_smaller_sha
 def test_after_the_replayed_steps_no_more_is_reserved(monkeypatch: pytest.MonkeyPatch) -> None:
     step = Step(edsr("batch", blocks=4), 16, 48, "l1")
     reserved = forecast(step).device
-    monkeypatch.setattr("restore.profiling.REPLAYED_STEPS", 6)
+    monkeypatch.setattr("restore.profiling.forecasting.REPLAYED_STEPS", 6)
     assert forecast(step).device == reserved

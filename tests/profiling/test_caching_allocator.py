@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from restore.caching_allocator import Block, CachingAllocator
+from restore.profiling.caching_allocator import Block, CachingAllocator
 
 KIB, MIB = 2**10, 2**20
 
