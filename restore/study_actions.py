@@ -21,7 +21,7 @@ from restore.studies.criteria import CONTRAST
 from restore.studies.data import StudyData
 from restore.studies.judgement import Finding
 from restore.studies.plan import plan
-from restore.studies.report import criterion_in_words, overview, write_report
+from restore.studies.report import overview, write_report
 from restore.studies.requests import StudyRecords, Task
 from restore.studies.runner import adopt, put_on_record
 from restore.studies.stages import Standing, follow
@@ -76,7 +76,7 @@ def list_claims() -> None:
         indented = claim.about.replace("\n", "\n    ")
         print(f"{claim.number:2}. {claim.name}: {claim.title}\n    {indented}")
         for name, criterion in claim.criteria.items():
-            print(f"    {name}: {criterion_in_words(criterion)}")
+            print(f"    {name}: {criterion.in_words}")
         print()
 
 

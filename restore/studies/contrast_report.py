@@ -21,7 +21,7 @@ from restore.studies.contrast_results import (
     targets,
     trend,
 )
-from restore.studies.criteria import CONTRAST, Criterion
+from restore.studies.criteria import CONTRAST
 from restore.studies.curves import collapsed_as_failed, failures, gain, psnr
 from restore.studies.effects import Effect
 from restore.studies.experiment import steps_of
@@ -94,7 +94,7 @@ def write_contrast(records: StudyRecords, found: Contrast, folder: Path) -> list
         *_section("Settings that the search found", _tuned(found), SETTINGS),
         *_section("Other learning rates", _other_rates(found, runs), OTHER),
         "## Criteria",
-        "\n".join(f"- {name}: {_criterion(it, records.criteria[name])}" for name, it in CONTRAST.items()),
+        "\n".join(f"- {name}: {it.in_words} ({_noted(records.criteria[name])})" for name, it in CONTRAST.items()),
         _before_data(records, found),
         "## How it was computed",
         _settings(records, times),
@@ -339,8 +339,5 @@ def _effect(effect: Effect) -> str:
     return f"{effect.mean:+.3f}" + ("" if interval is None else f" [{interval[0]:+.3f}, {interval[1]:+.3f}]")
 
 
-def _criterion(criterion: Criterion, noted: Mapping[str, str]) -> str:
-    return (
-        f"{criterion.estimand}; {criterion.direction} {criterion.threshold:g}, equal within {criterion.margin:g} dB "
-        f"(hash {noted['hash']}, commit {noted['commit']}, {noted['since']})"
-    )
+def _noted(criterion: Mapping[str, str]) -> str:
+    return f"hash {criterion['hash']}, commit {criterion['commit']}, {criterion['since']}"

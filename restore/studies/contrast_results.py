@@ -9,7 +9,7 @@ from restore.studies.contrast import FULL, FULL_SIZE, LARGER, NORMS, SIZES, Arm
 from restore.studies.criteria import CONTRAST, TARGETS_DB, Criterion
 from restore.studies.curves import change_if_shorter, failures, gain, psnr, reached_before, steps_to, void
 from restore.studies.effects import Effect, difference, holm, scaled
-from restore.studies.experiment import Record
+from restore.studies.experiment import Record, mode_gaps
 from restore.studies.judgement import Part, Verdict, judge
 from restore.studies.scaling import Observation, Trend, fit
 from restore.studies.step_times import StepTimes
@@ -113,7 +113,7 @@ class Compared:
             "failed": [failures(runs) for runs in both],
             "dead features (%)": self.dead,
             "spikes": [mean(run.spikes for run in runs) for runs in both],
-            "train mode less eval mode (dB)": [_mode_gap(runs) for runs in both],
+            "train mode less eval mode (dB)": [mean(mode_gaps(runs)) for runs in both],
         }
 
 
@@ -166,14 +166,6 @@ def mean(values: Iterable[float | None]) -> float | None:
 
 def _step_s(runs: Sequence[Record]) -> float:
     return statistics.fmean(run.step_s for run in runs)
-
-
-def _mode_gap(runs: Sequence[Record]) -> float | None:
-    return mean(
-        run.train_mode_psnr - run.train_psnr
-        for run in runs
-        if run.train_mode_psnr is not None and run.train_psnr is not None
-    )
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,14 @@ class Criterion:
         return self.void != _NO_ARM
 
     @property
+    def in_words(self) -> str:
+        """Estimand, threshold and margin in one sentence."""
+        unit = f" {self.unit}" if self.unit and self.unit != "x" else ""
+        upper = f" and {self.upper:g}{unit}" if self.upper is not None else ""
+        margin = f"; equal within {self.margin:g}{unit}" if self.margin is not None else ""
+        return f"{self.estimand}: {self.direction} {self.threshold:g}{unit}{upper}{margin}"
+
+    @property
     def hash(self) -> str:
         """Changes with any part of it."""
         return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:12]

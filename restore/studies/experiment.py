@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, Self
 
@@ -175,3 +176,12 @@ class Record:
     def steps(self) -> int:
         """Of the whole run."""
         return steps_of(self.length)
+
+
+def mode_gaps(runs: Sequence[Record]) -> list[float]:
+    """Of each run that has not failed: PSNR (dB) of the last training patches in train mode less that in eval mode."""
+    return [
+        run.train_mode_psnr - run.train_psnr
+        for run in runs
+        if run.train_mode_psnr is not None and run.train_psnr is not None
+    ]

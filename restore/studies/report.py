@@ -10,7 +10,6 @@ from restore.files import write_atomically
 from restore.page import Figure, Section, Table, data_uri, write_page
 from restore.report import markdown_table
 from restore.studies.claim import CLAIMS, Claim
-from restore.studies.criteria import Criterion
 from restore.studies.effects import short
 from restore.studies.experiment import Experiment
 from restore.studies.figures import draw
@@ -176,24 +175,16 @@ def _part(part: Part, judgement: Judgement) -> dict[str, Any]:
         "values": part.effect.values,
         "p": part.p_value,
         "p_holm": judgement.adjusted_p.get(part.name),
-        "criterion": criterion_in_words(part.criterion),
+        "criterion": part.criterion.in_words,
         "void": part.void,
     }
-
-
-def criterion_in_words(criterion: Criterion) -> str:
-    """Estimand, threshold and margin in one sentence."""
-    unit = f" {criterion.unit}" if criterion.unit and criterion.unit != "x" else ""
-    upper = f" and {criterion.upper:g}{unit}" if criterion.upper is not None else ""
-    margin = f"; equal within {criterion.margin:g}{unit}" if criterion.margin is not None else ""
-    return f"{criterion.estimand}: {criterion.direction} {criterion.threshold:g}{unit}{upper}{margin}"
 
 
 def _parts_table(entry: Entry) -> list[dict[str, str]]:
     return [
         {
             "part": part.name,
-            "criterion": criterion_in_words(part.criterion),
+            "criterion": part.criterion.in_words,
             "effect [95 %]": str(part.effect),
             "p (Holm)": _p(entry.judgement.adjusted_p.get(part.name)),
             "verdict": MARKS[entry.judgement.parts[part.name]] + (f": {part.void}" if part.void else ""),

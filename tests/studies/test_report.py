@@ -15,7 +15,7 @@ from restore.studies.effects import seeds_needed
 from restore.studies.experiment import Experiment
 from restore.studies.judgement import Finding
 from restore.studies.plan import plan
-from restore.studies.report import criterion_in_words, write_report
+from restore.studies.report import write_report
 from restore.studies.requests import StudyRecords
 from restore.studies.stages import Standing
 
@@ -199,9 +199,9 @@ def test_claims_whose_every_run_failed_are_reported_as_void(tmp_path: Path) -> N
 
 
 def test_a_criterion_in_words_has_its_threshold_and_margin() -> None:
-    words = criterion_in_words(Criterion("a gain", "dB", "above", 0.1, 0.05))
+    words = Criterion("a gain", "dB", "above", 0.1, 0.05).in_words
     assert words == "a gain: above 0.1 dB; equal within 0.05 dB"
-    words = criterion_in_words(Criterion("a saving", "%", "between", 35.0, upper=45.0))
+    words = Criterion("a saving", "%", "between", 35.0, upper=45.0).in_words
     assert words == "a saving: between 35 % and 45 %"
 
 

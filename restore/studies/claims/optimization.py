@@ -12,7 +12,7 @@ from restore.studies.claim import Study, claim, part
 from restore.studies.criteria import VOID_DB
 from restore.studies.curves import collapsed_as_failed, failures, gain, input_psnr, lenient_psnr, psnr, void
 from restore.studies.effects import Effect, difference, mean_of, ratio
-from restore.studies.experiment import Experiment, Record
+from restore.studies.experiment import Experiment, Record, mode_gaps
 from restore.studies.figures import Bars, Curves, HeatMap
 from restore.studies.judgement import Finding
 from restore.studies.requests import Measurement
@@ -136,7 +136,7 @@ def fails_for_small_batches(budget: Budget) -> Study:
             ),
             Bars(
                 "Batch norm: PSNR by the batch's statistics less PSNR by the population's", "gap (dB)",
-                {f"batch {batch}": {"batch norm": _mode_gap(runs["batch", batch])} for batch in BATCHES},
+                {f"batch {batch}": {"batch norm": mode_gaps(runs["batch", batch])} for batch in BATCHES},
             ),
         ],
         [
@@ -256,10 +256,6 @@ def _with_batch(experiment: Experiment, batch: int) -> Experiment:
     share = batch / experiment.batch_size
     changed = replace(experiment, batch_size=batch, length=max(1, round(experiment.length / share)))
     return changed.with_optim(lr=experiment.optim.lr * share**0.5)
-
-
-def _mode_gap(runs: Sequence[Record]) -> list[float]:
-    return [run.train_mode_psnr - run.train_psnr for run in runs if run.train_psnr and run.train_mode_psnr]
 
 
 def _highest_that_works(runs: Mapping[float, Sequence[Record]]) -> list[float | None]:
