@@ -60,16 +60,40 @@ def recorded_allocations(device: torch.device) -> Sequence[dict[str, Any]]:
     return traces[torch.cuda._utils._get_device_index(device, True)]
 
 
-class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Follows every storage that is born within, from its birth to its death."""
+def tensors(tree: Any) -> list[Tensor]:
+    """All tensors of nested tuples, lists and dictionaries."""
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Runs, and so sees, every operation of PyTorch within a `with` block."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._followed: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()  # type: ignore[no-untyped-call]
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False  # torch.compile never meets this mode, and merely importing it takes seconds
+
+    def run(self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return the operation's result."""
+        return operation(*args, **kwargs)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return self.run(func, args, kwargs or {})
+
+
+class Ledger(Operations):
+    """Follows every storage that is born within, from its birth to its death."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._followed: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
     def born(self, key: int, size: int) -> None:
         """A storage of `size` bytes is there."""
@@ -80,15 +104,13 @@ class Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def called(self, operation: Any, inputs: tuple[Any, ...]) -> None:
         """An operation has run, and its results were born."""
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        given = {storage_key(tensor) for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)}
-        result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, Tensor) and (key := storage_key(tensor)) not in given:  # else a view, or in place
+    def run(self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        given = {storage_key(tensor) for tensor in tensors((args, kwargs))}
+        result = super().run(operation, args, kwargs)
+        for tensor in tensors(result):
+            if (key := storage_key(tensor)) not in given:  # else a view, or in place
                 self._follow(tensor.untyped_storage(), key)
-        self.called(func, args)
+        self.called(operation, args)
         return result
 
     def _follow(self, storage: torch.UntypedStorage, key: int) -> None:

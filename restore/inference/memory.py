@@ -21,7 +21,7 @@ def bytes_per_pixel(network: RestorationNetwork) -> float:
     return ledger.peak / size**2
 
 
-class _Ledger(Ledger):  # type: ignore[no-untyped-call]
+class _Ledger(Ledger):
     """Adds up the storages that are born within for as long as they live."""
 
     def __init__(self) -> None:

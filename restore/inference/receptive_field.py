@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from restore.models import RestorationNetwork
+from restore.torch_internals import Operations, tensors
 
 TRIAL_PIXELS = 8  # of the image that is followed, if it need not be a multiple of another; any would do
 
@@ -58,7 +57,7 @@ def receptive_field(network: RestorationNetwork) -> ReceptiveField:
     return ReceptiveField(math.ceil(following.reach[restored]), following.obstacle)
 
 
-class _Following(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Following(Operations):
     """Notes for each tensor how far its pixels reach into the image, in input pixels beyond the pixel itself.
 
     The pixels of an enlarged map are fractions of a pixel. One that reaches into another depends on all of it, which is
@@ -66,24 +65,18 @@ class _Following(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """
 
     def __init__(self, image: Tensor) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.reach = WeakTensorKeyDictionary({image: Fraction(0)})
         self.obstacle: str | None = None
         self._size = image.shape[-1]
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # torch.compile never meets this mode, and merely importing it takes seconds
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        inputs = [leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor) and leaf in self.reach]
+    def run(self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = super().run(operation, args, kwargs)
+        inputs = [tensor for tensor in tensors(args) if tensor in self.reach]
         if inputs:
             furthest = max(self.reach[tensor] for tensor in inputs)
-            for output in tree_leaves(result):
-                self.reach[output] = furthest + self._growth(func, args, output)
+            for output in tensors(result):
+                self.reach[output] = furthest + self._growth(operation, args, output)
         return result
 
     def _growth(self, func: Any, args: tuple[Any, ...], output: Tensor) -> Fraction:

@@ -91,7 +91,7 @@ def _on_gpu(trial: Trial, allocations: Sequence[Allocation]) -> DeviceMemory:
     return DeviceMemory(gpu.peak_allocated, gpu.reserved, gpu.reserved + CONTEXT)
 
 
-class _Ledger(Ledger):  # type: ignore[no-untyped-call]
+class _Ledger(Ledger):
     """Lifetimes of all storages that are born within, and what each layer keeps of them."""
 
     def __init__(self) -> None:

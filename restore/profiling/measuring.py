@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from restore.profiling.memory import CONVOLUTIONS, Allocation, DeviceMemory, Profile, peaks
 from restore.profiling.step import Step, Trial
-from restore.torch_internals import profiled_events, record_allocations, recorded_allocations
+from restore.torch_internals import Operations, profiled_events, record_allocations, recorded_allocations
 
 
 def measure(step: Step, device: torch.device) -> Profile:
@@ -100,19 +99,17 @@ def _measure_cuda(step: Step, device: torch.device) -> Profile:
     return Profile(step, "cuda", *at_peak, device=DeviceMemory(allocated, reserved, total - free))
 
 
-class _Convolutions(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Convolutions(Operations):
     """Notes when convolutions begin and end, in microseconds."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.spans: list[tuple[int, int]] = []
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def run(self, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         begin = _now_us()
-        result = func(*args, **(kwargs or {}))
-        if func in CONVOLUTIONS:
+        result = super().run(operation, args, kwargs)
+        if operation in CONVOLUTIONS:
             self.spans.append((begin, _now_us()))
         return result
 
