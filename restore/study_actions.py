@@ -24,7 +24,7 @@ from restore.studies.plan import plan
 from restore.studies.report import overview, write_report
 from restore.studies.requests import StudyRecords, Task
 from restore.studies.runner import adopt, put_on_record
-from restore.studies.stages import Standing, follow
+from restore.studies.stages import StudyState, follow
 from restore.studies.step_times import measure
 from restore.tables import print_table
 
@@ -104,7 +104,7 @@ def run(claims: Sequence[str], repetitions: Repetitions, running: Running) -> No
     while tasks := _missing(names, records):
         if not put_on_record(tasks, records, running.output, jobs=running.jobs, until=running.until):
             LOG.info(STOPPED)
-            if not _standings(records):
+            if not _states(records):
                 LOG.info(f"no claim has all of its runs on record yet: {path} has {len(records.results)}")
                 return
             break
@@ -126,7 +126,7 @@ def plan_seeds(folder: Path) -> None:
     Raises:
         UserError: there are no records, or none of two seeds.
     """
-    rows = plan(_standings(StudyRecords.load(folder / "records.json")))
+    rows = plan(_states(StudyRecords.load(folder / "records.json")))
     if not rows:
         raise UserError(f"{folder}: no comparison has two seeds on record; run the studies with more --seeds first")
     print_table("seeds for a power of 80 %, two-sided at 5 %", rows)
@@ -176,7 +176,7 @@ def _missing(names: Sequence[str], records: StudyRecords) -> list[Task]:
     return records.unrecorded(found)
 
 
-def _standings(records: StudyRecords) -> dict[str, Standing[Finding]]:
+def _states(records: StudyRecords) -> dict[str, StudyState[Finding]]:
     """The claims that were asked for and have all of their runs on record, with all of their seeds, or else the
     budget's."""
     found = {}
@@ -195,12 +195,12 @@ def _asked_for(records: StudyRecords) -> list[str]:
 
 
 def _report(records: StudyRecords, folder: Path) -> None:
-    standings = _standings(records)
-    if not standings:
+    states = _states(records)
+    if not states:
         raise UserError(f"{folder}: no claim has all of its runs on record")
-    written = write_report(records, standings, folder)
-    print_table(f"budget {records.budget.name}", overview(standings, records))
-    complete = {name: one.seeds for name, one in standings.items()}
+    written = write_report(records, states, folder)
+    print_table(f"budget {records.budget.name}", overview(states, records))
+    complete = {name: one.seeds for name, one in states.items()}
     if waiting := [name for name in _asked_for(records) if complete.get(name) != records.asked[name]]:
         print(f"not all on record yet: {', '.join(waiting)}")
     print(f"written: {', '.join(map(str, written))}")

@@ -90,7 +90,7 @@ class Closed(Exception):  # noqa: N818  (no error: the run is being stopped)
     """The pipeline was closed."""
 
 
-class Space:
+class PixelBudget:
     """Admits pictures in order while their pixels fit into the budget, and one at any time."""
 
     def __init__(self, capacity: float) -> None:
@@ -141,7 +141,7 @@ class Pipeline:
         self._networks = networks
         self._scale = networks.scale
         self._writing = writing
-        self._space = Space(PIXELS_IN_WORK)
+        self._budget = PixelBudget(PIXELS_IN_WORK)
 
     def run(self, jobs: Sequence[Job], output: Path) -> Generator[Outcome]:
         """Restore the images of `jobs` below `output`; each yields one outcome when its file is there, or failed."""
@@ -172,7 +172,7 @@ class Pipeline:
                     yield outcome
             yield from (future.result() for future in finishing)
         finally:
-            self._space.close()
+            self._budget.close()
             readers.shutdown(cancel_futures=True)
             writers.shutdown()
 
@@ -183,12 +183,12 @@ class Pipeline:
             check_target(job.target, height * self._scale, width * self._scale)
             pixels = height * width * (1 + self._scale**2)
         finally:
-            self._space.enter(turn, pixels)
+            self._budget.enter(turn, pixels)
         try:
             state = job.source.stat()
             return Read(read_picture(job.source, self._writing.max_megapixels), pixels, state)
         except BaseException:
-            self._space.leave(pixels)
+            self._budget.leave(pixels)
             raise
 
     def _restore(self, job: Job, read: Read, output: Path, writers: ThreadPoolExecutor) -> Future[Outcome]:
@@ -205,7 +205,7 @@ class Pipeline:
                 pixels = np.where(picture.alpha == 0, picture.pixels, pixels)
             restored = replace(picture, pixels=pixels)
         except Exception as error:
-            self._space.leave(read.pixels)
+            self._budget.leave(read.pixels)
             refused: Future[Outcome] = Future()
             refused.set_result(_failed(job, error, height, width))
             return refused
@@ -237,7 +237,7 @@ class Pipeline:
         except Exception as error:
             return _failed(job, error, done.height, done.width)
         finally:
-            self._space.leave(read.pixels)
+            self._budget.leave(read.pixels)
 
 
 def show_finished(job: Job, output: Path, writing: Writing, scale: int, network: str) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from restore.hardware import gains_from_bf16
 from restore.inference.image import padded
 from restore.inference.int8 import Calibration, quantized, quantized_before
 from restore.inference.psnr_change import psnr_change
-from restore.inference.runner import Floating, Like, Runner
+from restore.inference.runner import FloatPrecision, Runner, WrappedRunner
 from restore.models import RestorationNetwork
 from restore.models.compose import compose
 from restore.models.fold import fold
@@ -45,7 +45,7 @@ class Engine(Runner, Protocol):
     description: str
 
 
-class TorchRunner(Like):
+class TorchRunner(WrappedRunner):
     """A folded network in channels_last memory order.
 
     Args:
@@ -54,7 +54,7 @@ class TorchRunner(Like):
         device: where it runs.
     """
 
-    def __init__(self, network: RestorationNetwork, precision: Floating, device: torch.device) -> None:
+    def __init__(self, network: RestorationNetwork, precision: FloatPrecision, device: torch.device) -> None:
         super().__init__(network)
         self.device = device
         self.description = f"torch, {precision}"
@@ -120,16 +120,16 @@ def accelerate(
     return _in_bf16_if_harmless(build, degradation) if bf16 else build("fp32")
 
 
-def _torch(network: RestorationNetwork, device: torch.device, precision: Floating) -> Engine:
+def _torch(network: RestorationNetwork, device: torch.device, precision: FloatPrecision) -> Engine:
     return TorchRunner(network, precision, device)
 
 
-def _openvino(network: RestorationNetwork) -> Callable[[Floating], Engine]:
+def _openvino(network: RestorationNetwork) -> Callable[[FloatPrecision], Engine]:
     from restore.inference.openvino_runner import OpenVinoRunner, convert
 
     model = convert(network.cpu().float())
 
-    def build(precision: Floating) -> Engine:
+    def build(precision: FloatPrecision) -> Engine:
         if not gains_from_bf16(OpenVinoRunner.device):
             precision = "fp32"  # if a processor has no bf16, OpenVINO has none either
         return OpenVinoRunner(model, network, precision, f"OpenVINO, {precision}")
@@ -137,7 +137,7 @@ def _openvino(network: RestorationNetwork) -> Callable[[Floating], Engine]:
     return build
 
 
-def _in_bf16_if_harmless(build: Callable[[Floating], Engine], degradation: Degradation) -> Engine:
+def _in_bf16_if_harmless(build: Callable[[FloatPrecision], Engine], degradation: Degradation) -> Engine:
     exact, fast = build("fp32"), build("bf16")
     change = psnr_change(fast, exact, degradation, TRIAL_SIZE)
     if min(change.db, change.expected) < -LARGEST_LOSS_DB:

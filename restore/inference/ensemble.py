@@ -6,10 +6,10 @@ Lim et al., CVPR Workshops 2017, section 3.4: 35.12 dB instead of 35.03 on DIV2K
 import torch
 from torch import Tensor
 
-from restore.inference.runner import Like, Runner
+from restore.inference.runner import Runner, WrappedRunner
 
 
-class Ensemble(Like):
+class Ensemble(WrappedRunner):
     """The mean of what a runner makes of an image in all rotations and flips of the square, each turned back."""
 
     def __init__(self, runner: Runner) -> None:

@@ -31,7 +31,7 @@ from restore.images.tensors import to_tensor
 from restore.inference.cross_layer_equalization import equalize
 from restore.inference.image import padded
 from restore.inference.psnr_change import Change, psnr_change
-from restore.inference.runner import Floating
+from restore.inference.runner import FloatPrecision
 from restore.models import RestorationNetwork
 from restore.models.norm import multiplies_by_deviation
 
@@ -69,7 +69,7 @@ class Calibration:
     cache: Path | None = None
 
 
-Measured = dict[Floating, Change]  # what 8 bits cost, by the precision of what is not quantized
+Measured = dict[FloatPrecision, Change]  # what 8 bits cost, by the precision of what is not quantized
 
 
 def quantized(
@@ -122,7 +122,7 @@ def _made(
     plain = convert(network)  # not before: a model shares its weights with the network
     exact = OpenVinoRunner(plain, network, "fp32", "fp32")
     model = _quantize(plain, [patch.numpy() for patch in patches])
-    candidates: list[Floating] = ["fp32", "bf16"] if bf16 else ["fp32"]
+    candidates: list[FloatPrecision] = ["fp32", "bf16"] if bf16 else ["fp32"]
     changes = {
         rest: psnr_change(OpenVinoRunner(model, network, rest, rest), exact, degradation, MEASURED_SIZE)
         for rest in candidates
@@ -142,7 +142,7 @@ def _runner(
     return OpenVinoRunner(model, network, rest, description)
 
 
-def _rest(changes: Measured, bf16: bool) -> Floating:
+def _rest(changes: Measured, bf16: bool) -> FloatPrecision:
     """The precision of what is not quantized."""
     if bf16 and "bf16" in changes and changes["bf16"].db >= changes["fp32"].db - LARGEST_LOSS_DB:
         return "bf16"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from restore.extras import import_openvino
 from restore.hardware import usable_cores
-from restore.inference.runner import Floating, Like, Runner
+from restore.inference.runner import FloatPrecision, Runner, WrappedRunner
 from restore.models import RestorationNetwork
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def convert(network: RestorationNetwork) -> "Model":
         return openvino.convert_model(network, example_input=example, input=[shape])
 
 
-class OpenVinoRunner(Like):
+class OpenVinoRunner(WrappedRunner):
     """A compiled model; threads that call it take turns.
 
     Args:
@@ -50,7 +50,7 @@ class OpenVinoRunner(Like):
 
     device = torch.device("cpu")
 
-    def __init__(self, model: "Model", network: Runner, precision: Floating, description: str) -> None:
+    def __init__(self, model: "Model", network: Runner, precision: FloatPrecision, description: str) -> None:
         super().__init__(network)
         self.description = description
         settings = {

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from restore.errors import UserError
 
-Floating = Literal["fp32", "bf16"]
+FloatPrecision = Literal["fp32", "bf16"]
 
 
 class Runner(Protocol):
@@ -37,7 +37,7 @@ class Runner(Protocol):
         """Restore a batch of images."""
 
 
-class Like:
+class WrappedRunner:
     """What reads and gives images of the same kinds as another runner."""
 
     def __init__(self, other: Runner) -> None:
@@ -51,7 +51,7 @@ class Like:
         return self._inputs
 
 
-class AtLevel(Like):
+class AtLevel(WrappedRunner):
     """A runner that is told the noise level, at one level: it reads images only.
 
     Args:

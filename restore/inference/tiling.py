@@ -18,7 +18,7 @@ from restore.errors import UserError
 from restore.hardware import free_memory, is_out_of_memory
 from restore.inference.memory import bytes_per_pixel
 from restore.inference.receptive_field import receptive_field
-from restore.inference.runner import Like, Runner
+from restore.inference.runner import Runner, WrappedRunner
 from restore.models import RestorationNetwork
 from restore.progress import counting
 
@@ -58,7 +58,7 @@ def tiled(
     return Tiled(runner, tile, halo, bytes_per_pixel(network), obstacle)
 
 
-class Tiled(Like):
+class Tiled(WrappedRunner):
     """Restores images in tiles. Only tiles are moved to the runner's device; the result is where the image is.
 
     Where memory runs out, it continues with tiles of half the size, also in the images that follow.

@@ -5,13 +5,13 @@ from typing import Any, Literal
 
 from restore.choices import BudgetName
 from restore.data.degradation import Bicubic, Degradation, GaussianNoise
-from restore.inference.runner import Floating
+from restore.inference.runner import FloatPrecision
 from restore.models import NetworkSpec
 from restore.studies.experiment import Experiment
 from restore.training import Optimization
 
 SIGMA = 25.0
-WIDE_PRECISION: Floating = "bf16"  # it takes half of the time on processors that have it
+WIDE_PRECISION: FloatPrecision = "bf16"  # it takes half of the time on processors that have it
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Budget:
     sr_batch: int
     lengths: tuple[int, ...]
     tuning_lengths: tuple[int, ...]
-    precision: Floating
+    precision: FloatPrecision
     first_seed: int = 0
     images: int | None = None
     crop: int | None = None

@@ -7,7 +7,7 @@ from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, Self
 
 from restore.data.degradation import Degradation
-from restore.inference.runner import Floating
+from restore.inference.runner import FloatPrecision
 from restore.models import NetworkSpec
 from restore.studies import variants  # noqa: F401 (makes its networks known to `build`)
 from restore.studies.data import StudyData
@@ -45,7 +45,7 @@ class Experiment:
     length: int
     patch_size: int
     batch_size: int
-    precision: Floating = "fp32"
+    precision: FloatPrecision = "fp32"
     images: int | None = None
     gain: tuple[float, float] = (1.0, 1.0)
     freeze_in_decay: bool = False

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from restore.studies.claim import CLAIMS
 from restore.studies.effects import MOST_SEEDS, seeds_needed
 from restore.studies.judgement import Finding
-from restore.studies.stages import Standing
+from restore.studies.stages import StudyState
 
 
-def plan(standings: Mapping[str, Standing[Finding]]) -> list[dict[str, str]]:
+def plan(states: Mapping[str, StudyState[Finding]]) -> list[dict[str, str]]:
     """For each stochastic comparison: the spread between seeds, and how many seeds detect an effect of the size of its
     margin (or, without one, a deviation of a tenth of its threshold) with a power of 80 %, two-sided at 5 %
     before Holm's correction. Where images vary too much, no number of seeds does."""
     rows = []
-    for name in sorted(standings, key=lambda it: CLAIMS[it].number):
-        finding = standings[name].outcome
+    for name in sorted(states, key=lambda it: CLAIMS[it].number):
+        finding = states[name].outcome
         for part in finding.parts if finding else ():
             effect = part.effect
             if not effect.stochastic or len(effect.values) < 2 or part.void:

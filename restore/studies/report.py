@@ -15,7 +15,7 @@ from restore.studies.experiment import Experiment
 from restore.studies.figures import draw
 from restore.studies.judgement import Finding, Judgement, Part, judge_all
 from restore.studies.requests import Request, StudyRecords, Trial
-from restore.studies.stages import Standing
+from restore.studies.stages import StudyState
 
 TITLE = "What batch norm does to restoration networks"
 MARKS = {
@@ -59,15 +59,15 @@ class Entry:
     plots: Sequence[tuple[str, bytes]]
 
 
-def write_report(records: StudyRecords, standings: Mapping[str, Standing[Finding]], folder: Path) -> list[Path]:
+def write_report(records: StudyRecords, states: Mapping[str, StudyState[Finding]], folder: Path) -> list[Path]:
     """Write `verdicts.json`, `report.md` with `plots/`, and `report.html`; returns their paths.
 
     Args:
         records: the records.
-        standings: of each claim that has its finding.
+        states: of each claim that has its finding.
         folder: where to write.
     """
-    entries = _entries(standings)
+    entries = _entries(states)
     for entry in entries:
         for path, picture in entry.plots:
             write_atomically(folder / path, picture)
@@ -79,8 +79,8 @@ def write_report(records: StudyRecords, standings: Mapping[str, Standing[Finding
     return written
 
 
-def _entries(standings: Mapping[str, Standing[Finding]]) -> list[Entry]:
-    findings = {name: it.outcome for name, it in standings.items() if it.outcome is not None}
+def _entries(states: Mapping[str, StudyState[Finding]]) -> list[Entry]:
+    findings = {name: it.outcome for name, it in states.items() if it.outcome is not None}
     criteria = [criterion for claim in CLAIMS.values() for criterion in claim.criteria.values()]
     judgements = judge_all(findings, comparisons=sum(criterion.stochastic for criterion in criteria))
     return [
@@ -88,17 +88,17 @@ def _entries(standings: Mapping[str, Standing[Finding]]) -> list[Entry]:
             CLAIMS[name],
             finding,
             judgements[name],
-            standings[name].answered,
-            standings[name].seeds,
+            states[name].answered,
+            states[name].seeds,
             [(f"plots/{name}-{i + 1}.png", draw(figure)) for i, figure in enumerate(finding.figures)],
         )
         for name, finding in sorted(findings.items(), key=lambda it: CLAIMS[it[0]].number)
     ]
 
 
-def overview(standings: Mapping[str, Standing[Finding]], records: StudyRecords) -> list[dict[str, str]]:
+def overview(states: Mapping[str, StudyState[Finding]], records: StudyRecords) -> list[dict[str, str]]:
     """One row for each claim, for the terminal."""
-    return [_row(entry, records) for entry in _entries(standings)]
+    return [_row(entry, records) for entry in _entries(states)]
 
 
 def _row(entry: Entry, records: StudyRecords) -> dict[str, str]:

@@ -10,7 +10,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Standing(Generic[Result]):
+class StudyState(Generic[Result]):
     """How far a study has come.
 
     Attributes:
@@ -26,7 +26,7 @@ class Standing(Generic[Result]):
     seeds: int
 
 
-def follow(study: Generator[Requests, Results, Result], records: StudyRecords) -> Standing[Result]:
+def follow(study: Generator[Requests, Results, Result], records: StudyRecords) -> StudyState[Result]:
     """Answer a study's requests from the records until one is not all there."""
     answered: list[Request] = []
     requests = next(study)
@@ -35,5 +35,5 @@ def follow(study: Generator[Requests, Results, Result], records: StudyRecords) -
         try:
             requests = study.send(records.answer(requests))
         except StopIteration as end:
-            return Standing(end.value, {}, tuple(answered), records.seeds)
-    return Standing(None, requests, tuple(answered), records.seeds)
+            return StudyState(end.value, {}, tuple(answered), records.seeds)
+    return StudyState(None, requests, tuple(answered), records.seeds)

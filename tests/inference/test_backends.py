@@ -17,7 +17,7 @@ from restore.errors import UserError
 from restore.images.io import write_image
 from restore.inference import Calibration, accelerate, backends, int8, restore_tensor
 from restore.inference.psnr_change import Change, psnr_change
-from restore.inference.runner import Like
+from restore.inference.runner import WrappedRunner
 from restore.models import EDSR, WDSRB, DnCNN, RestorationNetwork, SRResNet
 
 needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="the extra is not installed")
@@ -174,7 +174,7 @@ def test_threads_that_share_an_engine_get_the_results_of_their_own_images(backen
 
 @pytest.mark.parametrize(("int8_s", "said"), [(0.004, True), (0.0, False)])
 def test_int8_that_is_slower_is_said_to_be(int8_s: float, said: bool, caplog: pytest.LogCaptureFixture) -> None:
-    class Sleeping(Like):
+    class Sleeping(WrappedRunner):
         def __init__(self, seconds: float, description: str) -> None:
             super().__init__(DnCNN(depth=2, features=2))
             self.seconds, self.description = seconds, description

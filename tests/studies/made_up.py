@@ -13,7 +13,7 @@ from restore.studies.experiment import TUNING_SEED, Experiment, Record
 from restore.studies.judgement import Finding
 from restore.studies.measurements import CONTRASTS, OTHER_DOMAINS, SIGMAS
 from restore.studies.requests import Measurement, Requests, Results, StudyRecords, Task, Trial, rounded
-from restore.studies.stages import Standing, follow
+from restore.studies.stages import StudyState, follow
 
 SMALL = BUDGETS["small"]
 IMAGES = 6
@@ -70,12 +70,14 @@ def records_of(seeds: int = SMALL.seeds, budget: Budget = SMALL) -> StudyRecords
     return StudyRecords(budget, StudyData("photos", Path()), seeds)
 
 
-def standing(claim: str, world: World, records: StudyRecords) -> Standing[Finding]:
+def state_of(claim: str, world: World, records: StudyRecords) -> StudyState[Finding]:
     """A claim followed to its finding; what it asks for is made up and put on record."""
     return followed(lambda: CLAIMS[claim].study(records.budget), world, records)
 
 
-def followed(begin: Callable[[], Generator[Requests, Results, T]], world: World, records: StudyRecords) -> Standing[T]:
+def followed(
+    begin: Callable[[], Generator[Requests, Results, T]], world: World, records: StudyRecords
+) -> StudyState[T]:
     """The same of any study."""
     while True:
         found = follow(begin(), records)
@@ -175,7 +177,7 @@ MEASURED: dict[str, Callable[[World, Experiment, int], Any]] = {
 def runs_of(claim: str, budget: Budget = SMALL) -> list[Experiment]:
     """What a claim trains to judge, the trials of its search aside, at made-up settings that are all as good."""
     records = records_of(budget=replace(budget, tuning_lengths=()))
-    asked = [it for it in standing(claim, World(), records).answered if not isinstance(it, Trial)]
+    asked = [it for it in state_of(claim, World(), records).answered if not isinstance(it, Trial)]
     return list(
         {str(run.description): run for it in asked for run in [it.of if isinstance(it, Measurement) else it]}.values()
     )

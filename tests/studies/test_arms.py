@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from made_up import BASE_DB, SMALL, World, followed, records_of, runs_of, standing
+from made_up import BASE_DB, SMALL, World, followed, records_of, runs_of, state_of
 
 from restore.studies.arms import FIRST_RATES, INITS, TWINS, tuned
 from restore.studies.budget import BUDGETS, Budget
@@ -215,7 +215,7 @@ def test_the_search_ends_at_the_length_of_what_is_judged() -> None:
 @pytest.mark.parametrize("claim", [name for name in CLAIMS if name != "forty_percent_of_memory"])
 def test_settings_are_chosen_by_validation_alone(claim: str) -> None:
     records = records_of(seeds=2)
-    asked = standing(claim, World(), records).answered
+    asked = state_of(claim, World(), records).answered
     trials = [it for it in asked if isinstance(it, Trial)]
     assert trials or claim == "residual_scaling"
     first = {id(it): place for place, it in enumerate(asked)}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from made_up import BASE_DB, INPUT_DB, SMALL, World, records_of, standing
+from made_up import BASE_DB, INPUT_DB, SMALL, World, records_of, state_of
 
 from restore.studies.claims import CLAIMS, super_resolution
 from restore.studies.criteria import CRITERIA
@@ -311,7 +311,7 @@ def named(case: Case) -> str:
 
 
 def finding(claim: str, world: World) -> Finding:
-    found = standing(claim, world, records_of()).outcome
+    found = state_of(claim, world, records_of()).outcome
     assert found is not None
     return found
 

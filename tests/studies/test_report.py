@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up import BASE_DB, DATE, World, records_of, standing
+from made_up import BASE_DB, DATE, World, records_of, state_of
 
 from restore import study
 from restore.studies.criteria import CRITERIA, Criterion, registered
@@ -17,7 +17,7 @@ from restore.studies.judgement import Finding
 from restore.studies.plan import plan
 from restore.studies.report import write_report
 from restore.studies.requests import StudyRecords
-from restore.studies.stages import Standing
+from restore.studies.stages import StudyState
 
 NAMES = ("one_decibel", "frozen_statistics", "weight_scale_does_not_matter")
 AHEAD = (0.9, 1.0, 1.1, 0.95, 1.05)
@@ -35,15 +35,15 @@ def noted(names: tuple[str, ...] = NAMES) -> dict[str, dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def studied() -> tuple[StudyRecords, dict[str, Standing[Finding]]]:
+def studied() -> tuple[StudyRecords, dict[str, StudyState[Finding]]]:
     records = records_of()
     records.criteria = noted()
-    return records, {name: standing(name, BatchNormAhead(), records) for name in NAMES}
+    return records, {name: state_of(name, BatchNormAhead(), records) for name in NAMES}
 
 
 @pytest.fixture(scope="module")
 def folder(
-    studied: tuple[StudyRecords, dict[str, Standing[Finding]]], tmp_path_factory: pytest.TempPathFactory
+    studied: tuple[StudyRecords, dict[str, StudyState[Finding]]], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     folder = tmp_path_factory.mktemp("report")
     write_report(*studied, folder)
@@ -81,9 +81,9 @@ def test_the_page_says_each_verdict_with_sizes_and_steps_in_its_line(folder: Pat
 
 
 def test_a_claim_may_have_more_seeds_than_the_others(
-    studied: tuple[StudyRecords, dict[str, Standing[Finding]]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    studied: tuple[StudyRecords, dict[str, StudyState[Finding]]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before, standings = studied
+    before, states = studied
     records = StudyRecords.opened(tmp_path / "records.json", before.budget, before.data, 5, {}, NAMES)
     records.results |= before.results
     records.save(tmp_path / "records.json")
@@ -93,8 +93,8 @@ def test_a_claim_may_have_more_seeds_than_the_others(
     assert "not all on record yet: one_decibel\n" in capsys.readouterr().out
     assert verdicts(tmp_path)["one_decibel"]["seeds"] == 5
 
-    made = standing("one_decibel", BatchNormAhead(), records.with_seeds(8))
-    write_report(records, standings | {"one_decibel": made}, tmp_path)
+    made = state_of("one_decibel", BatchNormAhead(), records.with_seeds(8))
+    write_report(records, states | {"one_decibel": made}, tmp_path)
     records.save(tmp_path / "records.json")
     text = (tmp_path / "report.md").read_text()
     assert "- seeds: 5, from 10; 8 of claim 3\n" in text
@@ -115,11 +115,11 @@ def test_every_picture_that_is_linked_is_there_and_no_other(folder: Path) -> Non
 
 
 def test_the_same_records_give_the_same_files_to_the_byte_after_they_were_saved_and_loaded(
-    studied: tuple[StudyRecords, dict[str, Standing[Finding]]], folder: Path, tmp_path: Path
+    studied: tuple[StudyRecords, dict[str, StudyState[Finding]]], folder: Path, tmp_path: Path
 ) -> None:
     studied[0].save(tmp_path / "records.json")
     again = StudyRecords.load(tmp_path / "records.json")
-    write_report(again, {name: standing(name, World(), again) for name in NAMES}, tmp_path)
+    write_report(again, {name: state_of(name, World(), again) for name in NAMES}, tmp_path)
     files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
     assert len(files) > 3
     for file in files:
@@ -127,13 +127,13 @@ def test_the_same_records_give_the_same_files_to_the_byte_after_they_were_saved_
 
 
 def test_notes_of_the_records_are_in_the_report_and_outlive_a_new_start(
-    studied: tuple[StudyRecords, dict[str, Standing[Finding]]], tmp_path: Path
+    studied: tuple[StudyRecords, dict[str, StudyState[Finding]]], tmp_path: Path
 ) -> None:
-    before, standings = studied
+    before, states = studied
     settings = before.budget, before.data, before.seeds
     StudyRecords(*settings, before.results, notes=["One.", "Two."]).save(tmp_path / "records.json")
     again = StudyRecords.opened(tmp_path / "records.json", *settings, {})
-    write_report(again, standings, tmp_path)
+    write_report(again, states, tmp_path)
     assert "- notes: One. Two." in (tmp_path / "report.md").read_text()
 
 
@@ -148,16 +148,16 @@ def test_notes_of_the_records_are_in_the_report_and_outlive_a_new_start(
 )
 @pytest.mark.parametrize("name", ["one_decibel", "weight_scale_does_not_matter"])
 def test_a_criterion_is_older_than_its_data_if_it_was_noted_as_it_is_before_the_first_run(
-    studied: tuple[StudyRecords, dict[str, Standing[Finding]]],
+    studied: tuple[StudyRecords, dict[str, StudyState[Finding]]],
     tmp_path: Path,
     name: str,
     change: dict[str, str],
     expected: bool,
 ) -> None:
-    records, standings = studied
+    records, states = studied
     changed = {key: it | (change if key.startswith(name) else {}) for key, it in records.criteria.items()}
     other = StudyRecords(records.budget, records.data, records.seeds, records.results, changed)
-    write_report(other, {name: standings[name], "frozen_statistics": standings["frozen_statistics"]}, tmp_path)
+    write_report(other, {name: states[name], "frozen_statistics": states["frozen_statistics"]}, tmp_path)
     found = verdicts(tmp_path)
     assert found[name]["criterion_before_data"] is expected
     assert found["frozen_statistics"]["criterion_before_data"] is True
@@ -165,11 +165,11 @@ def test_a_criterion_is_older_than_its_data_if_it_was_noted_as_it_is_before_the_
 
 
 def test_a_criterion_that_was_never_noted_is_not_older_than_its_data(
-    studied: tuple[StudyRecords, dict[str, Standing[Finding]]], tmp_path: Path
+    studied: tuple[StudyRecords, dict[str, StudyState[Finding]]], tmp_path: Path
 ) -> None:
-    records, standings = studied
+    records, states = studied
     other = StudyRecords(records.budget, records.data, records.seeds, records.results, noted(NAMES[1:]))
-    write_report(other, standings, tmp_path)
+    write_report(other, states, tmp_path)
     assert verdicts(tmp_path)["one_decibel"]["criterion_before_data"] is False
 
 
@@ -193,7 +193,7 @@ def test_claims_whose_every_run_failed_are_reported_as_void(tmp_path: Path) -> N
 
     records = records_of(seeds=2)
     names = ("one_decibel", "regularizes", "scale_is_lost", "frozen_statistics", "population_statistics")
-    write_report(records, {name: standing(name, Failed(), records) for name in names}, tmp_path)
+    write_report(records, {name: state_of(name, Failed(), records) for name in names}, tmp_path)
     found = verdicts(tmp_path)
     assert {name: entry["verdict"] for name, entry in found.items()} == dict.fromkeys(found, "void")
 
@@ -206,7 +206,7 @@ def test_a_criterion_in_words_has_its_threshold_and_margin() -> None:
 
 
 def test_the_plan_says_how_many_seeds_each_comparison_needs(
-    studied: tuple[StudyRecords, dict[str, Standing[Finding]]],
+    studied: tuple[StudyRecords, dict[str, StudyState[Finding]]],
 ) -> None:
     rows = {row["claim"]: row for row in plan(studied[1])}
     assert rows.keys() == {"3. one_decibel", "17. frozen_statistics"}
