@@ -21,7 +21,7 @@ from restore.files import write_atomically
 from restore.models import NetworkSpec, RestorationNetwork, build
 
 FORMAT = 1
-FEW = 10_000  # so many layers are built without their tensors in a second
+FEW = 10_000  # layers that are built without their tensors in a second
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class Degradation(ABC):
         raise UserError(f"the network takes the noise level of an image as input, which {self.label} does not have")
 
     def for_network(self, clean: Tensor, draws: Draws, inputs: int) -> Tensor:
-        """Degraded images for a network that reads so many channels: with their noise level if that is one more.
+        """Degraded images for a network that reads this many channels: with their noise level if that is one more.
 
         Raises:
             UserError: it is, and the degradation has no level.
@@ -387,7 +387,7 @@ def _photograph(clean: Tensor, gain: Tensor, sigma: Tensor, draws: Draws) -> Ten
 
 
 _MID_GRAY = 128 / 255
-_LEAST_GAIN = 1e-6  # so many photons that they add no noise: a deviation of 0.3 of 255 levels in white
+_LEAST_GAIN = 1e-6  # photons are then so many that they add no noise: a deviation of 0.3 of 255 levels in white
 _BLUR_REACH = 3  # pixels
 
 

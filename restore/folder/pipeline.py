@@ -116,7 +116,7 @@ class PixelBudget:
             self._changed.notify_all()
 
     def leave(self, pixels: int) -> None:
-        """The picture with so many pixels is no longer in memory."""
+        """A picture of `pixels` pixels is no longer in memory."""
         with self._changed:
             self._taken -= pixels
             self._changed.notify_all()

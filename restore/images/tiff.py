@@ -177,7 +177,7 @@ def decode(path: Path, layout: Tiff) -> tuple[Pixels, Pixels | None]:
 
 
 def _stretched(values: NDArray[Any], bits: int) -> NDArray[Any]:
-    """Numbers of so many bits over the whole range of 8 or 16."""
+    """Numbers of 1 to 16 bits, scaled to the whole range of 8 or 16."""
     if bits in (8, 16):
         return values.astype(np.uint8 if bits == 8 else np.uint16, copy=False)
     full, kind = (255, np.uint8) if bits < 8 else (65535, np.uint16)

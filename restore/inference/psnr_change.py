@@ -46,7 +46,7 @@ def psnr_change(candidate: Runner, reference: Runner, degradation: Degradation, 
     Args:
         candidate, reference: two ways to run one network.
         degradation: what the network was made for.
-        size: the degraded photographs are cut to so many pixels in height and width.
+        size: height and width in pixels to which the degraded photographs are cut.
     """
     changes, expected = [], []
     for degraded, clean in _cut_photographs(reference, degradation, size):

@@ -20,7 +20,7 @@ class ComparisonPage:
     """Collects images and scores, and writes the page.
 
     Args:
-        sliders: so many images are shown, the first that come; the table lists all.
+        sliders: how many images are shown, the first ones; the table lists all.
     """
 
     def __init__(self, sliders: int = 24) -> None:

@@ -44,7 +44,7 @@ def of_images(scores: Sequence[Sequence[float] | None]) -> Effect:
 
 
 def below(runs: Iterable[Sequence[Record]], distance: float) -> float | None:
-    """Where bars begin: so many dB below the worst run that did not fail; None if all failed."""
+    """Where bars begin, some dB below the worst run that did not fail; None if all failed."""
     values = [value for found in runs for value in psnr(found).values if math.isfinite(value)]
     return min(values) - distance if values else None
 

@@ -31,7 +31,7 @@ class StudyData:
     Attributes:
         collection: one of these words.
         root: the folder that holds the data sets; not part of what decides an outcome.
-        images: use only the first so many images of each test set, to prove the machinery; None: all.
+        images: how many images of each test set to use, the first ones, to try the machinery; None: all.
         crop: and only the center of this height and width; None: whole images.
     """
 

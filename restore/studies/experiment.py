@@ -33,7 +33,7 @@ class Experiment:
         length: steps before the decay, which takes a fifth of them in addition.
         patch_size, batch_size: of the training batches.
         precision: of training and of restoring: float32, or bfloat16 by autocast.
-        images: train on the first so many images only; None: on all.
+        images: how many images to train on, the first ones; None: all.
         gain: factors on the initial weights of all convolutions but the last, and of the last.
         freeze_in_decay: batch norm uses its population statistics during the decay.
         probes: what is recorded before the decay, see `probes_over_time.py`.

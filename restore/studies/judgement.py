@@ -48,7 +48,7 @@ class Finding:
         parts: the comparisons that decide; the claim is supported if all are.
         sentence: plain words with the numbers.
         figures: to look at.
-        table: rows of the same keys behind it.
+        table: rows of the same keys, from which it follows.
     """
 
     parts: Sequence[Part]

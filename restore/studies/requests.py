@@ -95,7 +95,7 @@ class StudyRecords:
         self.notes = list(notes)
 
     def with_seeds(self, seeds: int) -> "StudyRecords":
-        """The same results, of which so many seeds are asked for."""
+        """The same results, of which this number of seeds is asked for."""
         view = copy(self)
         view.seeds = seeds
         return view

@@ -148,7 +148,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def perform(task: Task, data: StudyData, folder: Path, device: torch.device, interrupted: Interrupted) -> bool:
-    """Train or measure, and leave a file behind; False if interrupted."""
+    """Train or measure, and write the result to a file; False if interrupted."""
     request, path = task.request, folder / "runs" / f"{task.key(data)}.json"
     result: Any
     if isinstance(request, Measurement):

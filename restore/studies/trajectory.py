@@ -30,8 +30,8 @@ from restore.studies.probes_over_time import PROBES, Run
 
 SAVE_EVERY_S = 120.0
 LOSS_STRETCH = 25  # steps whose mean loss is kept
-SPIKE = 3.0  # a loss so many times the median ...
-BEFORE_SPIKE = 20  # ... of so many steps before it
+SPIKE = 3.0  # a loss that is this many times the median ...
+BEFORE_SPIKE = 20  # ... of this many steps before it
 TIMED_STEPS = 200  # of which the median time is kept
 
 

@@ -90,7 +90,7 @@ class DnCNNVariant(DnCNN):
         return ACTIVATIONS[self.activation]()
 
     def _middle_layer(self, normalization: Normalization) -> list[nn.Module]:
-        """A convolution and an activation, either with the norm behind it; named alike in all variants."""
+        """A convolution and an activation, either followed by the norm; named alike in all variants."""
         norm_comes_last = self.order == "activation-norm"
         layer = ConvNorm(self.features, self.features, normalization, bias=norm_comes_last)
         if self.bias_free:

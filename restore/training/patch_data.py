@@ -34,7 +34,7 @@ class PatchData:
         train: a known data set (`photos`, `DIV2K`, `BSDS500`, `Train400`) or a folder of images.
         train_degraded: a folder of degraded versions of the training images, of the same sub-folders and names
             (`a.png` and `a.jpg` or `ax2.png`), in place of `degradation`; needs `val_degraded`, too.
-        val: a known data set or a folder; or a number: so many of the training images, evenly spread over the order of
+        val: a known data set or a folder; or a number N: N of the training images, evenly spread over the order of
             their names, which are then not trained on.
         val_degraded: the same for the validation images, if they are others.
         root: where known data sets lie; default: the environment variable RESTORE_DATA, else `data`.
