@@ -21,7 +21,7 @@ def storage_key(tensor: Tensor) -> int:
 
 
 def batch_norm_statistics(output: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Mean and inverse deviation of the batch, as autograd keeps them of a batch norm's output; None without autograd."""
+    """Mean and inverse deviation of the batch, which autograd keeps with a batch norm's output; None without it."""
     node: Any = output.grad_fn
     return None if node is None else (node._saved_result1, node._saved_result2)
 

@@ -162,9 +162,9 @@ def _format_name(path: Path) -> str:
     for name, known in FORMATS.items():
         if path.suffix.lower() in known.suffixes:
             return name
-    raise UserError(
-        f"{path}: {path.suffix or 'no suffix'} cannot be written as an image; choose a format with --format"
-    )
+    *others, last = FORMATS
+    kind = f"{path.suffix} files" if path.suffix else "files without a suffix"
+    raise UserError(f"{path}: {kind} cannot be written; choose {', '.join(others)} or {last} with --format")
 
 
 def _bgr(values: Pixels) -> Pixels:

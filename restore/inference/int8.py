@@ -222,10 +222,8 @@ def _ignored_scope(model: "Model") -> list[str]:
     convolutions = [op for op in ops if op.get_type_name() == "Convolution"]
     to_result: dict[str, int] = {}  # convolutions on the shortest way, the operation itself included
     for op in reversed(ops):
-        following = [
-            user.get_node().get_friendly_name() for value in op.outputs() for user in value.get_target_inputs()
-        ]
-        shortest = min((to_result[name] for name in following), default=0)
+        users = [user.get_node().get_friendly_name() for value in op.outputs() for user in value.get_target_inputs()]
+        shortest = min((to_result[name] for name in users), default=0)
         to_result[op.get_friendly_name()] = shortest + (op.get_type_name() == "Convolution")
     last = [op for op in convolutions if to_result[op.get_friendly_name()] <= PRECISE_AT_THE_END]
     joins = [

@@ -82,7 +82,7 @@ REASONS = {
     "several/apng.png": "an animation of 3 frames",
     "several/webp.webp": "an animation of 3 frames",
     "several/pages.tif": "a file of 3 pages",
-    "still.gif": ".gif cannot be written as an image; choose a format with --format",
+    "still.gif": ".gif files cannot be written; choose png, ",
 }
 
 

@@ -277,5 +277,7 @@ def test_a_target_that_cannot_hold_the_image_is_refused_before(tmp_path: Path) -
         check_target(tmp_path / "x.jpg", 2, 70_000)
     with pytest.raises(UserError, match=r"x\.webp: 2 x 16384"):
         check_target(tmp_path / "x.webp", 16384, 2)
-    with pytest.raises(UserError, match=r"x\.gif: \.gif cannot be written as an image; choose a format with --format"):
+    with pytest.raises(
+        UserError, match=r"x\.gif: \.gif files cannot be written; choose png, jpg, tiff, webp or bmp with --format"
+    ):
         check_target(tmp_path / "x.gif", 2, 2)
