@@ -68,8 +68,8 @@ def conclude(run: Trained, output: Path) -> dict[str, Any]:
             LOG.warning(f"{error}; keeping the last weights instead")
     data.check_unchanged()
     models = {"baseline": None, "restored": tiled(network.to(device).eval())}
-    protocol = default_protocol(data.val_images, data.degradation, network.channels)
-    rows = [row.summary for row in measure(models, data.val_images, data.degradation, protocol, network.channels)]
+    protocol = default_protocol(data.val.images, data.degradation, network.channels)
+    rows = [row.summary for row in measure(models, data.val.images, data.degradation, protocol, network.channels)]
     training = {
         **_settings(run),
         "weights_at_start": run.weights_at_start,
@@ -89,11 +89,11 @@ def _settings(run: Trained) -> dict[str, Any]:
     data = run.data
     return {
         "parameters": sum(parameter.numel() for parameter in run.network.parameters()),
-        "train": {"set": data.train, "images": len(data.train_images.clean)},
+        "train": {"set": data.train.name, "images": len(data.train.images.clean)},
         "optim": asdict(run.optim),
-        "seed": data.seed,
-        "patch_size": data.patch_size,
-        "batch_size": data.batch_size,
+        "seed": data.settings.seed,
+        "patch_size": data.settings.patch_size,
+        "batch_size": data.settings.batch_size,
         "ranks": run.trainer.world_size,
         "precision": str(run.trainer.precision),
         "hardware": asdict(run.hardware),
@@ -107,7 +107,7 @@ def _progress(run: Trained) -> dict[str, Any]:
         "bad_steps": run.bad_steps.counts,
         "last": {name: float(value) for name, value in metrics.items() if name.startswith("val/")},
         "elapsed_s": run.throughput.elapsed_s,
-        "images_per_s": run.throughput.steps * run.data.batch_size / elapsed_s,
+        "images_per_s": run.throughput.steps * run.data.settings.batch_size / elapsed_s,
         "data_wait_share": run.data.waited_s / elapsed_s,
         **_peak_memory(run),
     }

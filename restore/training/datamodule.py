@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from pytorch_lightning import LightningDataModule
@@ -17,70 +17,70 @@ from restore.data.store import PatchStore, file_state
 from restore.errors import UserError, listed
 from restore.training.loaders import Batches, TrainLoader, ValidationLoader
 
+if TYPE_CHECKING:
+    from restore.training.patch_data import PatchData
+
 LOG = logging.getLogger(__name__)
 
 MAX_IMAGES_NAMED = 8  # images of a batch that are named
 
 
+class Source(NamedTuple):
+    """Images that a run is trained or validated on.
+
+    Attributes:
+        name: of the set, as the user gave it.
+        images: the set.
+        files: which files of it are read.
+        fingerprints: of their pixels.
+    """
+
+    name: str
+    images: ImageSet
+    files: Sequence[Path]
+    fingerprints: list[str]
+
+
 class TrainingData(LightningDataModule):
-    """What `PatchData.prepare` found for a network: patch stores, validation images, the degradation.
+    """What `PatchData.prepare` found for a network: images, patch stores, the degradation.
 
     Args:
-        train, val: the sets as the user named them.
-        seed, batch_size, patch_size, steps_per_epoch, workers, accept_changes: see `PatchData`.
+        settings: what was asked for.
         degradation: makes pairs of clean images.
         channels, inputs: of the network.
-        train_images: what the stores were made of, of which `train_files` were read.
-        val_images: validation images, of which `val_files` are read; `val_fingerprint` is of their pixels.
+        train: what the stores were made of.
+        val: validation images.
         stores: one for each scale.
         sampler: draws batches from the stores.
+
+    Attributes:
         cut_on_device: patches can be cut where the stores are, not only by workers.
     """
 
     def __init__(
         self,
-        *,
-        train: str,
-        val: str,
-        seed: int,
-        batch_size: int,
-        patch_size: int,
-        steps_per_epoch: int,
-        workers: int,
-        accept_changes: bool,
+        settings: "PatchData",
         degradation: Degradation,
         channels: int,
         inputs: int,
-        train_images: ImageSet,
-        train_files: Sequence[Path],
-        val_images: ImageSet,
-        val_files: Sequence[Path],
-        val_fingerprint: str,
+        train: Source,
+        val: Source,
         stores: Sequence[PatchStore],
         sampler: ScaleSampler,
-        cut_on_device: bool,
     ) -> None:
         super().__init__()
+        self.settings = settings
+        self.degradation = degradation
         self.train = train
         self.val = val
-        self.seed = seed
-        self.batch_size = batch_size
-        self.patch_size = patch_size
-        self.steps_per_epoch = steps_per_epoch
-        self.degradation = degradation
-        self.train_images = train_images
-        self.val_images = val_images
-        self._workers = workers
-        self._accept_changes = accept_changes
+        self.cut_on_device = not (settings.workers or settings.transforms)
         self._channels = channels
         self._inputs = inputs
         self._stores = stores
         self._sampler = sampler
-        self.cut_on_device = cut_on_device
         self._train_states, self._val_states = (
-            {path: file_state(path) for path in files} for files in (train_files, val_files)
+            {path: file_state(path) for path in source.files} for source in (train, val)
         )
-        self._fingerprints = {"data.train": [store.fingerprint for store in stores], "data.val": [val_fingerprint]}
         self._loader: TrainLoader | None = None
 
     @property
@@ -99,14 +99,15 @@ class TrainingData(LightningDataModule):
             store.to(device)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"fingerprints": self._fingerprints}
+        return {"fingerprints": {"data.train": self.train.fingerprints, "data.val": self.val.fingerprints}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name, before in state["fingerprints"].items():
-            if (now := self._fingerprints[name]) == before:
+        for key, source in (("data.train", self.train), ("data.val", self.val)):
+            before, now = state["fingerprints"][key], source.fingerprints
+            if now == before:
                 continue
-            message = f"{name} ({getattr(self, name[5:])}): not the images that the run began with"
-            if not self._accept_changes:
+            message = f"{key} ({source.name}): not the images that the run began with"
+            if not self.settings.accept_changes:
                 found = f"(fingerprint {', '.join(now)} instead of {', '.join(before)})"
                 raise UserError(f"{message} {found}; use --data.accept_changes true to continue with them")
             rank_zero_only(LOG.warning)(f"{message}: continuing with them")
@@ -133,20 +134,20 @@ class TrainingData(LightningDataModule):
     def describe(self, step: int) -> str:
         """Names the batch of a step by what it follows from and the images it was cut from."""
         names = sorted(set(self._sampler.names(step)))
-        return f"seed {self.seed}, images {listed(names, MAX_IMAGES_NAMED)}"
+        return f"seed {self.settings.seed}, images {listed(names, MAX_IMAGES_NAMED)}"
 
     def train_dataloader(self) -> TrainLoader:
         assert self.trainer is not None
         batches = Batches(self._sampler, self.trainer.global_rank, self.trainer.world_size)
         on_cpu = all(store.pixels.device.type == "cpu" for store in self._stores)
         pinned = self.trainer.strategy.root_device.type == "cuda" and on_cpu
-        self._loader = TrainLoader(batches, self.steps_per_epoch, self._workers, pinned)
+        self._loader = TrainLoader(batches, self.settings.steps_per_epoch, self.settings.workers, pinned)
         return self._loader
 
     def val_dataloader(self) -> ValidationLoader:
         assert self.trainer is not None
         ranks = self.trainer.world_size
-        return ValidationLoader(self.val_images, self.degradation, self._channels, self.trainer.global_rank, ranks)
+        return ValidationLoader(self.val.images, self.degradation, self._channels, self.trainer.global_rank, ranks)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         if isinstance(batch, PatchBatch):
@@ -159,6 +160,6 @@ class TrainingData(LightningDataModule):
         if not isinstance(batch, PatchBatch):
             return batch
         assert self.trainer is not None
-        draws = seeded(self.seed, batch.step, *PAIRS, device=batch.clean.device)
-        share = draws.share(self.batch_size, self.trainer.global_rank, self.trainer.world_size)
+        draws = seeded(self.settings.seed, batch.step, *PAIRS, device=batch.clean.device)
+        share = draws.share(self.settings.batch_size, self.trainer.global_rank, self.trainer.world_size)
         return make_pair(batch, self.degradation, share, self._inputs)

@@ -78,8 +78,8 @@ def _step_of(trainer: Trainer, module: LightningModule) -> Step:
     precisions: dict[str, StepPrecision] = {"bf16-mixed": "bf16-mixed", "16-mixed": "fp16-mixed"}
     return Step(
         module.network.spec,
-        data.batch_size // trainer.world_size,
-        data.patch_size,
+        data.settings.batch_size // trainer.world_size,
+        data.settings.patch_size,
         module.optim.loss,
         module.optim.optimizer,
         precisions.get(str(trainer.precision), "fp32"),

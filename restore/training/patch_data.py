@@ -19,7 +19,7 @@ from restore.data.store import PatchStore, StoreSpec, default_cache, open_store
 from restore.errors import UserError
 from restore.images.io import read_image
 from restore.models import RestorationNetwork
-from restore.training.datamodule import TrainingData
+from restore.training.datamodule import Source, TrainingData
 
 LOG = logging.getLogger(__name__)
 
@@ -128,26 +128,17 @@ class PatchData:
         cache = self.cache.expanduser() if self.cache else default_cache()
         specs = [StoreSpec(network.channels, scale, tuple(self.sizes)) for scale in kept.values()]
         stores = [open_store(train, spec, cache) for spec in specs]
+        read = kept[network.scale]
+        fingerprints = [store.fingerprint for store in stores]
         return TrainingData(
-            seed=self.seed,
-            batch_size=self.batch_size,
-            patch_size=self.patch_size,
-            steps_per_epoch=self.steps_per_epoch,
-            workers=self.workers,
-            degradation=degradation,
-            channels=network.channels,
-            inputs=network.inputs,
-            train=self.train,
-            val=str(self.val),
-            train_images=train,
-            train_files=train.files(kept[network.scale]),
-            val_images=val,
-            val_files=val.files(kept[network.scale]),
-            val_fingerprint=_check_and_fingerprint(val, kept[network.scale]),
+            self,
+            degradation,
+            network.channels,
+            network.inputs,
+            train=Source(self.train, train, train.files(read), fingerprints),
+            val=Source(str(self.val), val, val.files(read), [_check_and_fingerprint(val, read)]),
             stores=stores,
             sampler=ScaleSampler([self._sampler(store, degradation.scale) for store in stores], self.seed),
-            accept_changes=self.accept_changes,
-            cut_on_device=not (self.workers or self.transforms),
         )
 
     def _degradation_for(self, network: RestorationNetwork) -> Degradation:

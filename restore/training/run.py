@@ -119,10 +119,10 @@ def fit(
         ours = _callbacks(prepared, optim, output, faults or Faults(), checkpoint_every)
         files = [ConfigFile(output / "config.yaml", config)] if config else []
         with known_warnings():
-            lightning = _lightning(trainer, output, [*ours.all, *files, stops], prepared.steps_per_epoch)
+            lightning = _lightning(trainer, output, [*ours.all, *files, stops], data.steps_per_epoch)
             if optim.ema_decay and isinstance(lightning.strategy, ModelParallelStrategy):
                 raise UserError("optim.ema_decay needs whole weights, but the strategy fsdp shards them; use ddp")
-            _check_processes(lightning, prepared.batch_size, network.norm if trainer.get("sync_batchnorm") else None)
+            _check_processes(lightning, data.batch_size, network.norm if trainer.get("sync_batchnorm") else None)
             settings = deciding_settings(network, data, prepared.degradation, optim, lightning, weights)
             trained = _train(network, prepared, optim, lightning, hardware or Hardware(), ours, settings, start)
         return conclude(trained, output) if lightning.is_global_zero else {}
@@ -212,7 +212,7 @@ def _train(
         data.move_stores(device)
     if hardware.threads:
         torch.set_num_threads(hardware.threads)
-    protocol = default_protocol(data.val_images, data.degradation, network.channels)
+    protocol = default_protocol(data.val.images, data.degradation, network.channels)
     before = None
     if start is not None:
         before, settings = _compared(start, network, settings)

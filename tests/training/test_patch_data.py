@@ -68,7 +68,7 @@ class Recorder(Callback):
 def first_pair(network: EDSR | DnCNN, data: PatchData) -> Pair:
     """The first batch that a training step is given."""
     prepared, recorder = data.prepare(network), Recorder()
-    protocol = default_protocol(prepared.val_images, prepared.degradation, network.channels)
+    protocol = default_protocol(prepared.val.images, prepared.degradation, network.channels)
     with known_warnings():
         trainer = Trainer(
             accelerator="cpu", max_steps=1, callbacks=[recorder], logger=False, enable_checkpointing=False,
@@ -91,7 +91,7 @@ def test_a_degradation_that_enlarging_networks_undo_is_the_same_in_training_and_
     assert pair.clean.shape == (32, 3, 16, 16)
     noise = pair.degraded - Bicubic(2)(pair.clean, Draws(torch.Generator()))
     assert (noise * 255).std().item() == pytest.approx(50, rel=0.05)
-    validation = settings(image_folder, degradation=NoisyBicubic()).prepare(network).val_images
+    validation = settings(image_folder, degradation=NoisyBicubic()).prepare(network).val.images
     whole = load_pair(validation, 0, NoisyBicubic(), 3)
     clean = Bicubic(2)(whole.clean / 255, Draws(torch.Generator()))
     assert ((whole.degraded - clean) * 255).std().item() == pytest.approx(50, rel=0.1)
@@ -116,7 +116,7 @@ def test_a_subclass_of_bicubic_is_applied_to_each_patch_and_to_validation_images
     pair = first_pair(network, data)
     assert pair.degraded.shape == (32, 3, 8, 8)
     assert (pair.degraded.max(), pair.clean.min() * 255) == (0, 200)
-    assert load_pair(data.prepare(network).val_images, 0, Black(), 3).degraded.max() == 0
+    assert load_pair(data.prepare(network).val.images, 0, Black(), 3).degraded.max() == 0
 
 
 @pytest.mark.parametrize("paired", [False, True])
@@ -128,15 +128,15 @@ def test_a_number_holds_training_images_out_for_validation(count: int, paired: b
     pairs = {"train_degraded": tmp_path / "noisy"} if paired else {}
     chosen = PatchData(str(tmp_path / "clean"), count, patch_size=8, batch_size=4, **pairs)
     data = chosen.prepare(DnCNN(depth=2, features=4))
-    assert len(data.val_images.clean) == count
-    assert sorted([*data.train_images.clean, *data.val_images.clean]) == sorted((tmp_path / "clean").iterdir())
-    assert data.val_images.name == f"clean, {count} held out"
-    for images in (data.train_images, data.val_images):
+    assert len(data.val.images.clean) == count
+    assert sorted([*data.train.images.clean, *data.val.images.clean]) == sorted((tmp_path / "clean").iterdir())
+    assert data.val.images.name == f"clean, {count} held out"
+    for images in (data.train.images, data.val.images):
         if paired:
             assert [path.name for path in images.degraded[1]] == [path.name for path in images.clean]
     batches = " ".join(data.describe(step) for step in range(40))
-    assert [image.name for image in data.train_images.clean if image.name not in batches] == []
-    assert [image.name for image in data.val_images.clean if image.name in batches] == []
+    assert [image.name for image in data.train.images.clean if image.name not in batches] == []
+    assert [image.name for image in data.val.images.clean if image.name in batches] == []
 
 
 def test_what_cannot_be_held_out_is_refused(image_folder: Path) -> None:
@@ -234,4 +234,4 @@ def test_settings_that_contradict_pairs_are_refused(more: dict, complaint: str) 
 def test_validation_images_are_read_as_stored(image_folder: Path) -> None:
     path = sorted(image_folder.iterdir())[0]
     data = settings(image_folder).prepare(DnCNN(channels=3))
-    assert torch.equal(load_pair(data.val_images, 0, GaussianNoise(0), 3).clean / 255, to_tensor(read_image(path)))
+    assert torch.equal(load_pair(data.val.images, 0, GaussianNoise(0), 3).clean / 255, to_tensor(read_image(path)))
