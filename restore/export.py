@@ -24,7 +24,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--scale", type=int, help="the scale at which to run an MDSR (default: the file's)")
     args = parser.parse_args(argv)
     from restore.exporters import SIZES, write_program
-    from restore.foreign_checkpoints import WRITABLE, load_any, save_layout
+    from restore.foreign_checkpoints import load_any, save_layout
+    from restore.layouts import WRITABLE
 
     network = load_any(args.weights, scale=args.scale).network
     if args.format in WRITABLE:
