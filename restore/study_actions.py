@@ -21,9 +21,9 @@ from restore.studies.criteria import CONTRAST
 from restore.studies.data import StudyData
 from restore.studies.judgement import Finding
 from restore.studies.plan import plan
+from restore.studies.pool import adopt, put_on_record
 from restore.studies.report import overview, write_report
 from restore.studies.requests import StudyRecords, Task
-from restore.studies.runner import adopt, put_on_record
 from restore.studies.stages import StudyState, follow
 from restore.studies.step_times import measure
 from restore.tables import print_table

@@ -67,7 +67,7 @@ def test_reporting_again_from_the_records_alone_gives_the_same_verdicts(studied:
 def test_running_again_trains_nothing_and_gives_the_same_verdicts(
     studied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("restore.studies.runner.ProcessPoolExecutor", None)
+    monkeypatch.setattr("restore.studies.pool.ProcessPoolExecutor", None)
     before = (studied / "verdicts.json").read_bytes()
     assert study.main(["run", *STUDIED, "--budget", "smoke", "--output", str(studied)]) == 0
     assert (studied / "verdicts.json").read_bytes() == before

@@ -20,8 +20,8 @@ from restore.studies.contrast_results import compared, targets
 from restore.studies.criteria import CONTRAST
 from restore.studies.data import StudyData
 from restore.studies.experiment import TUNING_SEED, Experiment
+from restore.studies.pool import _in_rounds, adopt
 from restore.studies.requests import StudyRecords, Task, Trial
-from restore.studies.runner import _in_rounds, adopt
 from restore.studies.step_times import StepTimes
 
 BEST_RATE = {"batch": 1e-2, "none": 1e-3}

@@ -20,13 +20,14 @@ from restore.data.degradation import Bicubic
 from restore.errors import UserError
 from restore.images.tensors import quantize
 from restore.metrics import psnr
-from restore.studies import runner
+from restore.studies import pool
 from restore.studies import trajectory as trajectories
 from restore.studies.budget import BUDGETS
 from restore.studies.data import StudyData
 from restore.studies.experiment import Experiment, Record
+from restore.studies.pool import put_on_record
 from restore.studies.requests import Measurement, StudyRecords, Trial, rounded
-from restore.studies.runner import put_on_record, train
+from restore.studies.runner import train
 from restore.studies.trajectory import Trajectory
 
 BUDGET = BUDGETS["smoke"]
@@ -285,7 +286,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     class Here:
         def __init__(self, _: int, __: object, ___: object, arguments: tuple[Any, ...]) -> None:
             *_, stop, until = arguments
-            monkeypatch.setattr(runner, "_INTERRUPTED", partial(runner._over, stop, until))
+            monkeypatch.setattr(pool, "_INTERRUPTED", partial(pool._over, stop, until))
 
         def __enter__(self) -> "Here":
             return self
@@ -298,7 +299,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
             future.set_result(work(*arguments))
             return future
 
-    monkeypatch.setattr(runner, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", Here)
 
 
 def test_another_process_makes_the_same_record(folders: Folders) -> None:
