@@ -116,7 +116,8 @@ def score_folder(restored: Path, reference: Path, protocol: Protocol, scale: int
         check_restored_sizes(truth.shape, image.shape, scale, partner)
         height, width, channels = image.shape
         truth = with_channels(truth[:height, :width], channels)
-        found.append(ImageScore(name, *protocol.score(as_tensor(image), as_tensor(truth), scale)))
+        with about(partner):
+            found.append(ImageScore(name, *protocol.score(as_tensor(image), as_tensor(truth), scale)))
     return _row(str(restored), reference.resolve().name, protocol, "as given", scale, None, found)
 
 

@@ -1,11 +1,13 @@
 """What `restore evaluate` does: measures networks on test sets, prints the rows and writes files."""
 
+import itertools
 import json
 import math
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,13 @@ import torch
 from restore import bundled, extensions, runner_options
 from restore.benchmark import (
     ScoredImage,
-    Show,
     baseline_name,
     default_protocol,
     measure,
     paired_differences,
     score_folder,
 )
-from restore.bundled.card import results_table, trained_on, write_between_markers
+from restore.bundled.card import around_markers, results_table, trained_on, write_between_markers
 from restore.checkpoint import Weights
 from restore.data.catalog import ImageSet, find_images
 from restore.data.degradation import (
@@ -116,26 +117,23 @@ def evaluate(asked: Evaluation, files: Files) -> int:
     device = _prepare(asked.options)
     ranks = ranks_of_torchrun()
     files.check(ranks)
+    if files.report and not asked.model and all(name in BASELINES for name in asked.weights):
+        raise UserError("--report shows what networks restore, but only baselines are measured; use --sheet")
     failures: list[UserError] = []
-    panels: list[list[Panel]] = []
-    page = ComparisonPage()
-
-    def show(pair: ImagePair, outcomes: dict[str, ScoredImage]) -> None:
-        if files.sheet:
-            panels.append(comparison(pair, outcomes))
-        if files.report:
-            _add_to(page, pair, outcomes)
-
-    rows = _measure_all(asked, show if files.sheet or files.report else None, ranks, failures)
+    gallery = _Gallery(files)
+    rows = _measure_all(asked, gallery, ranks, failures)
     if ranks.rank == 0 and rows:
         _write_scores(rows, files, asked.options.precision, device)
 
     def write_page(path: Path) -> None:
         protocols = ", ".join(dict.fromkeys(row.protocol for row in rows))
         settings = {"weights": ", ".join([*asked.model, *asked.weights]), "protocol": protocols, **provenance(device)}
-        page.write(path, f"Restored: {', '.join(asked.data)}", settings)
+        gallery.page.write(path, f"Restored: {', '.join(asked.data)}", settings)
 
-    for path, write in ((panels and files.sheet, lambda path: contact_sheet(path, panels)), (files.report, write_page)):
+    def write_sheet(path: Path) -> None:
+        contact_sheet(path, list(itertools.chain(*gallery.panels.values())))
+
+    for path, write in ((gallery.panels and files.sheet, write_sheet), (gallery.names and files.report, write_page)):
         if path:
             try:
                 write(ranks.own(path))
@@ -168,6 +166,8 @@ def evaluate_bundled(options: Options, root: Path, table_file: Path | None) -> N
         UserError: no models are bundled, or test sets are missing.
     """
     _prepare(options)
+    if table_file is not None:
+        around_markers(table_file)
     results = []
     for model in bundled.available():
         weights = load_any(model.weights)
@@ -184,6 +184,48 @@ def evaluate_bundled(options: Options, root: Path, table_file: Path | None) -> N
         print(f"written: {table_file}")
 
 
+class _Gallery:
+    """What the sheet and the page show, if they are asked for, by task: a test set and a degradation, in words.
+
+    Attributes:
+        panels: rows of the sheet.
+        page: as it is so far.
+        names: of the images on the page.
+    """
+
+    def __init__(self, files: Files) -> None:
+        self.panels: dict[str, list[list[Panel]]] = {}
+        self.page = ComparisonPage()
+        self.names: dict[str, set[str]] = {}
+        self._files = files
+
+    @property
+    def is_asked_for(self) -> bool:
+        return bool(self._files.sheet or self._files.report)
+
+    def add(self, task: str, pair: ImagePair, outcomes: dict[str, ScoredImage]) -> None:
+        """Take in an image: on the page each network's result against the baseline's."""
+        about = f", {task}" if task else ""
+        if self._files.sheet:
+            self.panels.setdefault(task, []).append(comparison(pair, outcomes, about=about))
+        if not self._files.report:
+            return
+        (_, baseline), *networks = outcomes.items()
+        for model, outcome in networks:
+            psnr, ssim, psnr_b = outcome.score
+            scores = {"input PSNR (dB)": baseline.score.psnr, "PSNR (dB)": psnr, "SSIM": ssim}
+            scores |= {} if psnr_b is None else {"PSNR-B (dB)": psnr_b}
+            name = f"{pair.name}{about}" if len(networks) == 1 else f"{pair.name}{about}, {model}"
+            before, after = to_image(baseline.restored), to_image(outcome.restored)
+            self.page.add(name, before, after, to_image(pair.clean), scores)
+            self.names.setdefault(task, set()).add(name)
+
+    def discard(self, task: str) -> None:
+        """Take out what was shown of a task that could not be measured to its end."""
+        self.panels.pop(task, None)
+        self.page.discard(self.names.pop(task, set()))
+
+
 def _prepare(options: Options) -> torch.device:
     """The device that networks run on."""
     device = available_device(options.device)
@@ -195,6 +237,12 @@ def _prepare(options: Options) -> torch.device:
 def _write_scores(rows: list[Row], files: Files, precision: str, device: torch.device) -> None:
     """Print the table, and write what else is asked for of numbers."""
     print_rows([row.summary for row in rows])
+    for row in rows:
+        if equal := sum(math.isinf(image.psnr) for image in row.per_image):
+            print(
+                f"{row.model} on {row.set}, {row.degradation}: {equal} of {row.images} images are equal to the truth; "
+                "PSNR is the mean of the others"
+            )
     differences = paired_differences([row for row in rows if row.model not in (*BASELINES, Degradation.baseline)])
     for difference in differences:
         print(difference)
@@ -213,7 +261,7 @@ def _write_scores(rows: list[Row], files: Files, precision: str, device: torch.d
         print(f"written: {path}")
 
 
-def _measure_all(asked: Evaluation, show: Show | None, ranks: Ranks, failures: list[UserError]) -> list[Row]:
+def _measure_all(asked: Evaluation, gallery: _Gallery, ranks: Ranks, failures: list[UserError]) -> list[Row]:
     """The rows of all that can be measured; a single process adds what cannot be to `failures` and continues."""
     tasks: dict[tuple[Degradation, int], dict[str, Runner | None]] = {}
     files = {model.name: model.weights for model in map(bundled.find, asked.model)}
@@ -235,10 +283,16 @@ def _measure_all(asked: Evaluation, show: Show | None, ranks: Ranks, failures: l
                 if not any(degradation == known for known, _ in tasks):
                     tasks[degradation, ANY_CHANNELS] = {name: None}
 
+    _check_levels(asked, [degradation for degradation, _ in tasks])
+
     rows = []
     scale = next((degradation.scale for degradation, _ in tasks), 1)
-    for images in _test_sets(asked, scale):
+    test_sets = _test_sets(asked, scale)
+    for images in test_sets:
         for (degradation, of_network), models in tasks.items():
+            about = [images.name] * (len(test_sets) > 1) + [degradation.label] * (len(tasks) > 1)
+            label = ", ".join(about)
+            show = partial(gallery.add, label) if gallery.is_asked_for else None
             channels = of_network or _channels(images, degradation)
             protocol = PROTOCOLS[asked.protocol] if asked.protocol else default_protocol(images, degradation, channels)
             try:
@@ -246,10 +300,25 @@ def _measure_all(asked: Evaluation, show: Show | None, ranks: Ranks, failures: l
             except UserError as error:
                 if ranks.count > 1:  # the others wait for this one's scores
                     raise
+                gallery.discard(label)
                 failures.append(error)
     if failures and not rows:
         raise failures[0]
     return rows
+
+
+def _check_levels(asked: Evaluation, measured: Sequence[Degradation]) -> None:
+    """Raises UserError for a level that nothing is measured at."""
+    used: dict[str, set[object]] = {
+        "--sigma": {it.sigma for it in measured if isinstance(it, GaussianNoise)},
+        "--quality": {it.quality for it in measured if isinstance(it, Jpeg)},
+        "--scale": {it.scale for it in measured}
+        | {factor for it in measured if isinstance(it, BicubicBlur) for factor in it.factors},
+    }
+    for option, values in (("--sigma", asked.sigma), ("--quality", asked.quality), ("--scale", asked.scale)):
+        for value in values:
+            if value not in used[option]:
+                raise UserError(f"{option} {value:g}: applies to nothing that is measured here")
 
 
 def _test_sets(asked: Evaluation, scale: int) -> list[ImageSet]:
@@ -268,18 +337,6 @@ def _channels(images: ImageSet, degradation: Degradation) -> int:
     """In which a baseline is measured: JPEG and gray sets in gray, others in color, whichever image is the first."""
     in_color = degradation.scale > 1 or any(map(is_in_color, images.clean))
     return 3 if in_color and not isinstance(degradation, Jpeg) else 1
-
-
-def _add_to(page: ComparisonPage, pair: ImagePair, outcomes: dict[str, ScoredImage]) -> None:
-    """Each network's result against the baseline's."""
-    (_, baseline), *networks = outcomes.items()
-    truth = to_image(pair.clean)
-    for model, outcome in networks:
-        psnr, ssim, psnr_b = outcome.score
-        scores = {"input PSNR (dB)": baseline.score.psnr, "PSNR (dB)": psnr, "SSIM": ssim}
-        scores |= {} if psnr_b is None else {"PSNR-B (dB)": psnr_b}
-        name = pair.name if len(networks) == 1 else f"{pair.name}, {model}"
-        page.add(name, to_image(baseline.restored), to_image(outcome.restored), truth, scores)
 
 
 def make_degradation(name: str | None, settings: list[str]) -> Degradation:

@@ -60,12 +60,13 @@ def main(argv: list[str] | None = None) -> int:
     device = available_device(args.device)
     if device.type == "cpu":
         keep_pages()
-    sheets = [args.compare] if args.compare else []
 
     def jobs() -> "list[Job]":
-        return plan(args.input, args.output, args.format, sheets)
+        return plan(args.input, args.output, args.format, args.compare)
 
     if args.report:
+        if args.report.suffix.lower() not in (".html", ".htm"):
+            raise UserError(f"--report {args.report}: expected a name that ends in .html")
         check_writable(ranks_of_torchrun().own(args.report))
     if args.compare:
         check_writable(args.compare / "sheet.png")
@@ -78,10 +79,11 @@ def main(argv: list[str] | None = None) -> int:
     summary = restore_folder(networks, jobs(), args.output, settings, writing, args.overwrite, origin)
     _print(summary, args.output)
     _print_networks(summary, engines, sigma)
-    if others := passed_over(args.input, [args.output, *sheets]):
+    if others := passed_over(args.input, list(filter(None, (args.output, args.compare)))):
         print(f"note: passed over: {others}")
     if page:
-        print(f"report: {_write_report(page, args.report, summary, {'weights': ', '.join(engines), **origin})}")
+        settings = {"weights": ", ".join(engines), **origin}
+        print(f"report: {_write_report(page, args.report, args.output, summary, settings)}")
     return 1 if summary.having("failed") or summary.unlogged else 0
 
 
@@ -252,13 +254,16 @@ def _print_networks(summary: "Summary", engines: Mapping[str, str], sigma: float
         print(f"note: the level {sigma:g} is not used by {', '.join(estimating)}: estimated in each image instead")
 
 
-def _write_report(page: "ComparisonPage", path: Path, summary: "Summary", settings: Mapping[str, object]) -> Path:
+def _write_report(
+    page: "ComparisonPage", path: Path, output: Path, summary: "Summary", settings: Mapping[str, object]
+) -> Path:
     """The page of what was restored now, and of what was not; under torchrun each process has its own."""
     from restore.page import Table
     from restore.ranks import ranks_of_torchrun
 
     path = ranks_of_torchrun().own(path)
     kept, failed = summary.having("kept"), summary.having("failed")
+    page.discard({str(one.job.target.relative_to(output)) for one in failed})
     left_out = [Table("Not restored", [{"image": str(one.job.source), "reason": one.reason} for one in failed])]
     page.write(path, "Restored images", {**settings, "finished before": len(kept)}, left_out if failed else [])
     return path

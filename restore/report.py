@@ -32,6 +32,7 @@ STYLES = ("-", "--", ":")  # one after all colors are used, then the next
 
 MANY = 10_000  # from which numbers on an axis are thousands (k) and millions (M)
 
+SHEET_SIZE = 320  # pixels of a picture on a contact sheet, at most
 CAPTION_HEIGHT = 22
 GAP = 6
 
@@ -43,13 +44,19 @@ class Panel(NamedTuple):
     caption: str
 
 
-def comparison(pair: ImagePair, outcomes: Mapping[str, tuple[Tensor, Score]]) -> list[Panel]:
-    """The row of a contact sheet for one image: each result, (1, C, H, W), 0 to 255, with PSNR, and the truth."""
-    panels = [Panel(to_image(image), f"{score.psnr:.2f} dB  {model}") for model, (image, score) in outcomes.items()]
-    return [*panels, Panel(to_image(pair.clean), f"{pair.name} (truth)")]
+def comparison(
+    pair: ImagePair, outcomes: Mapping[str, tuple[Tensor, Score]], size: int = SHEET_SIZE, about: str = ""
+) -> list[Panel]:
+    """The row of a contact sheet for one image: each result, (1, C, H, W), 0 to 255, with PSNR, and the truth.
+
+    Of each only the center is kept, at most `size` pixels high and wide; `about` stands in the caption of the truth.
+    """
+    captions = {f"{score.psnr:.2f} dB  {model}": image for model, (image, score) in outcomes.items()}
+    captions[f"{pair.name}{about} (truth)"] = pair.clean
+    return [Panel(_center(to_image(image), size).copy(), caption) for caption, image in captions.items()]
 
 
-def contact_sheet(path: Path, rows: Sequence[Sequence[Panel]], size: int = 320) -> Image:
+def contact_sheet(path: Path, rows: Sequence[Sequence[Panel]], size: int = SHEET_SIZE) -> Image:
     """Write rows of captioned pictures as one, in the format that the suffix says, and return it: (H, W, 3).
 
     The center of each picture is shown, at most `size` pixels high and wide, one screen pixel per image pixel.
@@ -61,11 +68,15 @@ def contact_sheet(path: Path, rows: Sequence[Sequence[Panel]], size: int = 320) 
     return sheet
 
 
+def _center(image: Image, size: int) -> Image:
+    top, left = (max(0, (extent - size) // 2) for extent in image.shape[:2])
+    return image[top : top + size, left : left + size]
+
+
 def _row(panels: Sequence[Panel], size: int) -> Image:
     cells = []
     for image, caption in panels:
-        top, left = (max(0, (extent - size) // 2) for extent in image.shape[:2])
-        shown = with_channels(image[top : top + size, left : left + size], 3)
+        shown = with_channels(_center(image, size), 3)
         canvas = Pillow.new("RGB", (shown.shape[1] + GAP, shown.shape[0] + CAPTION_HEIGHT + GAP), "white")
         canvas.paste(Pillow.fromarray(np.ascontiguousarray(shown)), (0, 0))
         ImageDraw.Draw(canvas).text((2, shown.shape[0] + 3), printable(caption), "black", ImageFont.load_default(13))

@@ -96,7 +96,7 @@ def _sheet(model: BundledModel, weights: Weights, path: Path) -> None:
 
     def show(pair: ImagePair, outcomes: dict[str, ScoredImage]) -> None:
         if pair.name in SHOWN:
-            rows.append(comparison(pair, outcomes))
+            rows.append(comparison(pair, outcomes, SIDE))
 
     degradation = model.tests[-1].degradation
     images = find_images("photos", "test", Path())

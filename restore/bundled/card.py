@@ -90,6 +90,16 @@ def write_between_markers(path: Path, text: str) -> None:
     """Replace what stands between the markers in a Markdown file.
 
     Raises:
+        UserError: as `around_markers`.
+    """
+    before, after = around_markers(path)
+    write_atomically(path, f"{before}{MARKERS[0]}\n{text}{MARKERS[1]}{after}")
+
+
+def around_markers(path: Path) -> tuple[str, str]:
+    """What stands before and after the markers in a Markdown file.
+
+    Raises:
         UserError: the file is not there or has no such markers.
     """
     if not path.is_file():
@@ -98,7 +108,7 @@ def write_between_markers(path: Path, text: str) -> None:
     _, ended, after = rest.partition(MARKERS[1])
     if not (found and ended):
         raise UserError(f"{path}: expected the lines {MARKERS[0]} and {MARKERS[1]}, found none")
-    write_atomically(path, f"{before}{MARKERS[0]}\n{text}{MARKERS[1]}{after}")
+    return before, after
 
 
 def _published(model: BundledModel, row: Mapping[str, Any]) -> str:

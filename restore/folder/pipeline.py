@@ -15,7 +15,7 @@ import numpy as np
 from restore.errors import UserError
 from restore.files import printable
 from restore.folder.networks import Networks
-from restore.folder.plan import Job
+from restore.folder.plan import Job, sheet_of
 from restore.images.content import content
 from restore.images.decode import Picture, picture_size, read_picture
 from restore.images.header import max_megapixels
@@ -23,11 +23,9 @@ from restore.images.picture import check_target, lost_metadata, write_picture
 from restore.images.pixels import Image, fill_transparent, to_uint8
 from restore.images.resize import imresize
 from restore.inference import restore_image
-from restore.report import Panel, contact_sheet
+from restore.report import SHEET_SIZE, Panel, contact_sheet
 
 PIXELS_IN_WORK = 600e6  # inputs and results together; 1.8 GB in 8-bit RGB
-SHEET_SIZE = 320
-LONGEST_NAME = 255  # bytes, on all common file systems
 
 
 @dataclass(frozen=True)
@@ -276,17 +274,10 @@ def _add_sheet(
     """Write an image's sheet if sheets are asked for; what went wrong, if anything."""
     if writing.compare:
         try:
-            _write_sheet(writing.compare / _sheet_name(job.target.relative_to(output)), picture, restored, scale)
+            _write_sheet(sheet_of(job.target.relative_to(output), writing.compare), picture, restored, scale)
         except Exception as error:
             return (f"a sheet ({error})",)
     return ()
-
-
-def _sheet_name(name: Path) -> Path:
-    """Of the sheet for an image: its name, shortened if it and `.png` are too long for a file system."""
-    end = ".png"
-    kept = os.fsencode(name.name)[: LONGEST_NAME - len(end)]
-    return name.with_name(os.fsdecode(kept) + end)
 
 
 def _failed(job: Job, error: BaseException, height: int = 0, width: int = 0) -> Outcome:
@@ -308,4 +299,4 @@ def _write_sheet(path: Path, picture: Picture, restored: Picture, scale: int) ->
         before = imresize(before, scale)
     stem = printable(path.stem)
     name = f"{stem}: input" if scale == 1 else f"{stem}: input, bicubic x{scale}"
-    contact_sheet(path, [[Panel(before, name), Panel(after, "restored")]], SHEET_SIZE)
+    contact_sheet(path, [[Panel(before, name), Panel(after, "restored")]])

@@ -29,6 +29,7 @@ from restore.images.pixels import Pixels
 READABLE = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")
 GRAY_MODES = ("1", "L", "LA", "La", "I;16")  # of Pillow
 COLOR_MODES = ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "LAB")
+TRANSPOSED = (5, 6, 7, 8)  # orientations in which rows are shown as columns
 COLOR_CHUNKS = (b"cICP", b"sRGB", b"gAMA", b"cHRM")  # of PNG: which colors the pixels mean
 
 
@@ -134,9 +135,12 @@ def _opened(path: Path, megapixels: float | None = None) -> Iterator[ImageFile |
 
 def _decode_tiff(path: Path, layout: tiff.Tiff) -> Picture:
     if layout.by_pillow:
-        with Pillow.open(path, formats=("TIFF",)) as file:
+        # Of bytes: Pillow maps an uncompressed file with the size that it has after it is turned.
+        with Pillow.open(io.BytesIO(path.read_bytes()), formats=("TIFF",)) as file:
             file.load()  # which turns the image, too
-            return replace(_described(_decode_by_pillow(path, file), layout), exif=_tiff_exif(path))
+            picture = _described(_decode_by_pillow(path, file), layout)
+        dpi = picture.dpi[::-1] if picture.dpi and layout.orientation in TRANSPOSED else picture.dpi
+        return replace(picture, dpi=dpi, exif=_tiff_exif(path))
     pixels, alpha = tiff.decode(path, layout)
     picture = Picture(pixels, alpha, layout.icc)
     if layout.photometric == tiff.ICCLAB:  # a* and b* from 0 on; Pillow takes them as CIELab has them, around 0
@@ -249,10 +253,10 @@ def _turned(picture: Picture, orientation: int) -> Picture:
     axes = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}.get(orientation, ())
 
     def turn(values: Pixels) -> Pixels:
-        turned: Pixels = np.flip(values.swapaxes(0, 1) if orientation in (5, 6, 7, 8) else values, axes)
+        turned: Pixels = np.flip(values.swapaxes(0, 1) if orientation in TRANSPOSED else values, axes)
         return turned
 
-    if orientation in (5, 6, 7, 8) and picture.dpi:
+    if orientation in TRANSPOSED and picture.dpi:
         picture = replace(picture, dpi=picture.dpi[::-1])
     alpha = None if picture.alpha is None else turn(picture.alpha)
     return replace(picture, pixels=turn(picture.pixels), alpha=alpha)

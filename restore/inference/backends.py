@@ -10,7 +10,7 @@ import platform
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -95,6 +95,8 @@ def accelerate(
     Raises:
         UserError: the backend is not installed, or does not run on the device or in the precision.
     """
+    if precision not in get_args(InferencePrecision):
+        raise UserError(f"precision must be one of {', '.join(get_args(InferencePrecision))}, not {precision!r}")
     device = torch.device(device)
     if degradation is None or isinstance(degradation, Paired):  # of which no more images can be made
         degradation = default_degradation(network.scale)

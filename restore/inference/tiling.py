@@ -45,8 +45,10 @@ def tiled(
         runner: what runs the network, if it does not do so itself.
 
     Raises:
-        UserError: tiles are asked for and the network cannot be tiled exactly.
+        UserError: `tile` is no size, or tiles are asked for and the network cannot be tiled exactly.
     """
+    if tile != "auto" and (not isinstance(tile, int) or tile < 0):
+        raise UserError(f"tile must be auto or a number of pixels of at least 0, not {tile!r}")
     runner = runner or network
     if tile == 0:
         return runner

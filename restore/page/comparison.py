@@ -1,6 +1,6 @@
 """A page of images before and after, collected one by one, of which only what is shown is kept."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,11 @@ class ComparisonPage:
     def add_restored(self, name: str, before: Image, after: Image, network: str) -> None:
         """Take in an image without truth, as `folder.Writing.show`."""
         self.add(name, before, after, network=network)
+
+    def discard(self, names: Collection[str]) -> None:
+        """Take images out again, by their names."""
+        self._rows = [row for row in self._rows if row["image"] not in names]
+        self._comparisons = [it for it in self._comparisons if it.title not in names]
 
     def write(self, path: Path, title: str, settings: Mapping[str, object], more: Sequence[Section] = ()) -> None:
         """Write the page atomically.

@@ -15,7 +15,7 @@ from restore.files import write_atomically
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of the same keys; each column can be sorted by.
+    """Rows, of which some may lack a key; each column can be sorted by.
 
     Attributes:
         rows: words and numbers; of a number, `decimals` says how many are shown.
@@ -26,6 +26,11 @@ class Table:
     rows: Sequence[Mapping[str, str | float]]
     note: str = ""
     kind: Literal["table"] = "table"
+
+    @property
+    def columns(self) -> dict[str, bool]:
+        """All headings, and whether numbers are below them."""
+        return {heading: not isinstance(value, str) for row in self.rows for heading, value in row.items()}
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ LOG = "restore-log.json"
 
 
 def save_denoiser(path: Path, added: float = 0.0, channels: int = 3) -> Path:
-    """A network that adds so many of 255 levels to every pixel."""
+    """A network that adds `added` of 255 levels to every pixel."""
     network = DnCNN(channels=channels, depth=2, features=4, bias=True).eval()
     torch.nn.init.zeros_(network.body[-1].weight)
     torch.nn.init.constant_(network.body[-1].bias, -added / 255)
@@ -217,6 +217,52 @@ def test_files_of_unknown_origin_are_not_overwritten_unasked(weights: Path, imag
     assert read_image(out / "2.png")[0, 0, 0] == 7
     assert restore(weights, images, "--overwrite") == 0
     assert read_image(out / "2.png")[0, 0, 0] == 20
+
+
+def test_a_result_of_another_input_is_neither_taken_for_this_one_nor_replaced_unasked(
+    weights: Path, images: Path
+) -> None:
+    out = images.parent / "out"
+    restore(weights, images / "1.png")
+    other = images.parent / "other/1.png"
+    write_image(other, np.full((8, 9, 3), 77, np.uint8))
+    state = (images / "1.png").stat()
+    os.utime(other, ns=(state.st_atime_ns, state.st_mtime_ns))
+    with pytest.raises(UserError, match=rf"out/1\.png: made of {images / '1.png'}; --overwrite, or choose another"):
+        restore(weights, other)
+    assert read_image(out / "1.png")[0, 0, 0] == 10
+    assert restore(weights, other, "--overwrite") == 0
+    assert read_image(out / "1.png")[0, 0, 0] == 77
+
+
+def test_a_file_that_the_log_does_not_know_is_no_result(weights: Path, images: Path) -> None:
+    restore(weights, images / "1.png")
+    write_image(images.parent / "out/2.png", np.full((8, 9, 3), 7, np.uint8))
+    with pytest.raises(UserError, match=r"2\.png: already exists, and restore-log\.json does not know it"):
+        restore(weights, images)
+    assert read_image(images.parent / "out/2.png")[0, 0, 0] == 7
+
+
+def test_an_image_that_failed_fails_again_although_its_older_result_is_there(weights: Path, images: Path) -> None:
+    restore(weights, images)
+    source = images / "1.png"
+    whole = source.read_bytes()
+    source.write_bytes(whole[:40])
+    os.utime(source, (0, 0))
+    for _ in range(2):
+        assert restore(weights, images) == 1
+        assert statuses(images.parent / "out")["1.png"] == "failed"
+    source.write_bytes(whole)
+    assert restore(weights, images) == 0
+
+
+def test_only_logs_are_taken_for_logs(weights: Path, images: Path) -> None:
+    restore(weights, images)
+    others = [images.parent / f"out/restore-log{end}.json" for end in ("-backup", ".rank", ".rank1.old")]
+    for path in others:
+        path.write_text("{}")
+    assert restore(weights, images) == 0
+    assert all(path.read_text() == "{}" for path in others)
 
 
 def test_a_damaged_log_is_named(weights: Path, images: Path) -> None:

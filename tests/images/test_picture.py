@@ -128,6 +128,22 @@ def test_orientation_is_applied_once_and_for_all(tmp_path: Path, kind: str, orie
         np.testing.assert_array_equal(np.asarray(shown), expected)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+@pytest.mark.parametrize("mode", ["P", "CMYK"])
+def test_a_tiff_file_of_a_palette_or_of_inks_is_turned(
+    tmp_path: Path, mode: str, compression: str, orientation: int
+) -> None:
+    path = tmp_path / "x.tif"
+    plain = Pillow.fromarray(np.kron(RGB, np.ones((5, 8, 1), np.uint8))).convert(mode)
+    plain.save(path, compression=compression, tiffinfo={ORIENTATION: orientation}, dpi=(72, 144))
+    picture = read_picture(path)
+    expected = plain.convert("RGB")
+    expected.getexif()[ORIENTATION] = orientation
+    np.testing.assert_array_equal(picture.pixels, np.asarray(ImageOps.exif_transpose(expected)))
+    assert picture.dpi == ((144, 72) if orientation > 4 else (72, 144))
+
+
 @pytest.mark.parametrize("alpha", [False, True])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
