@@ -34,6 +34,7 @@ from restore.models import RestorationNetwork
 AnyImage = TypeVar("AnyImage")
 Model = str | Path | RestorationNetwork
 
+DESCRIBING = ("icc_profile", "exif", "xmp", "dpi")  # of a Pillow image's `info`
 LARGEST_FLOAT = 2  # in an image; noise and rounding exceed 1
 KEPT = 4  # networks, ready to run, for further images
 
@@ -75,7 +76,8 @@ def denoise(
         precision, tile, ensemble: as of the command `restore.infer`.
 
     Raises:
-        UserError: no image of a known kind, no bundled network is trained for `sigma`, or both `model` and `fast`.
+        UserError: no image of a known kind, no bundled network is trained for `sigma`, `model` does not take it, or
+            both `model` and `fast` are given.
 
     >>> import numpy as np
     >>> noisy = np.random.default_rng(0).normal(0.5, 0.1, (32, 32))
@@ -85,8 +87,13 @@ def denoise(
     """
     if model is not None and fast:
         raise UserError("fast chooses a bundled network, so it cannot be combined with model")
+    if sigma is not None and not sigma >= 0:
+        raise UserError(f"sigma must be at least 0, not {sigma}")
     if model is None:
         model = bundled.denoiser(sigma, _content(image), fast).weights
+    elif sigma is not None and not _takes_level(model):
+        name = type(model).__name__ if isinstance(model, RestorationNetwork) else model
+        raise UserError(f"sigma: {name} takes no noise level")
     return _restored(image, model, 1, sigma, _options(device, precision, tile, ensemble))
 
 
@@ -171,6 +178,11 @@ def measure(
     return row
 
 
+def _takes_level(model: Model) -> bool:
+    network = model if isinstance(model, RestorationNetwork) else load(model)
+    return network.inputs > network.channels
+
+
 def _weights_file(name: Path | str) -> Path:
     if Path(name).is_file() or Path(name).suffix or isinstance(name, Path):
         return Path(name)
@@ -220,7 +232,7 @@ def _content(image: Any) -> Content:
     """What is in an image, or in the one of a batch that needs most."""
     batch, _ = _as_batch(image)
     found = [content(to_pixels(one[None], np.dtype(np.uint16))) for one in batch]
-    return max(found, key=CONTENTS.index, default="gray")
+    return max(found, key=CONTENTS.index)
 
 
 def _as_batch(image: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
@@ -229,7 +241,14 @@ def _as_batch(image: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
         if image.mode not in ("L", "RGB"):
             raise UserError(f"image: expected a Pillow image of mode L or RGB, not {image.mode}; use image.convert")
         batch, back = _as_batch(np.asarray(image))
-        return batch, lambda restored: Pillow.fromarray(back(restored))
+        described: dict[Any, Any] = {name: image.info[name] for name in DESCRIBING if name in image.info}
+
+        def to_pillow(restored: Tensor) -> Any:
+            made = Pillow.fromarray(back(restored))
+            made.info.update(described)
+            return made
+
+        return batch, to_pillow
     if isinstance(image, np.ndarray):
         if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
             raise UserError(f"image: expected an array (H, W) or (H, W, 1 or 3), not {image.shape}")
@@ -238,7 +257,7 @@ def _as_batch(image: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
 
         def to_array(restored: Tensor) -> Any:
             array = restored[0].permute(1, 2, 0).numpy()
-            return _unscaled(array[:, :, 0] if image.ndim == 2 else array, image.dtype)
+            return np.ascontiguousarray(_unscaled(array[:, :, 0] if image.ndim == 2 else array, image.dtype))
 
         return batch, to_array
     if isinstance(image, Tensor):
@@ -257,11 +276,15 @@ def _as_batch(image: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
 
 def _scaled(array: Any) -> Any:
     """Float32 in [0, 1], contiguous."""
+    if not array.size:
+        raise UserError(f"image: is empty, {array.shape}")
     if array.dtype in (np.uint8, np.uint16):
         return np.divide(array, np.iinfo(array.dtype).max, dtype=np.float32)
     if not np.issubdtype(array.dtype, np.floating):
         raise UserError(f"image: expected uint8, uint16 or floats, not {array.dtype}")
-    if array.size and (largest := array.max()) > LARGEST_FLOAT:
+    if not np.isfinite(array).all():
+        raise UserError("image: holds values that are not finite (NaN or infinity)")
+    if (largest := array.max()) > LARGEST_FLOAT:
         full = 255 if largest < 256 else 65535
         raise UserError(
             f"image: floats have values from 0 to 1, found up to {largest:g}: divide by the largest possible value, "

@@ -140,6 +140,9 @@ class DnCNNLayout(Layout):
         return super().may_lack(name) or (bias_of_convolution and name != "body.0.bias" and self.biases != "all")
 
     def write(self, network: RestorationNetwork) -> tuple[dict[str, Tensor], str]:
+        factor, downscale = getattr(self, "factor", 1), network.spec.arguments["downscale"]
+        if downscale != factor:
+            raise UserError(f"{self.name} works at 1/{factor} of the image's size, but this network at 1/{downscale}")
         if not network.spec.arguments.get("residual", True):
             raise UserError(
                 f"{self.name} subtracts the network's output from the input, but this network outputs the clean image"

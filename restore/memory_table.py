@@ -98,10 +98,11 @@ class Steps:
             raise UserError(
                 f"{path}: not a recipe of a network, data.batch_size and data.patch_size ({error})"
             ) from error
-        if self.scale and "scale" in arguments:
-            arguments["scale"] = self.scale
+        network = _complete(network)
+        if self.scale and "scale" in network.arguments:
+            network = NetworkSpec(network.name, {**network.arguments, "scale": self.scale})
         return Step(
-            network=_complete(network),
+            network=network,
             batch=batch,
             patch=patch,
             loss=optim.get("loss", Step.loss),
@@ -109,6 +110,7 @@ class Steps:
             precision=self.precision,
             channels_last=self.channels_last,
             compile=self.compile,
+            optimizer_args={} if self.optimizer else optim.get("optimizer_args") or {},
         )
 
 

@@ -192,6 +192,8 @@ def _check(settings: Namespace, defaults: Namespace) -> None:
     for key, value in settings.items():
         if value is None and defaults.get(key) is not None:
             raise UserError(f"{key}: expected a value like {defaults[key]}, found null")
+        if key.startswith("model.") and isinstance(value, int) and value < 0:
+            raise UserError(f"{key}: expected at least 0, found {value}")
         most = MAX_LAYERS_OR_FEATURES if key.startswith("model.") else MAX_INTEGER
         if isinstance(value, int) and value > most:
             raise UserError(f"{key}: expected at most {most}, found {value}")

@@ -183,3 +183,45 @@ def test_a_network_of_several_scales_enlarges_by_the_one_that_is_asked_for() -> 
     assert restore.upscale(image(np.uint8, 5, 6, 3), 3, model=network).shape == (15, 18, 3)
     with pytest.raises(UserError, match=r"^MDSR: upscales by 4, not by 8"):
         restore.upscale(image(np.uint8, 5, 6, 3), 8, model=network)
+
+
+@pytest.mark.parametrize(
+    ("image", "complaint"),
+    [
+        (np.zeros((5, 0, 3), np.uint8), r"image: is empty, \(5, 0, 3\)"),
+        (torch.zeros(0, 3, 8, 8), "image: is empty"),
+        (np.full((8, 8), np.nan), "image: holds values that are not finite"),
+    ],
+)
+def test_an_image_without_pixels_or_with_values_that_are_not_finite_is_refused(image: object, complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        restore.denoise(image)
+
+
+@pytest.mark.parametrize("sigma", [-15, float("nan")])
+def test_a_noise_level_is_at_least_0(sigma: float) -> None:
+    with pytest.raises(UserError, match="sigma must be at least 0"):
+        restore.denoise(np.zeros((8, 8), np.uint8), sigma)
+
+
+def test_a_noise_level_for_a_network_that_takes_none_is_refused() -> None:
+    with pytest.raises(UserError, match="sigma: dncnn-gray-blind takes no noise level"):
+        restore.denoise(np.zeros((8, 8), np.uint8), 25, model="dncnn-gray-blind")
+
+
+@pytest.mark.parametrize("tile", [-1, -50, None, "big"])
+def test_a_tile_that_is_no_size_is_refused(tile: Any) -> None:
+    with pytest.raises(UserError, match="tile must be auto or a number of pixels of at least 0"):
+        restore.denoise(np.zeros((8, 8), np.uint8), tile=tile)
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(UserError, match=r"precision must be one of .*, not 'fp16'"):
+        restore.denoise(np.zeros((8, 8), np.uint8), precision="fp16")  # type: ignore[arg-type]
+
+
+def test_an_array_comes_back_contiguous_and_a_pillow_image_with_its_profile() -> None:
+    assert restore.denoise(np.zeros((8, 9, 3), np.uint8)).flags.c_contiguous
+    image = Image.fromarray(np.zeros((8, 9), np.uint8))
+    image.info = {"icc_profile": b"profile", "dpi": (300, 300), "gamma": 0.5}
+    assert restore.denoise(image).info == {"icc_profile": b"profile", "dpi": (300, 300)}

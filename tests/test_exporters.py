@@ -17,7 +17,7 @@ from restore.checkpoint import Weights, save_weights
 from restore.errors import UserError
 from restore.exporters import FORMS, write_program
 from restore.foreign_checkpoints import load_any, save_layout
-from restore.models import EDSR, MDSR, WDSRA, WDSRB, DnCNN, RestorationNetwork, SRResNet
+from restore.models import EDSR, MDSR, WDSRA, WDSRB, DnCNN, FDnCNN, FFDNet, RestorationNetwork, SRResNet
 
 
 def stirred(network: RestorationNetwork) -> RestorationNetwork:
@@ -178,6 +178,15 @@ def test_what_another_project_cannot_hold_is_refused(
     with pytest.raises(UserError, match=complaint):
         save_layout(tmp_path / name, network, layout)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("network", [DnCNN(downscale=2), FDnCNN(downscale=2), FFDNet(downscale=3)])
+def test_a_network_of_another_downscale_than_its_project_knows_is_refused(
+    tmp_path: Path, network: RestorationNetwork
+) -> None:
+    with pytest.raises(UserError, match=r"of the image's size, but this network at 1/[23]"):
+        save_layout(tmp_path / "w.pth", network, "kair")
+    assert not (tmp_path / "w.pth").exists()
 
 
 def test_the_command_writes_programs_and_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

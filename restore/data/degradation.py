@@ -190,6 +190,10 @@ class BicubicBlur(Degradation):
 
     factors: tuple[int, ...] = (2, 3, 4)
 
+    def __post_init__(self) -> None:
+        if not self.factors or min(self.factors) < 1:
+            raise UserError(f"factors must be one or more numbers of at least 1, not {self.factors}")
+
     def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
         return _by_choice(clean, draws, [partial(_blur, factor) for factor in self.factors])
 
@@ -258,6 +262,9 @@ class DnCNN3Mixture(Degradation):
     sigma: float | tuple[float, float] = (0.0, 55.0)
     factors: tuple[int, ...] = (2, 3, 4)
     quality: int | tuple[int, int] = (5, 99)
+
+    def __post_init__(self) -> None:
+        _ = self._parts  # which say what is wrong
 
     def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
         return _by_choice(clean, draws, self._parts)

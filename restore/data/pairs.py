@@ -66,6 +66,9 @@ class PatchSampler:
         augment: maps clean patches (N, C, H, W) uint8 and a seed for each to others of that shape; low-resolution
             patches are then made from those.
 
+    Attributes:
+        skipped: how many images of the store are smaller than a patch, of which there are none.
+
     Raises:
         UserError: no image of the store is as large as a patch.
     """
@@ -86,6 +89,7 @@ class PatchSampler:
         sizes = torch.tensor([[image.height, image.width] for image in store.images])
         self._usable = (sizes.amin(1) >= patch_size).nonzero()[:, 0]
         self._room = sizes - patch_size + 1
+        self.skipped = len(sizes) - len(self._usable)
         if len(self._usable) == 0:
             height, width = sizes.amax(0).tolist()
             raise UserError(f"no image holds a patch of {patch_size}x{patch_size}; the largest is {width}x{height}")
@@ -218,8 +222,10 @@ def load_pair(
     with about(path):
         clean = crop_to_multiple(read(path), scale)
     if is_precomputed(degradation) and scale in images.degraded:
-        low = read(images.degraded[scale][index])
-        clean = crop_to_low_resolution(read(path), low, scale, path)
+        low, high = read(images.degraded[scale][index]), read(path)
+        if low.shape[2] != high.shape[2]:
+            low, high = with_channels(low, channels), with_channels(high, channels)
+        clean = crop_to_low_resolution(high, low, scale, path)
         return ImagePair(name, to_tensor(low), as_tensor(clean))
     image, noise = to_tensor(clean), seeded(NOISE_SEED, zlib.crc32(os.fsencode(name)))
     if not degradation.has_level:

@@ -1,5 +1,6 @@
 """What is optimized and how: the loss, the optimizer with its groups of parameters, the schedule of learning rates."""
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -133,9 +134,11 @@ class Optimization:
                 return SGD(groups, lr, self.momentum, weight_decay=decay, fused=fused)
             case "muon":
                 return Muon(muon_groups(network), lr, self.muon_lr, betas=self.betas, eps=self.eps, weight_decay=decay)
+        chosen = _optimizer_class(self.optimizer)
+        decays = decay or "weight_decay" in inspect.signature(chosen).parameters  # some have a default of their own
         try:
-            settings = {"lr": lr} | ({"weight_decay": decay} if decay else {}) | self.optimizer_args
-            return _optimizer_class(self.optimizer)(groups, **settings)
+            settings = {"lr": lr} | ({"weight_decay": decay} if decays else {}) | self.optimizer_args
+            return chosen(groups, **settings)
         except (TypeError, ValueError) as error:
             raise UserError(f"optim.optimizer {self.optimizer}: {error}") from error
 
@@ -225,8 +228,11 @@ def parameter_groups(network: nn.Module) -> list[dict[str, Any]]:
 
     The others are gains and shifts of norms, biases, and slopes of PReLU, as in DnCNN's released training code.
     """
-    weights = [parameter for parameter in network.parameters() if parameter.dim() > 1]
-    others = [parameter for parameter in network.parameters() if parameter.dim() <= 1]
+    weights: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for parameter in network.parameters():
+        is_one_for_each_feature = parameter.dim() <= 1 or parameter[0].numel() == 1  # also the gains of weight norm
+        (others if is_one_for_each_feature else weights).append(parameter)
     groups: list[dict[str, Any]] = [{"params": weights}, {"params": others, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
 

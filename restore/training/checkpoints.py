@@ -18,7 +18,12 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from restore.errors import UserError
 from restore.files import write_atomically
 from restore.models import RestorationNetwork
-from restore.training.lightning_internals import is_last_batch, number_logs_by_steps
+from restore.training.lightning_internals import (
+    is_last_batch,
+    number_logs_by_steps,
+    validates_between_steps,
+    validation_follows,
+)
 
 LOG = logging.getLogger(__name__)
 
@@ -48,8 +53,8 @@ class CheckpointFiles(TorchCheckpointIO):
 class LastCheckpoint(Checkpoint):
     """Saves to resume from: every `every_n_steps` steps, at the end of each epoch and of the run, and when stopped.
 
-    It saves between steps only: of gradients that are being accumulated, a checkpoint knows nothing. At the end of an
-    epoch it saves after the validation, which a resumed run would not make up for.
+    It saves between steps only: of gradients that are being accumulated, a checkpoint knows nothing. Where a validation
+    follows, at the end of an epoch or within it, it saves after that, which a resumed run would not make up for.
     """
 
     def __init__(self, path: Path, every_n_steps: int) -> None:
@@ -67,7 +72,15 @@ class LastCheckpoint(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         epoch_ends = is_last_batch(trainer) or trainer.global_step == trainer.max_steps
-        if not epoch_ends and step_ends(trainer, batch_idx) and trainer.global_step % self._every_n_steps == 0:
+        if (
+            not (epoch_ends or validation_follows(trainer))
+            and step_ends(trainer, batch_idx)
+            and trainer.global_step % self._every_n_steps == 0
+        ):
+            self._save(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if validates_between_steps(trainer):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

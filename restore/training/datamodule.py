@@ -146,8 +146,9 @@ class TrainingData(LightningDataModule):
 
     def val_dataloader(self) -> ValidationLoader:
         assert self.trainer is not None
-        ranks = self.trainer.world_size
-        return ValidationLoader(self.val.images, self.degradation, self._channels, self.trainer.global_rank, ranks)
+        ranks, limit = self.trainer.world_size, self.trainer.limit_val_batches
+        images = self.val.images.first(limit) if isinstance(limit, int) and limit else self.val.images  # over all ranks
+        return ValidationLoader(images, self.degradation, self._channels, self.trainer.global_rank, ranks)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         if isinstance(batch, PatchBatch):

@@ -88,6 +88,19 @@ def is_last_batch(trainer: Trainer) -> bool:
     return trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
 
 
+def validation_follows(trainer: Trainer) -> bool:
+    """Whether the current batch is followed by a validation, at the end of its epoch or within it."""
+    loop = trainer.fit_loop
+    return loop._data_fetcher is not None and loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
+
+
+def validates_between_steps(trainer: Trainer) -> bool:
+    """Whether the validation that is under way lies within an epoch, between two steps."""
+    batch_idx = trainer.fit_loop.epoch_loop.batch_idx
+    step_has_ended = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+    return not trainer.sanity_checking and step_has_ended and not is_last_batch(trainer)
+
+
 def average_model(trainer: Trainer) -> nn.Module | None:
     """The averaged weights that are validated, if the run has any."""
     callback = next((one for one in trainer.callbacks if isinstance(one, WeightAveraging)), None)  # type: ignore[attr-defined]

@@ -168,7 +168,13 @@ class PatchData:
     def _sampler(self, store: PatchStore, scale: int) -> PatchSampler:
         """Draws patches of the network's input size; of a store of clean images only, `scale` times larger ones."""
         size = self.patch_size if store.spec.scale > 1 else self.patch_size * scale
-        return PatchSampler(store, size, self.batch_size, self.seed, self._augmentation)
+        sampler = PatchSampler(store, size, self.batch_size, self.seed, self._augmentation)
+        if sampler.skipped:
+            rank_zero_only(LOG.warning)(
+                f"{sampler.skipped} of {len(store.images)} training images, counted at each of data.sizes, are smaller "
+                f"than a patch of {size}x{size} and are not trained on"
+            )
+        return sampler
 
 
 def _check_and_fingerprint(images: ImageSet, scale: int) -> str:

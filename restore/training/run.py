@@ -106,6 +106,8 @@ def fit(
         SystemExit: with code 143, 130 or 129, after SIGTERM, SIGINT (Ctrl+C) or SIGHUP (a closed terminal).
     """
     _check_epochs(trainer)
+    _check_validation(trainer.get("val_check_interval"), data.steps_per_epoch)
+    _check_precision(trainer.get("precision"))
     stops = StopSignals()
     with _lock(output), _threads_restored(), _report_interruptions(output, stops):
         rank_zero_only(remove_leftovers)(output / name for name in FILES)
@@ -159,12 +161,32 @@ def _check_output(network: RestorationNetwork) -> None:
 
 def _check_epochs(trainer: Mapping[str, Any]) -> None:
     """Raises UserError for Lightning's other ways to say how many batches an epoch has, which do not know the step."""
+    if trainer.get("reload_dataloaders_every_n_epochs"):
+        raise UserError("trainer.reload_dataloaders_every_n_epochs does not apply: each epoch has batches of its own")
     for name in ("limit_train_batches", "overfit_batches"):
-        if trainer.get(name):
+        if trainer.get(name) not in (None, 0.0 if name == "overfit_batches" else None):
             raise UserError(
                 f"trainer.{name} does not apply: an epoch has data.steps_per_epoch batches; data.images trains on few "
                 "images"
             )
+
+
+def _check_validation(interval: object, batches: int) -> None:
+    """Raises UserError if validations do not come at the same batches of each epoch, its last one among them."""
+    if not isinstance(interval, int | float) or interval == 0:
+        return
+    between = interval if isinstance(interval, int) else int(interval * batches)
+    if between < 1 or batches % between:
+        raise UserError(
+            f"trainer.val_check_interval {interval} must divide an epoch, which has {batches} batches "
+            "(data.steps_per_epoch), so that the last one is validated, too"
+        )
+
+
+def _check_precision(precision: object) -> None:
+    """Raises UserError for weights in another precision than float32, in which patches and noise are made."""
+    if str(precision).endswith("-true") and precision != "32-true":
+        raise UserError(f"trainer.precision {precision}: weights stay in float32; use 32-true, bf16-mixed or 16-mixed")
 
 
 class _Callbacks(NamedTuple):

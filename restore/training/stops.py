@@ -6,18 +6,18 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import Timer
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint, Timer
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from restore.training.checkpoints import step_ends
-from restore.training.lightning_internals import is_last_batch
+from restore.training.lightning_internals import is_last_batch, validates_between_steps, validation_follows
 
 # kill, Ctrl+C, a closed terminal, of which Windows has no signal
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
 
 
-class StopSignals(Callback):
+class StopSignals(Checkpoint):  # which Lightning calls after all other callbacks, in their order
     """Ends training at the next whole step after SIGTERM, SIGINT or SIGHUP; a second signal ends the process at once.
 
     After the last step of an epoch it waits until the epoch is validated and saved, since a resumed run would not make
@@ -65,7 +65,11 @@ class StopSignals(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if step_ends(trainer, batch_idx) and not is_last_batch(trainer):
+        if step_ends(trainer, batch_idx) and not (is_last_batch(trainer) or validation_follows(trainer)):
+            self._stop_if_asked(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._training and validates_between_steps(trainer):
             self._stop_if_asked(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

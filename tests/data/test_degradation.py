@@ -1,6 +1,7 @@
 """Degradations against their definitions and against libjpeg."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -166,6 +167,13 @@ def test_real_noise_of_a_reduced_photograph_is_reduced() -> None:
         noise_of(RealNoise(20.0, 0.0, common=1.0, blur=0.0, quality=100, sizes=(size,))).std() for size in (1.0, 0.5)
     )
     assert 0.4 < (half / whole).item() < 0.7  # by averaging; 1 would be noise added after it
+
+
+@pytest.mark.parametrize("factors", [(), (0,), (2, -1)])
+def test_factors_of_a_blur_that_are_none_are_refused(factors: tuple[int, ...]) -> None:
+    for kind in (BicubicBlur, partial(DnCNN3Mixture, 25.0)):
+        with pytest.raises(UserError, match="factors must be one or more numbers of at least 1"):
+            kind(factors)
 
 
 def test_each_image_gets_real_noise_of_its_own_kind() -> None:

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from restore.errors import UserError
-from restore.models import DnCNN
+from restore.models import WDSRB, DnCNN
 from restore.optim import Optimization
+from restore.optim.optimization import parameter_groups
 
 
 def rates(optim: Optimization, steps: int) -> list[float]:
@@ -40,6 +41,21 @@ def test_other_schedules_start_and_end_where_they_say(schedule: str, first: floa
     assert found[0] == pytest.approx(first)
     assert found[-1] == pytest.approx(last, abs=1e-3)
     assert max(found) == pytest.approx(1, abs=1e-3)
+
+
+def test_an_optimizer_by_its_path_has_no_weight_decay_of_its_own() -> None:
+    for decay in (0.0, 0.3):
+        optim = Optimization(optimizer="torch.optim.AdamW", weight_decay=decay)
+        groups = optim.optimizer_of(DnCNN(depth=3, features=4)).param_groups
+        assert [group["weight_decay"] for group in groups] == [decay, 0.0]
+
+
+def test_gains_of_weight_norm_have_no_weight_decay() -> None:
+    network = WDSRB(features=8, blocks=1, norm="weight")
+    gains = {id(value) for name, value in network.named_parameters() if name.endswith("original0")}
+    _, others = parameter_groups(network)
+    assert gains
+    assert gains <= {id(parameter) for parameter in others["params"]}
 
 
 def test_warm_up_rises_evenly_to_what_the_schedule_says() -> None:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -203,6 +205,33 @@ def test_pairs_replace_the_degradation_of_a_recipe_and_that_is_said(
         prepared = settings(pairs / "clean", degradation=GaussianNoise(15), **folders).prepare(DnCNN(channels=3))
     assert prepared.degradation.label == "as given"
     assert "Training on pairs of images, not on data.degradation (sigma 15)" in caplog.text
+
+
+def test_gray_degraded_images_of_color_ones_are_validated_in_the_networks_channels(pairs: Path) -> None:
+    for path in (pairs / "half").rglob("*.png"):
+        write_image(path, read_image(path)[:, :, :1])
+    data = settings(pairs / "clean", train_degraded=pairs / "half", val_degraded=pairs / "half")
+    found = data.prepare(EDSR(features=4, blocks=1))
+    pair = load_pair(found.val.images, 0, found.degradation, 3)
+    assert pair.degraded.shape[1] == pair.clean.shape[1] == 3
+
+
+def test_the_limit_of_validation_images_holds_over_all_processes(image_folder: Path) -> None:
+    data = settings(image_folder).prepare(DnCNN(channels=3))
+    for ranks in (1, 2):
+        seen = []
+        for rank in range(ranks):
+            limited: Any = SimpleNamespace(world_size=ranks, global_rank=rank, limit_val_batches=2)
+            data.trainer = limited
+            seen += [pair.name for pair, counted in data.val_dataloader() if counted]
+        assert sorted(seen) == sorted(data.val.images.first(2).names)
+
+
+def test_images_smaller_than_a_patch_are_told(image_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_image(image_folder / "tiny.png", np.zeros((4, 64, 3), np.uint8))
+    settings(image_folder).prepare(DnCNN(channels=3))
+    assert "1 of " in caplog.text
+    assert "are smaller than a patch of " in caplog.text
 
 
 def test_a_pair_of_other_sizes_is_named_before_training(pairs: Path) -> None:

@@ -450,10 +450,23 @@ def test_flags_reach_network_data_optimizer_and_trainer(photographs: Path) -> No
     assert config["trainer"]["accumulate_grad_batches"] == 2
 
 
-@pytest.mark.parametrize("setting", ["limit_train_batches", "overfit_batches"])
-def test_other_ways_to_say_how_long_an_epoch_is_are_refused(photographs: Path, setting: str) -> None:
-    with pytest.raises(UserError, match=f"trainer.{setting} does not apply: an epoch has data.steps_per_epoch"):
-        fit(DnCNN(depth=2, features=4), data(photographs), Optimization(), photographs / "run", trainer={setting: 2})
+@pytest.mark.parametrize(
+    ("setting", "value", "complaint"),
+    [
+        ("limit_train_batches", 2, "does not apply: an epoch has data.steps_per_epoch"),
+        ("limit_train_batches", 0, "does not apply: an epoch has data.steps_per_epoch"),
+        ("overfit_batches", 2, "does not apply: an epoch has data.steps_per_epoch"),
+        ("reload_dataloaders_every_n_epochs", 1, "does not apply: each epoch has batches of its own"),
+        ("val_check_interval", 7000, r"7000 must divide an epoch, which has \d+ batches"),
+        ("val_check_interval", 0.4, r"0\.4 must divide an epoch, which has \d+ batches"),
+        ("precision", "64-true", "64-true: weights stay in float32; use 32-true, bf16-mixed or 16-mixed"),
+    ],
+)
+def test_settings_of_the_trainer_that_do_not_apply_are_refused(
+    photographs: Path, setting: str, value: object, complaint: str
+) -> None:
+    with pytest.raises(UserError, match=f"trainer.{setting} {complaint}"):
+        fit(TINY(), data(photographs), Optimization(), photographs / "run", trainer={setting: value})
 
 
 SIGNALED = """

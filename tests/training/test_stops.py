@@ -82,6 +82,44 @@ def test_a_signal_saves_at_the_next_whole_step_and_says_how_to_go_on(
     assert_same_run(photographs, "undisturbed", "hurt")
 
 
+@pytest.mark.parametrize(("accumulate", "interval", "batch"), [(1, 1, 3), (2, 2, 6), (2, 7, 7), (3, 3, 9), (3, 7, 20)])
+def test_a_run_that_is_stopped_where_it_validates_within_an_epoch_misses_no_validation(
+    photographs: Path, accumulate: int, interval: int, batch: int
+) -> None:
+    train(photographs, "undisturbed", accumulate=accumulate, val_check_interval=interval)
+    stop = At(batch, partial(os.kill, os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit):
+        train(photographs, "hurt", accumulate=accumulate, val_check_interval=interval, act=stop)
+    train(photographs, "hurt", accumulate=accumulate, val_check_interval=interval)
+    assert_same_run(photographs, "undisturbed", "hurt")
+
+
+class KilledInValidation(At):
+    def on_train_batch_start(self, *_: Any) -> None:
+        pass
+
+    def on_validation_batch_start(self, *_: Any) -> None:
+        super().on_train_batch_start()
+
+
+def killed_in_validation(folder: Path, number: int) -> None:
+    act = KilledInValidation(number, partial(os.kill, os.getpid(), 9))
+    train(folder, "hurt", every=2, val_check_interval=1, act=act)
+
+
+@pytest.mark.parametrize("number", [3, 8])
+def test_a_run_that_is_killed_while_it_validates_within_an_epoch_misses_no_validation(
+    photographs: Path, number: int
+) -> None:
+    train(photographs, "undisturbed", val_check_interval=1)
+    process = multiprocessing.get_context("spawn").Process(target=killed_in_validation, args=(photographs, number))
+    process.start()
+    process.join()
+    assert process.exitcode == -9
+    train(photographs, "hurt", every=2, val_check_interval=1)
+    assert_same_run(photographs, "undisturbed", "hurt")
+
+
 def killed(folder: Path, accumulate: int, every: int, batch: int) -> None:
     train(folder, "hurt", accumulate=accumulate, every=every, act=At(batch, partial(os.kill, os.getpid(), 9)), ema=0.9)
 
