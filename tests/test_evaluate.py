@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from restore.checkpoint import Weights, load_weights, save_weights
 from restore.data.catalog import find_images
 from restore.data.degradation import Bicubic, GaussianNoise, Jpeg
 from restore.errors import UserError
-from restore.images.io import read_image, write_image
+from restore.images.io import list_images, read_image, write_image
 from restore.metrics import ImageScore, Row
 from restore.models import EDSR, MDSR, DnCNN
 
@@ -303,6 +304,11 @@ def test_equal_images_have_no_finite_psnr_and_the_json_stays_valid(tmp_path: Pat
     ("--restored x --reference y --protocol sr-y --scale 2 3", "--restored takes one --scale"),
     ("--all-bundled --quality 10", "--all-bundled cannot be combined with --quality"),
     ("--weights noisy --data photos --sigma many", "argument --sigma: invalid float value: 'many'"),
+    ("--weights noisy --data photos --scale 2", "--scale 2: applies to nothing that is measured"),
+    ("--weights bicubic --data photos --scale 2 --sigma 25", "--sigma 25: applies to nothing that is measured"),
+    ("--weights bicubic --data photos --scale 2 --degradation GaussianNoise", "--scale 2: applies to nothing"),
+    ("--model edsr-baseline-x2 --data photos --scale 2 3", "--scale 3: applies to nothing that is measured"),
+    ("--weights noisy --data photos --report page.html", "--report shows what networks restore, but only baselines"),
 ])  # fmt: skip
 def test_mistakes_are_named(args: str, complaint: str) -> None:
     with pytest.raises(UserError, match=complaint):
@@ -353,7 +359,43 @@ def test_a_network_whose_results_are_not_finite_is_named_and_the_scores_of_other
     assert "failed: " in capsys.readouterr().err
 
 
-def test_a_mean_of_infinite_psnr_does_not_hide_the_other_images(tmp_path: Path) -> None:
+def test_a_report_of_several_sets_and_levels_tells_its_images_apart(
+    weights: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    write_image(broken / "a.png", read_image(next(image_folder.glob("*.png"))))
+    (broken / "b.png").write_bytes(b"no image")
+    page = tmp_path / "page.html"
+    asked = ["--weights", str(weights), "--data", str(image_folder), str(broken), "--sigma", "25", "--quality", "30"]
+    assert evaluate.main([*asked, "--report", str(page), "--sheet", str(tmp_path / "sheet.png")]) == 1
+    text = page.read_text()
+    headings = re.findall(r"<h2>(.*?)</h2>", text)[1:-1]  # without the table and the settings
+    assert len(headings) == len(set(headings)) == 2 * len(list_images(image_folder))
+    assert all("sigma 25" in heading or "JPEG quality 30" in heading for heading in headings)
+    assert "broken" not in "".join(headings)
+    columns = text.count("<th ")
+    assert all(row.count("<td") == columns for row in re.findall(r"<tr>(.*?)</tr>", text)[1:])
+
+
+def test_an_image_that_is_too_small_for_a_protocol_is_named(tmp_path: Path) -> None:
+    for folder in ("true", "made"):
+        write_image(tmp_path / f"{folder}/small.png", np.zeros((10, 10, 3), np.uint8))
+    args = ["--restored", str(tmp_path / "made"), "--reference", str(tmp_path / "true"), "--protocol", "denoise-rgb"]
+    with pytest.raises(UserError, match=r"made/small\.png: denoise-rgb shaves 0 pixels per side and needs 11x11"):
+        evaluate.main(args)
+
+
+def test_a_table_that_cannot_be_written_is_named_before_models_are_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("restore.bundled.measure_bundled", None)
+    with pytest.raises(UserError, match=r"table\.md: no such file"):
+        evaluate.main(["--all-bundled", str(tmp_path / "table.md")])
+
+
+def test_a_mean_of_infinite_psnr_does_not_hide_the_other_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     random = np.random.default_rng(0)
     for name in ("a", "b"):
         image = random.integers(0, 200, (20, 20, 3), np.uint8)
@@ -363,6 +405,7 @@ def test_a_mean_of_infinite_psnr_does_not_hide_the_other_images(tmp_path: Path) 
     (row,) = rows(tmp_path, *args)
     assert [image["psnr"] for image in row["per_image"]] == [None, pytest.approx(20 * np.log10(255 / 10))]
     assert row["psnr"] == pytest.approx(20 * np.log10(255 / 10))
+    assert "1 of 2 images are equal to the truth; PSNR is the mean of the others" in capsys.readouterr().out
 
 
 def test_an_image_smaller_than_the_scale_is_named(tmp_path: Path) -> None:

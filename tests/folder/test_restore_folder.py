@@ -446,6 +446,36 @@ def test_what_was_finished_before_is_in_the_report_and_on_sheets_too(
     assert "note: 1 written without its place in the report or its sheet (" in capsys.readouterr().out
 
 
+def test_what_could_not_be_written_is_not_among_the_restored_images_of_the_report(weights: Path, images: Path) -> None:
+    (images.parent / "out").mkdir()
+    (images.parent / "out/sub").touch()
+    write_image(images / "sub/x.png", np.zeros((8, 9, 3), np.uint8))
+    page = images.parent / "page.html"
+    assert restore(weights, images, "--report", str(page)) == 1
+    assert "4 images" in page.read_text()
+    assert page.read_text().count("sub/x.png") == 2  # as not restored, and why
+    with pytest.raises(UserError, match=r"--report .*x\.png: expected a name that ends in \.html"):
+        restore(weights, images, "--report", str(images.parent / "x.png"))
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        (["--compare", "in"], "in: is an input folder; results and sheets need folders of their own"),
+        (["--compare", "out"], r"out/1\.png\.png: a sheet would overwrite an input, a result or a sheet"),
+        (["--output", "in", "--format", "jpg"], "in: is an input folder; results and sheets need folders of their own"),
+    ],
+)
+def test_nothing_is_written_over_inputs_or_results(
+    weights: Path, images: Path, more: list[str], complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(images.parent)
+    write_image(images / "1.png.png", np.zeros((8, 9, 3), np.uint8))
+    with pytest.raises(UserError, match=complaint):
+        restore(weights, images, *more)
+    assert len(list_images(images)) == 5
+
+
 def test_a_sheet_that_cannot_be_written_costs_no_image(
     weights: Path, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
