@@ -142,7 +142,7 @@ def test_nothing_is_written_over_an_input_or_over_another_result(weights: Path, 
         write_image(tmp_path / name, np.zeros((8, 8, 1), np.uint8))
     common = ["--weights", str(weights), "--input"]
     with pytest.raises(UserError, match="would overwrite an input"):
-        infer.main([*common, str(tmp_path / "in"), "--output", str(tmp_path / "in")])
+        infer.main([*common, str(tmp_path / "in/a.png"), "--output", str(tmp_path / "in")])
     with pytest.raises(UserError, match="would be written there"):
         infer.main([*common, str(tmp_path / "in"), str(tmp_path / "more"), "--output", str(tmp_path / "out")])
 
