@@ -53,7 +53,6 @@ SWEEPS: dict[Quantity, tuple[int, ...]] = {
     "features": (8, 16, 32, 64, 128, 256),
     "depth": (3, 6, 12, 24, 48),
 }
-SWEPT: tuple[Norm, Norm] = ("batch", "none")
 
 
 @dataclass(frozen=True)
@@ -270,7 +269,11 @@ def _print_layers(row: ProfileRow) -> None:
 
 
 def _sweep(steps: Steps, quantity: Quantity, plot: Path | None) -> list[ProfileRow]:
-    """The saving of each network against a quantity: printed, and plotted if asked for."""
+    """The saving of each network against a quantity, of all norms but the first relative to that: printed, and plotted
+    if asked for.
+    """
+    if len({*steps.norms}) < 2:
+        raise UserError(f"--sweep compares norms: name at least two with --norms, not only {steps.norms[0]}")
     rows: list[ProfileRow] = []
     lines: dict[str, list[tuple[float, float]]] = {}
     for name in steps.networks:
@@ -278,20 +281,20 @@ def _sweep(steps: Steps, quantity: Quantity, plot: Path | None) -> list[ProfileR
         table = []
         for value in progress(SWEEPS[quantity], name):
             step = recipe.having(quantity, value)
-            found = [forecast(_with(step, norm=norm)) for norm in SWEPT]
-            rows += [ProfileRow(_title(name, step), norm, profile) for norm, profile in zip(SWEPT, found, strict=True)]
-            batch, none = (profile.memory or Memory() for profile in found)
-            saving = 1 - none.peak / batch.peak
-            lines.setdefault(name, []).append((value, 100 * saving))
-            table.append({
-                quantity: str(value),
-                "batch, MiB": f"{batch.peak / MIB:,.1f}",
-                "none, MiB": f"{none.peak / MIB:,.1f}",
-                "saved %": f"{saving:.1%}",
-            })  # fmt: skip
+            found = {norm: forecast(_with(step, norm=norm)) for norm in steps.norms}
+            rows += [ProfileRow(_title(name, step), norm, profile) for norm, profile in found.items()]
+            peaks = {norm: (profile.memory or Memory()).peak for norm, profile in found.items()}
+            cells = {quantity: str(value)} | {f"{norm}, MiB": f"{peak / MIB:,.1f}" for norm, peak in peaks.items()}
+            reference, *others = peaks
+            for norm in others:
+                saving = 1 - peaks[norm] / peaks[reference]
+                cells["saved %" if len(others) == 1 else f"{norm} saves %"] = f"{saving:.1%}"
+                line = name if len(others) == 1 else f"{name}, {norm}"
+                lines.setdefault(line, []).append((value, 100 * saving))
+            table.append(cells)
         print_table(f"{_title(name, recipe)} (forecast, {steps.precision})", table)
     if plot:
-        plot_lines(plot, lines, quantity, "memory saved without batch norm, %")
+        plot_lines(plot, lines, quantity, f"memory saved, relative to {steps.norms[0]}, %")
     return rows
 
 

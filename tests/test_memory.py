@@ -13,7 +13,7 @@ from restore import memory_table
 from restore.errors import UserError
 from restore.memory import main
 from restore.memory_table import Steps
-from restore.profiling import Memory, Profile
+from restore.profiling import Memory, Profile, forecast
 
 SMALL = ["--networks", "EDSR-baseline", "--batch", "8", "--patch", "32"]
 MIB = 2**20
@@ -63,6 +63,19 @@ def test_a_sweep_shows_the_saving_grow_with_the_batch(tmp_path: Path, capsys: py
     assert imread(tmp_path / "sweep.png").shape[1] > 600
 
 
+def test_a_sweep_compares_all_norms_with_the_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, recipe = tmp_path / "rows.csv", tmp_path / "small.yaml"
+    recipe.write_text("model: {class_path: DnCNN, init_args: {depth: 3}}\ndata: {batch_size: 2, patch_size: 8}\n")
+    argv = ["--networks", str(recipe), "--sweep", "features", "--norms", "none", "instance", "batch"]
+    assert main([*argv, "--csv", str(table)]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"instance saves % +batch saves %", printed)
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert {row["variant"] for row in rows} == {"none", "instance", "batch"}
+    none, batch = (int(next(row["peak"] for row in rows if row["variant"] == it)) for it in ("none", "batch"))
+    assert f"{1 - batch / none:.1%}" in printed
+
+
 def test_fit_says_what_the_saving_buys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = tmp_path / "small.yaml"
     recipe.write_text(
@@ -107,6 +120,8 @@ def test_a_device_that_no_step_fits_into_is_said(
         (["fit"], "--budget"),
         (["--device", "abacus"], "--device: 'abacus' is not available on this machine"),
         (["--norms", "bach"], "--norms"),
+        (["--sweep", "batch", "--norms", "none"], "--sweep compares norms: name at least two with --norms, not only none"),
+        (["--networks", "ffdnet_gray", "--patch", "41"], "FFDNet: the patch size must be a multiple of 2, not 41"),
     ],
 )
 def test_a_mistake_is_named(argv: list[str], complaint: str) -> None:
@@ -132,3 +147,18 @@ def test_what_is_asked_for_takes_the_place_of_the_recipes() -> None:
     recipe = Steps(["EDSR-baseline"], ["none"]).recipe("EDSR-baseline")
     assert (recipe.batch, recipe.patch, recipe.network.arguments["scale"], recipe.optimizer) == (16, 48, 2, "adam")
     assert "scale" not in Steps(["DnCNN-17"], ["none"], scale=4).recipe("DnCNN-17").network.arguments
+
+
+def test_a_recipes_own_optimizer_has_its_arguments_and_another_has_not(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        "model: {class_path: DnCNN, init_args: {depth: 3, features: 4}}\n"
+        "data: {batch_size: 1, patch_size: 8}\n"
+        "optim: {optimizer: torch.optim.RMSprop, optimizer_args: {momentum: 0.5, centered: true}}\n"
+    )
+    tensors_of_state = {}
+    for asked in (None, "adam", "sgd"):
+        memory = forecast(Steps([str(path)], ["none"], optimizer=asked).recipe(str(path))).memory
+        assert memory is not None
+        tensors_of_state[asked] = round(memory.optimizer / memory.parameters)
+    assert tensors_of_state == {None: 3, "adam": 2, "sgd": 1}

@@ -133,19 +133,24 @@ def orthogonalize(matrices: Tensor) -> Tensor:
 def muon_groups(network: nn.Module) -> list[dict[str, Any]]:
     """The parameters of a network for `Muon`: hidden convolutions, its ends, and all others without weight decay.
 
-    The ends are the convolutions that read as many channels as the first, or make as many as the last: of the image.
+    The ends are the first convolution and the last, and those beside all others, as WDSR's skip, that read what the
+    first reads and make what the last makes.
     """
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-    read, made = (convolutions[0].in_channels, convolutions[-1].out_channels) if convolutions else (0, 0)
-    ends = {
-        id(parameter)
-        for convolution in convolutions
-        if convolution.in_channels == read or convolution.out_channels == made
-        for parameter in convolution.parameters()
-    }
+    ends = {id(parameter) for convolution in _ends(convolutions) for parameter in convolution.parameters()}
     kinds: tuple[list[Tensor], list[Tensor], list[Tensor]] = [], [], []
     for parameter in network.parameters():
         is_matrix = parameter.dim() > 1 and parameter[0].numel() > 1
         kinds[2 if not is_matrix else 1 if id(parameter) in ends else 0].append(parameter)
     groups = {"params": kinds[0], "muon": True}, {"params": kinds[1]}, {"params": kinds[2], "weight_decay": 0.0}
     return [group for group in groups if group["params"]]
+
+
+def _ends(convolutions: Sequence[nn.Conv2d]) -> list[nn.Conv2d]:
+    """Those of a network's convolutions, in its order, that read or make pixels."""
+    if not convolutions:
+        return []
+    first, last = convolutions[0], convolutions[-1]
+    outer, hidden = (first.in_channels, last.out_channels), (first.out_channels, last.in_channels)
+    beside = [it for it in convolutions if (it.in_channels, it.out_channels) == outer] if outer != hidden else []
+    return [first, last, *beside]

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from restore.choices import Quantity, StepPrecision
+from restore.errors import UserError
 from restore.losses import find_loss
 from restore.models import NetworkSpec, RestorationNetwork, build
 from restore.optim import Optimization, state_tensors
@@ -63,13 +64,21 @@ class Step:
 
 
 class Trial:
-    """A network, its optimizer and a batch."""
+    """A network, its optimizer and a batch.
+
+    Raises:
+        UserError: the network does not take patches of this size.
+    """
 
     def __init__(self, step: Step, device: torch.device) -> None:
         form = torch.channels_last if step.channels_last else torch.contiguous_format
         self.step = step
         self.device = device
         self.network: RestorationNetwork = build(step.network)
+        if step.patch % self.network.multiple_of:
+            raise UserError(
+                f"{step.network.name}: the patch size must be a multiple of {self.network.multiple_of}, not {step.patch}"
+            )
         if device.type != "cpu":  # tensors without data cannot be moved
             self.network.to(device)
         for parameter in self.network.parameters():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from restore.models import EDSR, NETWORKS, DnCNN
+from restore.models import EDSR, NETWORKS, WDSRB, DnCNN, RestorationNetwork
 from restore.optim import Muon, Optimization
 from restore.optim.muon import muon_groups, orthogonalize
 from restore.profiling import Step, forecast
@@ -60,14 +60,22 @@ def test_hidden_convolutions_follow_muons_rule_and_all_else_adams() -> None:
         torch.testing.assert_close(parameter, expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_every_parameter_is_in_one_group_and_those_that_see_or_make_pixels_are_adams(name: str) -> None:
-    network = NETWORKS[name](features=8)
+# Hidden convolutions with as many channels as the image has at the ends.
+AMBIGUOUS = [WDSRB(features=16, blocks=2), DnCNN(depth=4, features=64, downscale=8)]
+
+
+@pytest.mark.parametrize("network", [*(cls(features=8) for cls in NETWORKS.values()), *AMBIGUOUS], ids=lambda it: type(it).__name__)
+def test_every_parameter_is_in_one_group_and_those_that_see_or_make_pixels_are_adams(
+    network: RestorationNetwork,
+) -> None:
     hidden, ends, others = muon_groups(network)
     members = [id(parameter) for group in (hidden, ends, others) for parameter in group["params"]]
     assert sorted(members) == sorted(map(id, network.parameters()))
     names = {id(parameter): label for label, parameter in network.named_parameters()}
-    assert all(names[id(parameter)].startswith(("body", "upsample", "pre_process")) for parameter in hidden["params"])
+    matrices = [label for label, parameter in network.named_parameters() if parameter[0].numel() > 1]
+    outer = [it for it in matrices if it.startswith(("head", "skip", "tail"))] or [matrices[0], matrices[-1]]
+    assert [names[id(parameter)] for parameter in ends["params"]] == outer
+    assert [names[id(parameter)] for parameter in hidden["params"]] == [it for it in matrices if it not in outer]
     assert all(parameter[0].numel() == 1 for parameter in others["params"])
     assert others["weight_decay"] == 0
 
