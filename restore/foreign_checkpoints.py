@@ -73,7 +73,7 @@ def _read(path: Path, res_scale: float | None, scale: int | None) -> Weights:
     except (ValueError, IndexError) as error:
         raise UserError(f"{path}: {layout.name}: {error}") from error
     _fill(network, layout, tensors, path)
-    assumed = {name: spec.arguments[name] for name in layout.unsaid - given.keys()}
+    assumed = {name: spec.arguments[name] for name in sorted(layout.unsaid - given.keys())}
     guess = "".join(f"; {name} {value} assumed, which the file does not tell" for name, value in assumed.items())
     LOG.info("%s: %s%s", path, layout.name, guess)
     degradation = {"class_path": "Bicubic", "init_args": {"scale": network.scale}} if network.scale > 1 else {}

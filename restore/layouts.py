@@ -287,6 +287,7 @@ BASICSR = EDSRLayout(
     "EDSR(num_in_ch=3, num_out_ch=3, num_feat={features}, num_block={blocks}, upscale={scale}, "
     "res_scale={res_scale:g}, img_range={rgb_range:g})",
     rgb_range=255.0,
+    unsaid=frozenset({"res_scale", "rgb_range"}),
 )
 LAYOUTS: tuple[Layout, ...] = (
     KAIR_FFDNET,

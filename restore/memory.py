@@ -65,7 +65,9 @@ def _parser() -> cli.ArgumentParser:
         metavar="SHARE",
         help="torch.compile, keeping at most this share of the activations (default: 1); needs --device",
     )
-    table.add_argument("--sweep", choices=get_args(Quantity), help="the saving, relative to the first norm, against this quantity")
+    table.add_argument(
+        "--sweep", choices=get_args(Quantity), help="the saving, relative to the first norm, against this quantity"
+    )
     table.add_argument("--layers", action="store_true", help="by layer: what it keeps, what it shares")
     files = parser.add_argument_group("files to write")
     files.add_argument("--json", type=cli.path, metavar="FILE", help="rows, layers and provenance, in bytes")

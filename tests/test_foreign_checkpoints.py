@@ -147,6 +147,14 @@ def test_the_residual_factor_is_the_published_one_unless_given_and_is_said(
     assert load_any(tmp_path / "w.pt", res_scale=0.5).network.spec.arguments["res_scale"] == 0.5
 
 
+def test_that_basicsr_files_do_not_tell_the_range_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    torch.save(BasicEDSR(4, 2, 2, 1.0).state_dict(), tmp_path / "w.pth")
+    with caplog.at_level(logging.INFO):
+        load_any(tmp_path / "w.pth")
+    assert "BasicSR's EDSR; res_scale 1.0 assumed" in caplog.text
+    assert "; rgb_range 255.0 assumed, which the file does not tell" in caplog.text
+
+
 def without(state: dict[str, Tensor], *keys: str) -> dict[str, Tensor]:
     return {key: value for key, value in state.items() if key not in keys}
 

@@ -120,7 +120,10 @@ def test_a_device_that_no_step_fits_into_is_said(
         (["fit"], "--budget"),
         (["--device", "abacus"], "--device: 'abacus' is not available on this machine"),
         (["--norms", "bach"], "--norms"),
-        (["--sweep", "batch", "--norms", "none"], "--sweep compares norms: name at least two with --norms, not only none"),
+        (
+            ["--sweep", "batch", "--norms", "none"],
+            "name at least two with --norms, not only none",
+        ),
         (["--networks", "ffdnet_gray", "--patch", "41"], "FFDNet: the patch size must be a multiple of 2, not 41"),
     ],
 )

@@ -54,6 +54,21 @@ class ResidualBlock(Residual):
         super().__init__(body, res_scale)
 
 
+def repeated(blocks: int, block: Callable[[], nn.Module]) -> list[nn.Module]:
+    """The residual blocks of a network.
+
+    Args:
+        blocks: how many; a network of none has its other layers only.
+        block: builds one.
+
+    Raises:
+        ValueError: `blocks` is negative.
+    """
+    if blocks < 0:
+        raise ValueError(f"blocks must be at least 0, not {blocks}")
+    return [block() for _ in range(blocks)]
+
+
 class Upsampler(nn.Sequential):
     """Sub-pixel upsampling (Shi et al. 2016): x2 steps for 2, 4 and 8, one x3 step for 3.
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from restore.models.blocks import ResidualBlock, Scale, Upsampler
+from restore.models.blocks import ResidualBlock, Scale, Upsampler, repeated
 from restore.models.init import ResidualInit, initialize
 from restore.models.network import RestorationNetwork
 from restore.models.norm import ConvNorm, Norm, conv
@@ -52,12 +52,13 @@ class EDSR(RestorationNetwork):
         **normalization: Any,
     ) -> None:
         super().__init__()
+        check_range(rgb_range)
         chosen = self.normalization(norm, **normalization)
         conv_norm = partial(ConvNorm, normalization=chosen)
         relu = partial(nn.ReLU, inplace=True)
         self.head = conv(channels, features)
         self.body = sequential(chosen)(
-            *(ResidualBlock(features, conv_norm, relu, res_scale) for _ in range(blocks)),
+            *repeated(blocks, lambda: ResidualBlock(features, conv_norm, relu, res_scale)),
             conv(features, features),
         )
         self.upsample = Upsampler(scale, features)
@@ -71,6 +72,12 @@ class EDSR(RestorationNetwork):
         deep: Tensor = shallow + self.body(shallow)
         restored: Tensor = self.tail(self.upsample(deep))
         return restored / self.rgb_range + self.mean
+
+
+def check_range(rgb_range: float) -> None:
+    """Raises ValueError if pixels cannot be divided by it again."""
+    if not rgb_range > 0:
+        raise ValueError(f"rgb_range must be positive, not {rgb_range:g}")
 
 
 def mean_color(channels: int) -> Tensor:

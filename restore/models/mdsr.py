@@ -10,8 +10,8 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from restore.models.blocks import ResidualBlock, Scale, Upsampler
-from restore.models.edsr import mean_color
+from restore.models.blocks import ResidualBlock, Scale, Upsampler, repeated
+from restore.models.edsr import check_range, mean_color
 from restore.models.init import ResidualInit, initialize
 from restore.models.network import RestorationNetwork
 from restore.models.norm import ConvNorm, Norm, conv
@@ -53,6 +53,7 @@ class MDSR(RestorationNetwork):
         super().__init__()
         if scale not in scales:
             raise ValueError(f"scale must be one of scales, {_words(scales)}, not {scale}")
+        check_range(rgb_range)
         self.restate(scales=tuple(scales))
 
         chosen = self.normalization(norm, **normalization)
@@ -64,7 +65,7 @@ class MDSR(RestorationNetwork):
             body(*(ResidualBlock(features, partial(conv_norm, kernel=5), relu) for _ in range(2))) for _ in scales
         )
         self.body = body(
-            *(ResidualBlock(features, conv_norm, relu) for _ in range(blocks)),
+            *repeated(blocks, lambda: ResidualBlock(features, conv_norm, relu)),
             conv(features, features),
         )
         self.upsample = nn.ModuleList(Upsampler(scale, features) for scale in scales)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from restore.models.blocks import ResidualBlock, Scale, Upsampler
+from restore.models.blocks import ResidualBlock, Scale, Upsampler, repeated
 from restore.models.init import ResidualInit, initialize
 from restore.models.network import RestorationNetwork
 from restore.models.norm import ConvNorm, Norm, conv
@@ -45,7 +45,7 @@ class SRResNet(RestorationNetwork):
         conv_norm = partial(ConvNorm, normalization=chosen)
         self.head = nn.Sequential(conv(channels, features, kernel=9), nn.PReLU())
         self.body = sequential(chosen)(
-            *(ResidualBlock(features, conv_norm, nn.PReLU, res_scale) for _ in range(blocks)),
+            *repeated(blocks, lambda: ResidualBlock(features, conv_norm, nn.PReLU, res_scale)),
             conv_norm(features, features),
         )
         self.upsample = Upsampler(scale, features, activation=nn.PReLU)

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from restore.models.blocks import Residual, Scale
+from restore.models.blocks import Residual, Scale, repeated
 from restore.models.edsr import mean_color
 from restore.models.init import ResidualInit, initialize
 from restore.models.network import RestorationNetwork
@@ -55,7 +55,7 @@ class _WDSR(RestorationNetwork):
         conv_norm = partial(ConvNorm, normalization=chosen)
         outer = partial(conv, weight_normed=norm == "weight")
         self.head = outer(channels, features)
-        self.body = sequential(chosen)(*(Residual(self._residual(conv_norm), res_scale) for _ in range(blocks)))
+        self.body = sequential(chosen)(*repeated(blocks, lambda: Residual(self._residual(conv_norm), res_scale)))
         self.skip = outer(channels, scale**2 * channels, kernel=5)
         self.tail = outer(features, scale**2 * channels)
         self.enlarge = nn.PixelShuffle(scale)

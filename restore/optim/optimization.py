@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
@@ -138,9 +139,11 @@ class Optimization:
         decays = decay or "weight_decay" in inspect.signature(chosen).parameters  # some have a default of their own
         try:
             settings = {"lr": lr} | ({"weight_decay": decay} if decays else {}) | self.optimizer_args
-            return chosen(groups, **settings)
-        except (TypeError, ValueError) as error:
+            optimizer = chosen(groups, **settings)
+            _check_step(chosen, settings)
+        except (TypeError, ValueError, RuntimeError) as error:
             raise UserError(f"optim.optimizer {self.optimizer}: {error}") from error
+        return optimizer
 
     def build(self, network: nn.Module, steps: int | None, *, fused: bool = True) -> tuple[Optimizer, LRScheduler]:
         """The optimizer and its schedule in steps.
@@ -251,3 +254,10 @@ def _optimizer_class(path: str) -> Callable[..., Optimizer]:
     if not (isinstance(found, type) and issubclass(found, Optimizer)):
         raise UserError(f"optim.optimizer {path}: not a subclass of torch.optim.Optimizer")
     return found
+
+
+def _check_step(optimizer: Callable[..., Optimizer], settings: dict[str, Any]) -> None:
+    """Step with a dense gradient and without a closure, as training does; raises what the optimizer raises."""
+    parameter = nn.Parameter(torch.zeros(2, 2))
+    parameter.grad = torch.ones_like(parameter)
+    optimizer([parameter], **settings).step()

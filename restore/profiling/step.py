@@ -76,9 +76,8 @@ class Trial:
         self.device = device
         self.network: RestorationNetwork = build(step.network)
         if step.patch % self.network.multiple_of:
-            raise UserError(
-                f"{step.network.name}: the patch size must be a multiple of {self.network.multiple_of}, not {step.patch}"
-            )
+            multiple = f"a multiple of {self.network.multiple_of}"
+            raise UserError(f"{step.network.name}: the patch size must be {multiple}, not {step.patch}")
         if device.type != "cpu":  # tensors without data cannot be moved
             self.network.to(device)
         for parameter in self.network.parameters():

@@ -142,7 +142,12 @@ def _check_initialized(network: RestorationNetwork) -> None:
 
 @torch.no_grad()
 def _check_output(network: RestorationNetwork) -> None:
-    """Raises UserError if a network's output is not (N, channels, scale * H, scale * W)."""
+    """Raises UserError if a network lacks `channels`, or its output is not (N, channels, scale * H, scale * W)."""
+    if not hasattr(network, "channels"):
+        raise UserError(
+            f"{type(network).__name__}: the attribute channels is missing, 1 (gray) or 3 (RGB): make it an argument of "
+            "__init__ or set it in the class"
+        )
     size = TRIAL_PIXELS * network.multiple_of
     degraded = next(network.parameters()).new_zeros(1, network.inputs, size, size)
     was_training = network.training
@@ -383,6 +388,9 @@ def _starting_point(resume: str | None, last: Path) -> Path | None:
     path = Path(resume).expanduser()
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint")
+    if path.resolve().parent != last.parent.resolve():
+        words = f"Resuming from {path}; {last.parent} keeps the best weights of validations from here on only"
+        rank_zero_only(LOG.info)(words)
     return path
 
 

@@ -234,6 +234,9 @@ def test_a_specification_rebuilds_its_network(name: str) -> None:
     (NetworkSpec("MDSR", {"scale": 8}), "scale must be one of scales, 2, 3, 4, not 8"),
     (NetworkSpec("WDSRA", {"low_rank": 0.5}), "low_rank"),
     (NetworkSpec("WDSRB", {"low_rank": 0.01}), "features must be at least 1, not 0"),
+    *((NetworkSpec(name, {"blocks": -2}), "blocks must be at least 0, not -2")
+      for name in ("EDSR", "MDSR", "SRResNet", "WDSRA")),
+    *((NetworkSpec(name, {"rgb_range": 0.0}), "rgb_range must be positive, not 0") for name in ("EDSR", "MDSR")),
 ])  # fmt: skip
 def test_an_impossible_network_is_refused_by_name(spec: NetworkSpec, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):

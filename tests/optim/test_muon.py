@@ -64,7 +64,9 @@ def test_hidden_convolutions_follow_muons_rule_and_all_else_adams() -> None:
 AMBIGUOUS = [WDSRB(features=16, blocks=2), DnCNN(depth=4, features=64, downscale=8)]
 
 
-@pytest.mark.parametrize("network", [*(cls(features=8) for cls in NETWORKS.values()), *AMBIGUOUS], ids=lambda it: type(it).__name__)
+@pytest.mark.parametrize(
+    "network", [*(cls(features=8) for cls in NETWORKS.values()), *AMBIGUOUS], ids=lambda it: type(it).__name__
+)
 def test_every_parameter_is_in_one_group_and_those_that_see_or_make_pixels_are_adams(
     network: RestorationNetwork,
 ) -> None:

@@ -102,6 +102,8 @@ def test_what_is_no_optimizer_is_refused(path: str, complaint: str) -> None:
 def test_an_optimizer_that_refuses_the_network_or_its_arguments_is_one_line() -> None:
     with pytest.raises(UserError, match=r"optim\.optimizer torch\.optim\.LBFGS: .*per-parameter"):
         Optimization(optimizer="torch.optim.LBFGS").optimizer_of(DnCNN(depth=3, features=4))
+    with pytest.raises(UserError, match=r"torch\.optim\.SparseAdam: .* does not support dense gradients"):
+        Optimization(optimizer="torch.optim.SparseAdam").optimizer_of(DnCNN(depth=3, features=4))
     with pytest.raises(UserError, match=r"torch\.optim\.NAdam: .*turbo"):
         Optimization(optimizer="torch.optim.NAdam", optimizer_args={"turbo": 1}).optimizer_of(torch.nn.Conv2d(1, 1, 3))
 

@@ -1,6 +1,7 @@
 """Training runs: what they leave behind, and that stopping them changes nothing."""
 
 import json
+import logging
 import multiprocessing
 import os
 import shutil
@@ -93,6 +94,19 @@ def test_a_network_whose_output_has_another_shape_is_refused_before_training(
 
     with pytest.raises(UserError, match=rf"Wrong: for an input of \(1, 1, 16, 16\) expected .*, found {found}$"):
         fit(Wrong(), data(photographs), Optimization(), photographs / "run", trainer=QUIET)
+
+
+def test_a_network_without_channels_is_refused_before_training(photographs: Path) -> None:
+    class Nameless(RestorationNetwork):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gain = nn.Parameter(torch.ones(1))
+
+        def forward(self, degraded: Tensor) -> Tensor:
+            return self.gain * degraded
+
+    with pytest.raises(UserError, match=r"Nameless: the attribute channels is missing, 1 \(gray\) or 3 \(RGB\)"):
+        fit(Nameless(), data(photographs), Optimization(), photographs / "run", trainer=QUIET)
 
 
 def test_validation_is_tiled_where_memory_is_short(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -377,6 +391,23 @@ def test_a_folder_that_holds_a_run_is_not_trained_into_again(photographs: Path) 
     assert go(resume="auto")["steps"] == 5
     with pytest.raises(UserError, match=r"gone\.ckpt: no such checkpoint"):
         go(resume="gone.ckpt")
+
+
+def test_that_the_best_weights_stay_in_another_runs_folder_is_said(
+    photographs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def go(name: str, steps: int, resume: str) -> None:
+        trainer = {**QUIET, "max_steps": steps}
+        fit(TINY(), data(photographs), Optimization(), photographs / name, trainer=trainer, resume=resume)
+
+    last = photographs / "first/checkpoints/last.ckpt"
+    go("first", 5, "auto")
+    with caplog.at_level(logging.INFO):
+        go("first", 6, str(last))
+        assert "from here on only" not in caplog.text
+        go("second", 10, str(last))
+    kept = photographs / "second/checkpoints"
+    assert f"Resuming from {last}; {kept} keeps the best weights of validations from here on only" in caplog.text
 
 
 def test_bad_data_are_an_error_before_training(photographs: Path) -> None:
