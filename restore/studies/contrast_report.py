@@ -271,17 +271,17 @@ def _other_rates(found: Contrast, runs: Runs) -> list[dict[str, str]]:
 
 
 def _at_other_rates(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """EDSR without batch norm at other learning rates in a sentence; nothing before there are others."""
-    ahead = " ".join(PAIRS["EDSR"][0])
-    others = [
-        f"{row['difference [95 %], dB']} dB with {row['learning rate']} ({row['failed']} runs failed)"
-        for row in rows
-        if row["arm"] == ahead and "searched" not in row["learning rate"] and row["difference [95 %], dB"]
-    ]
-    words = (
-        "Explored, not tested, is EDSR without batch norm at other learning rates, relative to batch norm at its own"
-    )
-    return [f"{words}: {'; '.join(others)}."] if others else []
+    """EDSR at other learning rates in a sentence; nothing before there are others."""
+    ends = []
+    for arm, words in zip(PAIRS["EDSR"], ("without batch norm", "with it"), strict=True):
+        others = [
+            f"{row['difference [95 %], dB']} dB with {row['learning rate']} ({row['failed']} runs failed)"
+            for row in rows
+            if row["arm"] == " ".join(arm) and "searched" not in row["learning rate"] and row["difference [95 %], dB"]
+        ]
+        ends += [f"{words} {' and '.join(others)}"] if others else []
+    beginning = "Explored, not tested, are other learning rates of EDSR, relative to batch norm at its own"
+    return [f"{beginning}: {'; '.join(ends)}."] if ends else []
 
 
 def _best_in_one_seed(
