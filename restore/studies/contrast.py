@@ -44,10 +44,15 @@ LARGER = "none, as much memory"  # as batch norm takes, spent on features
 CENTRAL_FIRST = 6000  # steps to which the central groups go before the others begin
 
 Arm = tuple[str, str]  # of which network, and which of its arms
-# Learning rates beside those that EDSR's search chose, which are a factor of three apart: halfway to the next higher
-# one, and without norm that one too, with which some seeds of the search collapse. Explored at one length, with the
-# seeds of its round; the verdict stays with the rates of the search.
-OTHER_RATES: dict[Arm, tuple[float, ...]] = {("EDSR", "none"): (5.5e-4, 1e-3), ("EDSR", "batch"): (1.8e-3,)}
+# Learning rates beside those that the searches chose, which are a factor of three apart: halfway to the next higher
+# one, and without norm that one too, with which some seeds of the searches collapse. Explored at one length, with the
+# seeds of its round; the verdicts stay with the rates of the searches.
+OTHER_RATES: dict[Arm, tuple[float, ...]] = {
+    (FULL_SIZE.name, "none"): (5.5e-4, 1e-3),
+    (FULL_SIZE.name, "batch"): (1.8e-2,),
+    ("EDSR", "none"): (5.5e-4, 1e-3),
+    ("EDSR", "batch"): (1.8e-3,),
+}
 OTHER_RATES_LENGTH = 3000
 
 
@@ -132,11 +137,12 @@ def so_far(records: StudyRecords) -> tuple[Contrast, Requests]:
     found = Contrast()
     turns: list[tuple[tuple[bool, bool, int], str, Requests]] = []
     for group in groups():
-        requests = follow(campaign(group, found), records).waiting_for
-        if requests:
-            missing = [task.experiment for task in records.missing(requests)]
-            is_long = any(it.length > CENTRAL_FIRST for it in missing)
-            turns.append(((is_long, not group.central, sum(map(_computing, missing))), found.stage, requests))
+        for stages in (campaign, other_rates):
+            requests = follow(stages(group, found), records).waiting_for
+            if requests:
+                missing = [task.experiment for task in records.missing(requests)]
+                is_long = any(it.length > CENTRAL_FIRST for it in missing)
+                turns.append(((is_long, not group.central, sum(map(_computing, missing))), found.stage, requests))
     _, found.stage, requests = min(turns, key=lambda turn: turn[0], default=(None, "", {}))
     return found, requests
 
@@ -161,8 +167,13 @@ def campaign(group: Group, found: Contrast) -> Generator[Requests, Results, None
         found.tuned |= tuned
         found.stage = f"round of {length} steps, {names}"
         found.runs |= yield {(arm, length): tuned[arm].by_length[length] for arm in group.candidates}
-        for arm in group.candidates if length == OTHER_RATES_LENGTH else ():
-            if rates := OTHER_RATES.get(arm):
-                found.stage = f"other learning rates, {' '.join(arm)}"
-                chosen = tuned[arm].by_length[length]
-                found.other_rates |= yield {(arm, rate): chosen.with_rate(rate) for rate in rates}
+
+
+def other_rates(group: Group, found: Contrast) -> Generator[Requests, Results, None]:
+    """`OTHER_RATES` of a group's arms whose round of that length is in `found`, which is filled further. Nothing waits
+    for them."""
+    for arm in group.candidates:
+        if (rates := OTHER_RATES.get(arm)) and (arm, OTHER_RATES_LENGTH) in found.runs:
+            found.stage = f"other learning rates, {' '.join(arm)}"
+            chosen = found.tuned[arm].by_length[OTHER_RATES_LENGTH]
+            found.other_rates |= yield {(arm, rate): chosen.with_rate(rate) for rate in rates}

@@ -1,14 +1,15 @@
 """The page of the contrast at full size: the answer in plain words, tables and figures, the trend, the criteria."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from restore.files import write_atomically
 from restore.report import markdown_table
-from restore.studies.contrast import FULL, FULL_SIZE, NORMS, OTHER_RATES, OTHER_RATES_LENGTH, Contrast
+from restore.studies.contrast import FULL, FULL_SIZE, NORMS, OTHER_RATES_LENGTH, Contrast
 from restore.studies.contrast_figures import figures
 from restore.studies.contrast_results import (
     CENTRAL,
@@ -32,26 +33,28 @@ from restore.studies.step_times import StepTimes, processor
 TITLE = "Batch norm at full size"
 INTRODUCTION = """\
 Does batch norm help networks that restore images, as DnCNN's authors say, or harm them, as EDSR's do? Both sides at the
-papers' sizes, each with the initial weights and the learning rate that suit it best, found by the same search on images
-that are in no test set. Every length is a whole run: warm-up, constant rate, decay over a fifth more.\
+papers' sizes, each with the best of the initial weights and learning rates that the same search tried (rates a factor
+of three apart) on images that are in no test set. Every length is a whole run: warm-up, constant rate, decay over a
+fifth more.\
 """
 METHOD = """\
 Two comparisons are tested, each in its longest complete round: DnCNN with batch norm and without, and EDSR without
 and with it; their p-values are corrected together (Holm), not for the shorter rounds that were looked at before. All
 others are explored: their intervals are 95 % each, and of many some are wrong. A run that ends less than 1 dB above
 its input has collapsed; it counts as failed, is told as such, and enters no mean. Dead features are 0 at every pixel
-after their ReLU. Intervals are over images and paired seeds together.\
+after their ReLU. Intervals are over images and paired seeds together. Bands in the figures reach from the lowest to the
+highest seed: they are no intervals, and narrower.\
 """
 SETTINGS = """\
 By mean PSNR on the validation images. Learning rates are a factor of three apart. Where a rate is best in the first
-seed and others of its seeds collapse, a lower one is taken, and longer runs try that and still lower ones: what a rate
-between them would give is known only where other learning rates are listed below.\
+seed and others of its seeds collapse, a lower one is taken, and rounds longer than 1,800 steps try that and still lower
+ones: what a rate between them would give is known only where other learning rates are listed below.\
 """
 OTHER = f"""\
-EDSR with rates that its search did not choose, {steps_of(OTHER_RATES_LENGTH):,} steps, the seeds of the round;
+Networks at rates that their search did not choose, {steps_of(OTHER_RATES_LENGTH):,} steps, the seeds of the round;
 explored. The difference is to batch norm at the rate of its search.\
 """
-COLLAPSE_DB = 1.0  # so much below the first seed the mean over seeds lies if others collapse
+COLLAPSE_DB = 1.0  # so much below the first seed another lies if it collapses
 NOT_YET = "No round at the papers' sizes is complete yet."
 NO_TREND = "Too few rounds are complete to fit a trend and to test it on another one."
 
@@ -209,11 +212,11 @@ def _tuned(found: Contrast) -> list[dict[str, str]]:
         for length, experiment in one.by_length.items():
             if length not in FULL.lengths:
                 continue
-            tried = [row for row in one.table if row["steps"] == length and row["validation PSNR (dB)"] is not None]
-            seeds = max((row.get("seeds", 1) for row in tried), default=1)
-            scores = sorted(
-                (row["validation PSNR (dB)"] for row in tried if row.get("seeds", 1) == seeds), reverse=True
-            )
+            tried = [row for row in one.table if row["steps"] == length]
+            seeds = max(row.get("seeds", 1) for row in tried)
+            ended = [row for row in tried if row.get("seeds", 1) == seeds and row["validation PSNR (dB)"] is not None]
+            scores = sorted((row["validation PSNR (dB)"] for row in ended), reverse=True)
+            liked = _liked_by_first_seed(tried, experiment.rate)
             rows.append({
                 "arm": " ".join(arm),
                 "steps": f"{steps_of(length):,}",
@@ -221,7 +224,7 @@ def _tuned(found: Contrast) -> list[dict[str, str]]:
                 "learning rate": f"{experiment.rate:g}",
                 "ahead of the next best by, dB": f"{scores[0] - scores[1]:.3f}" if len(scores) > 1 else "",
                 "seeds": str(seeds),
-                "but best in the first seed": _in_words(*_best_in_one_seed(tried, experiment.rate)),
+                "but best in the first seed": liked.in_words if liked else "",
             })  # fmt: skip
     return rows
 
@@ -232,75 +235,104 @@ def _collapses(found: Contrast) -> list[str]:
     sentences = []
     for arm, one in found.tuned.items():
         for length, experiment in one.by_length.items() if arm in central else ():
-            tried = [row for row in one.table if row["steps"] == length and row["validation PSNR (dB)"] is not None]
-            first, average = _best_in_one_seed(tried, experiment.rate)
-            if first is not None and average is not None and first["validation PSNR (dB)"] - average > COLLAPSE_DB:
+            liked = _liked_by_first_seed([row for row in one.table if row["steps"] == length], experiment.rate)
+            if liked and liked.lowest is not None and liked.first - liked.lowest > COLLAPSE_DB:
                 sentences.append(
-                    f"In the search {' '.join(arm)} has {first['validation PSNR (dB)']:.2f} dB (validation images) "
-                    f"with a learning rate of {first['learning rate']:g} after {steps_of(length):,} steps, but only "
-                    f"{average:.2f} on average over seeds, because it collapses in some; so {experiment.rate:g} is "
-                    "compared."
+                    f"In the search {' '.join(arm)} has {liked.first:.2f} dB (validation images) with a learning rate "
+                    f"of {liked.rate:g} after {steps_of(length):,} steps, but {liked.elsewhere}; so "
+                    f"{experiment.rate:g} is compared."
                 )
     return sentences
 
 
 def _other_rates(found: Contrast, runs: Runs) -> list[dict[str, str]]:
     """Where the arms end at the learning rate that was chosen and at others; nothing before there are others."""
-    if not found.other_rates:
-        return []
-    chosen = {arm: found.tuned[arm].by_length[OTHER_RATES_LENGTH].rate for arm in OTHER_RATES}
-    ended = {(arm, rate): runs[arm, OTHER_RATES_LENGTH] for arm, rate in chosen.items()}
-    ended |= {key: collapsed_as_failed(others) for key, others in found.other_rates.items()}
-    reference = PAIRS["EDSR"][1]
     rows = []
-    for (arm, rate), its in sorted(ended.items()):
-        is_reference = (arm, rate) == (reference, chosen[reference])
-        validation = mean(run.validation for run in its if run.psnr)
-        rows.append({
-            "arm": " ".join(arm),
-            "learning rate": f"{rate:g}{' (searched)' if rate == chosen[arm] else ''}",
-            "validation PSNR, dB": "" if validation is None else f"{validation:.2f}",
-            "PSNR, dB": "" if validation is None else f"{psnr(its).mean:.2f}",
-            "difference [95 %], dB": ""
-            if is_reference or validation is None
-            else _effect(gain(its, ended[reference, chosen[reference]])),
-            "failed": failures(its),
-            "device": ", ".join(sorted({str(run.provenance["device"]) for run in its})),
-        })  # fmt: skip
+    for pair in (PAIRS[name] for name in CENTRAL):
+        others = {key: collapsed_as_failed(its) for key, its in found.other_rates.items() if key[0] in pair}
+        if not others:
+            continue
+        chosen = {arm: found.tuned[arm].by_length[OTHER_RATES_LENGTH].rate for arm in pair}
+        ended = {(arm, rate): runs[arm, OTHER_RATES_LENGTH] for arm, rate in chosen.items()} | others
+        reference = next((arm, rate) for arm, rate in chosen.items() if arm[1] == "batch")
+        for (arm, rate), its in sorted(ended.items()):
+            validation = mean(run.validation for run in its if run.psnr)
+            compared = validation is not None and (arm, rate) != reference
+            rows.append({
+                "arm": " ".join(arm),
+                "learning rate": f"{rate:g}{' (searched)' if rate == chosen[arm] else ''}",
+                "validation PSNR, dB": "" if validation is None else f"{validation:.2f}",
+                "PSNR, dB": "" if validation is None else f"{psnr(its).mean:.2f}",
+                "difference [95 %], dB": _effect(gain(its, ended[reference])) if compared else "",
+                "failed": failures(its),
+                "device": ", ".join(sorted({str(run.provenance["device"]) for run in its})),
+            })  # fmt: skip
     return rows
 
 
 def _at_other_rates(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """EDSR at other learning rates in a sentence; nothing before there are others."""
-    ends = []
-    for arm, words in zip(PAIRS["EDSR"], ("without batch norm", "with it"), strict=True):
-        others = [
-            f"{row['difference [95 %], dB']} dB with {row['learning rate']} ({row['failed']} runs failed)"
-            for row in rows
-            if row["arm"] == " ".join(arm) and "searched" not in row["learning rate"] and row["difference [95 %], dB"]
-        ]
-        ends += [f"{words} {' and '.join(others)}"] if others else []
-    beginning = "Explored, not tested, are other learning rates of EDSR, relative to batch norm at its own"
-    return [f"{beginning}: {'; '.join(ends)}."] if ends else []
+    """The networks at other learning rates, a sentence each; nothing before there are others."""
+    sentences = []
+    for network in (PAIRS[name][0][0] for name in CENTRAL):
+        ends = []
+        for norm, words in (("none", "without batch norm"), ("batch", "with it")):
+            others = [
+                f"{row['difference [95 %], dB']} dB with {row['learning rate']} ({row['failed']} runs failed)"
+                for row in rows
+                if row["arm"] == f"{network} {norm}"
+                and "searched" not in row["learning rate"]
+                and row["difference [95 %], dB"]
+            ]
+            ends += [f"{words} {' and '.join(others)}"] if others else []
+        beginning = f"Explored, not tested, are other learning rates of {network}, relative to batch norm at its own"
+        sentences += [f"{beginning}: {'; '.join(ends)}."] if ends else []
+    return sentences
 
 
-def _best_in_one_seed(
-    tried: Sequence[Mapping[str, Any]], chosen: float
-) -> tuple[Mapping[str, Any] | None, float | None]:
-    """What was best with the search's one seed if more seeds have chosen another learning rate; their mean there."""
-    key = "validation PSNR (dB)"
-    first = max((row for row in tried if "seeds" not in row), key=lambda row: row[key], default=None)
-    if first is None or first["learning rate"] == chosen:
-        return None, None
-    repeated = [row[key] for row in tried if "seeds" in row and row["learning rate"] == first["learning rate"]]
-    return first, min(repeated, default=None)
+@dataclass(frozen=True)
+class _Liked:
+    """A learning rate that is best in the search's first seed only.
+
+    Attributes:
+        rate: of it.
+        first: validation PSNR (dB) in that seed.
+        by_seed: in all seeds (dB; None: the run failed); empty if it was not repeated.
+    """
+
+    rate: float
+    first: float
+    by_seed: Sequence[float | None]
+
+    @property
+    def lowest(self) -> float | None:
+        """Over seeds, -inf if a run failed; None if it was not repeated."""
+        return min((-math.inf if it is None else it for it in self.by_seed), default=None)
+
+    @property
+    def elsewhere(self) -> str:
+        """What it reaches with the worst seed, in words."""
+        if self.lowest is None:
+            return "not repeated with other seeds"
+        return f"with another seed {self.lowest:.2f}" if math.isfinite(self.lowest) else "with another seed it fails"
+
+    @property
+    def in_words(self) -> str:
+        return f"{self.rate:g}: {self.first:.2f} dB, {self.elsewhere}"
 
 
-def _in_words(first: Mapping[str, Any] | None, average: float | None) -> str:
-    if first is None:
-        return ""
-    of_all = "" if average is None else f", {average:.2f} dB on average"
-    return f"{first['learning rate']:g}: {first['validation PSNR (dB)']:.2f} dB{of_all}"
+def _liked_by_first_seed(tried: Sequence[Mapping[str, Any]], chosen: float) -> _Liked | None:
+    """What was best with the search's first seed if more seeds have chosen another learning rate."""
+
+    def first(row: Mapping[str, Any]) -> float:
+        score = row["by seed (dB)"][0] if "by seed (dB)" in row else row["validation PSNR (dB)"]
+        return -math.inf if score is None else float(score)
+
+    best = max(tried, key=first)
+    if best["learning rate"] == chosen:
+        return None
+    same = "learning rate", "init"
+    repeated = [row for row in tried if "by seed (dB)" in row and all(row[key] == best[key] for key in same)]
+    return _Liked(best["learning rate"], first(best), repeated[0]["by seed (dB)"] if repeated else ())
 
 
 def _before_data(records: StudyRecords, found: Contrast) -> str:

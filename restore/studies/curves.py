@@ -79,6 +79,12 @@ def failures(runs: Sequence[Record]) -> str:
     return f"{sum(not run.psnr for run in runs)} of {len(runs)}" + (f", {low} not 1 dB above the input" if low else "")
 
 
+def diverged(runs: Sequence[Record]) -> str:
+    """How many of the runs failed, in words; none if none did, or all."""
+    failed = sum(not run.psnr for run in runs)
+    return f"{failed} of {len(runs)} diverged" if 0 < failed < len(runs) else ""
+
+
 def collapsed_as_failed(runs: Sequence[Record]) -> list[Record]:
     """The runs, those that end less than 1 dB above their input like those whose loss was not finite: unscored."""
     return [replace(run, psnr={}) if _has_collapsed(run) else run for run in runs]

@@ -63,13 +63,14 @@ class Forest:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """Numbers by row and column, written into their cells; NaN stands for a run that diverged.
+    """Numbers by row and column, written into their cells; NaN stands for runs that all diverged.
 
     Attributes:
         title, x_label, y_label: what is seen.
         rows, columns: headings.
         values: (rows, columns).
         low: below this value all cells look the same.
+        notes: below the number of each cell; none if empty.
     """
 
     title: str
@@ -79,6 +80,7 @@ class HeatMap:
     columns: Sequence[str]
     values: Sequence[Sequence[float]]
     low: float | None = None
+    notes: Sequence[Sequence[str]] = ()
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,8 @@ def _draw_heat_map(axes: Axes, figure: HeatMap) -> None:
         for j, value in enumerate(row):
             dark = math.isfinite(value) and value < (low + high) / 2
             text = f"{value:.1f}" if math.isfinite(value) else "diverged"
+            if figure.notes and (note := figure.notes[i][j]):
+                text += f"\n{note}"
             color, turned = "white" if dark else "black", 90 if crowded else 0
             axes.text(j, i, text, ha="center", va="center", fontsize=8, color=color, rotation=turned)
     axes.set_xlabel(figure.x_label)

@@ -24,6 +24,8 @@ class Part:
         void: why it says nothing; empty if it does.
         slack: of a ratio that a grid bounds from below: how many times larger it may be. It is refuted only if it would
             be then, too.
+        looks: how often it is judged: twice if seeds were added after the first ones had been seen. Its p-value is
+            multiplied by that, and `equal` is tested at 5 % divided by that.
     """
 
     name: str
@@ -31,13 +33,15 @@ class Part:
     criterion: Criterion
     void: str = ""
     slack: float = 1.0
+    looks: int = 1
 
     @property
     def p_value(self) -> float | None:
-        """That the effect is on the other side of the threshold."""
+        """That the effect is on the other side of the threshold; 1 within the slack, where it says nothing."""
         threshold = self.criterion.threshold
-        below = self.effect.mean < threshold
-        return None if self.void else self.effect.p_value(threshold / self.slack if below else threshold)
+        nearest = min(max(self.effect.mean, threshold / self.slack), threshold) if self.slack > 1 else threshold
+        p = None if self.void else self.effect.p_value(nearest)
+        return None if p is None else min(1.0, self.looks * p)
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def judge(part: Part, adjusted_p: float | None = None) -> Verdict:
     if interval is None:
         return "undecided"
     if criterion.margin is not None and criterion.direction != "between":
-        low, high = effect.interval(EQUIVALENCE) or interval
+        low, high = effect.interval(1 - (1 - EQUIVALENCE) / part.looks) or interval
         if _within(low, high, criterion.margin, effect.unit):
             return "equal"
     verdict = _beyond(interval, criterion)

@@ -23,16 +23,18 @@ def plan(states: Mapping[str, StudyState[Finding]]) -> list[dict[str, str]]:
                 continue
             values = list(map(math.log, effect.values)) if effect.unit == "x" else list(effect.values)
             deviation = statistics.stdev(values)
-            distance = part.criterion.margin or 0.1 * abs(part.criterion.threshold)
-            distance = math.log1p(distance) if effect.unit == "x" else distance
-            needed = seeds_needed(deviation, distance, effect.image_error)
+            tenth = 0.1 if effect.unit == "x" else 0.1 * abs(part.criterion.threshold)
+            distance = part.criterion.margin or tenth
+            needed = seeds_needed(
+                deviation, math.log1p(distance) if effect.unit == "x" else distance, effect.image_error
+            )
             rows.append(
                 {
                     "claim": f"{CLAIMS[name].number}. {name}",
                     "part": part.name,
                     "spread between seeds": f"{deviation:.3g}{' (log)' if effect.unit == 'x' else ''}",
                     "images' error": f"{effect.image_error:.3g}" if effect.images else "",
-                    "to detect": f"{part.criterion.margin or 0.1 * abs(part.criterion.threshold):g} {effect.unit}",
+                    "to detect": f"{1 + distance:g}x" if effect.unit == "x" else f"{distance:g} {effect.unit}",
                     "seeds on record": str(len(values)),
                     "seeds needed": str(needed or f"more than {MOST_SEEDS}"),
                 }

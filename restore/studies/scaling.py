@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ class Observation:
 @dataclass(frozen=True)
 class Trend:
     """effect = a + b log2(steps) + c log2(features) + d log2(depth), by least squares.
+
+    Each round of a size is one point, the mean over its seeds: what the plane misses, all seeds of a round share.
 
     Attributes:
         coefficients: a (at the reference of one step, feature and layer), b, c, d.
@@ -68,7 +71,9 @@ class Trend:
         low, high = self.extrapolated
         says = "more" if low > 0 else "less" if high < 0 else None
         meaning = f"{says} with batch norm" if says else "it cannot say which is ahead"
-        extrapolated = f"{tested} For {self.beyond:,} steps it gives [{low:+.2f}, {high:+.2f}] dB: {meaning}."
+        extrapolated = (
+            f"{tested} For {self.beyond:,} steps it gives [{low:+.2f}, {high:+.2f}] dB on these images: {meaning}."
+        )
         if self.beyond == self.asked:
             return f"{extrapolated} The paper's batches are four times as large, which no round here has tried."
         doublings = math.log2(self.asked / self.held_out_steps)
@@ -102,7 +107,7 @@ def fit(observations: Sequence[Observation], held_out: tuple[int, int], asked: i
             double of these.
 
     Returns:
-        None if the deciding size has fewer than four lengths, or too few sizes are there to fit.
+        None if the deciding size has fewer than four lengths, or too few sizes or rounds are there to fit.
     """
     deciding = [it for it in observations if (it.depth, it.features) == held_out]
     lengths = sorted({it.steps for it in deciding})
@@ -111,24 +116,35 @@ def fit(observations: Sequence[Observation], held_out: tuple[int, int], asked: i
         return None
     longest = lengths[-1]
     beyond = asked if asked <= longest * 2**DOUBLINGS else 2 * longest
-    seen = [it for it in observations if it.steps < longest]
-    observed = [it.effect for it in deciding if it.steps == longest]
-    _, predicted = _predict(seen, Observation(*held_out, longest, 0.0), mean_of=len(observed))
-    coefficients, extrapolated = _predict(observations, Observation(*held_out, beyond, 0.0), mean_of=len(observed))
+    rounds = _means(observations)
+    seen = [it for it in rounds if it.steps < longest]
+    if len(seen) <= len(_row(seen[0])):
+        return None
+    (observed,) = (it.effect for it in rounds if (it.depth, it.features, it.steps) == (*held_out, longest))
+    _, predicted = _predict(seen, Observation(*held_out, longest, 0.0))
+    coefficients, extrapolated = _predict(rounds, Observation(*held_out, beyond, 0.0))
     a, b, c, d = coefficients.tolist()
-    return Trend((a, b, c, d), longest, sum(observed) / len(observed), predicted, asked, beyond, extrapolated)
+    return Trend((a, b, c, d), longest, observed, predicted, asked, beyond, extrapolated)
 
 
-def _predict(observations: Sequence[Observation], at: Observation, mean_of: int) -> tuple[Matrix, tuple[float, float]]:
-    """Coefficients, and the 95 % interval of the mean of `mean_of` new observations."""
-    design = np.array([_row(it) for it in observations])
-    effects = np.array([it.effect for it in observations])
+def _means(observations: Sequence[Observation]) -> list[Observation]:
+    """One for each size and length: the mean over seeds."""
+    rounds: dict[tuple[int, int, int], list[float]] = {}
+    for it in observations:
+        rounds.setdefault((it.depth, it.features, it.steps), []).append(it.effect)
+    return [Observation(*key, fmean(effects)) for key, effects in rounds.items()]
+
+
+def _predict(rounds: Sequence[Observation], at: Observation) -> tuple[Matrix, tuple[float, float]]:
+    """Coefficients, and the 95 % interval of a new round."""
+    design = np.array([_row(it) for it in rounds])
+    effects = np.array([it.effect for it in rounds])
     coefficients: Matrix = np.linalg.lstsq(design, effects, rcond=None)[0]
     freedom = len(effects) - design.shape[1]
     variance = float(((effects - design @ coefficients) ** 2).sum()) / freedom
     row = np.array(_row(at))
     spread = float(row @ np.linalg.pinv(design.T @ design) @ row)
-    half = float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(variance * (spread + 1 / mean_of))
+    half = float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(variance * (spread + 1))
     center = float(row @ coefficients)
     return coefficients, (center - half, center + half)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from restore.studies.requests import Request, Requests, Results, StudyRecords
 
@@ -29,11 +29,13 @@ class StudyState(Generic[Result]):
 def follow(study: Generator[Requests, Results, Result], records: StudyRecords) -> StudyState[Result]:
     """Answer a study's requests from the records until one is not all there."""
     answered: list[Request] = []
-    requests = next(study)
-    while not records.missing(requests):
-        answered += requests.values()
+    answer: Any = None
+    while True:
         try:
-            requests = study.send(records.answer(requests))
+            requests = study.send(answer)
         except StopIteration as end:
             return StudyState(end.value, {}, tuple(answered), records.seeds)
-    return StudyState(None, requests, tuple(answered), records.seeds)
+        if records.missing(requests):
+            return StudyState(None, requests, tuple(answered), records.seeds)
+        answered += requests.values()
+        answer = records.answer(requests)

@@ -27,6 +27,9 @@ class Setting:
     rate: float
 
 
+Scores = Mapping[Setting, Sequence[float]]  # validation PSNR (dB) of each seed; -inf: its run failed
+
+
 @dataclass(frozen=True)
 class Tuned:
     """What the search found for an arm.
@@ -34,7 +37,8 @@ class Tuned:
     Attributes:
         by_length: at each length of the search, ascending, the candidate with the highest validation PSNR, with its
             learning rate.
-        table: all that was tried: length, words for the candidate, learning rate, validation PSNR (dB; None: failed).
+        table: all that was tried: length, words for the candidate, learning rate, validation PSNR (dB; None: failed);
+            of several seeds their mean, their number and each one's.
     """
 
     by_length: Mapping[int, Experiment]
@@ -75,15 +79,16 @@ def tune(
         scores = yield from _surrounded(arms, alive, length)
         for arm, found in scores.items():
             tables[arm] += [_row(arms[arm], setting, score, length) for setting, score in found.items()]
-            alive[arm] = sorted(found, key=lambda it: -found[it])[: max(2, len(found) // KEPT)]
+            alive[arm] = sorted(found, key=lambda it: -fmean(found[it]))[: max(2, len(found) // KEPT)]
         if seeds > 1 and length in (*judged, lengths[-1]):
-            finalists = {arm: sorted(found, key=lambda it: -found[it])[:FINALISTS] for arm, found in scores.items()}
+            finalists = {
+                arm: sorted(found, key=lambda it: -fmean(found[it]))[:FINALISTS] for arm, found in scores.items()
+            }
             scores = yield from _surrounded(arms, finalists, length, seeds, tried=scores)
             for arm, found in scores.items():
-                rows = [_row(arms[arm], setting, score, length) for setting, score in found.items()]
-                tables[arm] += [row | {"seeds": seeds} for row in rows]
+                tables[arm] += [_row(arms[arm], setting, score, length) for setting, score in found.items()]
         for arm, found in scores.items():
-            best[arm][length] = _at(arms[arm], max(found, key=lambda it: found[it]), length)
+            best[arm][length] = _at(arms[arm], _best(found), length)
     return {arm: Tuned(best[arm], tables[arm]) for arm in arms}
 
 
@@ -106,7 +111,7 @@ def for_longer(
         more = [
             arm
             for arm, its in scores.items()
-            if RATES.index(lowest[arm].rate) and its[lowest[arm]] == max(its.values())
+            if RATES.index(lowest[arm].rate) and fmean(its[lowest[arm]]) == max(map(fmean, its.values()))
         ]
         if not more:
             break
@@ -114,11 +119,8 @@ def for_longer(
             tried[arm].append(Setting(0, RATES[RATES.index(lowest[arm].rate) - 1]))
     return {
         arm: Tuned(
-            {**found[arm].by_length, length: _at(candidates[arm], max(its, key=lambda it: its[it]), length)},
-            [
-                *found[arm].table,
-                *(_row(candidates[arm], setting, score, length) | {"seeds": seeds} for setting, score in its.items()),
-            ],
+            {**found[arm].by_length, length: _at(candidates[arm], _best(its), length)},
+            [*found[arm].table, *(_row(candidates[arm], setting, score, length) for setting, score in its.items())],
         )
         for arm, its in scores.items()
     }
@@ -132,12 +134,12 @@ def _from(rate: float) -> list[int]:
 
 def _scores(
     arms: Mapping[Arm, Sequence[Experiment]], tried: Mapping[Arm, Sequence[Setting]], length: int, seeds: int = 1
-) -> Generator[Requests, Results, dict[Arm, dict[Setting, float]]]:
-    """The mean validation PSNR (dB) of each setting over seeds; -inf if a run failed."""
+) -> Generator[Requests, Results, dict[Arm, Scores]]:
+    """What each setting reaches."""
     results = yield {
         (arm, setting): Trial(_at(arms[arm], setting, length), seeds) for arm in arms for setting in tried[arm]
     }
-    return {arm: {setting: fmean(map(_validation, results[arm, setting])) for setting in tried[arm]} for arm in arms}
+    return {arm: {setting: list(map(_validation, results[arm, setting])) for setting in tried[arm]} for arm in arms}
 
 
 def _surrounded(
@@ -145,10 +147,9 @@ def _surrounded(
     first: Mapping[Arm, Sequence[Setting]],
     length: int,
     seeds: int = 1,
-    tried: Mapping[Arm, Mapping[Setting, float]] | None = None,
-) -> Generator[Requests, Results, dict[Arm, dict[Setting, float]]]:
-    """Mean validation PSNR (dB) of each setting, the best of each arm surrounded, unless its neighbor was `tried`
-    before; -inf if a run failed."""
+    tried: Mapping[Arm, Scores] | None = None,
+) -> Generator[Requests, Results, dict[Arm, Scores]]:
+    """What each setting reaches, the best of each arm surrounded, unless its neighbor was `tried` before."""
     asked = {arm: list(settings) for arm, settings in first.items()}
     while True:
         scores = yield from _scores(arms, asked, length, seeds)
@@ -162,10 +163,15 @@ def _surrounded(
             return scores
 
 
-def _next(found: Mapping[Setting, float]) -> list[Setting]:
+def _best(found: Scores) -> Setting:
+    """With the highest mean over seeds."""
+    return max(found, key=lambda it: fmean(found[it]))
+
+
+def _next(found: Scores) -> list[Setting]:
     """The settings around the best one; below the lowest learning rate of all candidates if every run failed."""
-    best = max(found, key=lambda it: found[it])
-    if math.isfinite(found[best]):
+    best = _best(found)
+    if math.isfinite(fmean(found[best])):
         place = RATES.index(best.rate)
         return [Setting(best.candidate, rate) for rate in RATES[max(0, place - 1) : place + 2]]
     lower = RATES[max(0, RATES.index(min(it.rate for it in found)) - 1)]
@@ -180,8 +186,10 @@ def _validation(record: Record) -> float:
     return -math.inf if record.validation is None else record.validation
 
 
-def _row(candidates: Sequence[Experiment], setting: Setting, score: float, length: int) -> dict[str, Any]:
+def _row(candidates: Sequence[Experiment], setting: Setting, by_seed: Sequence[float], length: int) -> dict[str, Any]:
     arguments = candidates[setting.candidate].network.arguments
+    score = fmean(by_seed)
+    of_seeds = {"seeds": len(by_seed), "by seed (dB)": [it if math.isfinite(it) else None for it in by_seed]}
     return {
         "steps": length,
         "norm": arguments.get("norm"),
@@ -189,4 +197,5 @@ def _row(candidates: Sequence[Experiment], setting: Setting, score: float, lengt
         "optimizer": candidates[setting.candidate].optim.optimizer,
         "learning rate": setting.rate,
         "validation PSNR (dB)": score if math.isfinite(score) else None,
+        **(of_seeds if len(by_seed) > 1 else {}),
     }

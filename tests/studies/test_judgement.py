@@ -1,5 +1,7 @@
 """Verdicts: from intervals and criteria to words."""
 
+from dataclasses import replace
+
 import pytest
 
 from restore.studies.criteria import Criterion
@@ -60,7 +62,22 @@ def test_a_ratio_that_may_be_larger_is_refuted_only_if_it_would_be_then(
     part = Part("part", Effect((mean, 1.01 * mean, 1.02 * mean), "x"), criterion, slack=slack)
     assert judge(part) == expected
     larger = Effect(tuple(slack * value for value in part.effect.values), "x")
-    assert part.p_value == pytest.approx((part.effect if mean > 5 else larger).p_value(5.0))
+    if 5.0 / slack < mean < 5.0:
+        assert part.p_value == pytest.approx(1.0)  # neither smaller nor larger is excluded
+    else:
+        assert part.p_value == pytest.approx((part.effect if mean > 5 else larger).p_value(5.0))
+
+
+def test_what_is_judged_twice_needs_twice_the_evidence() -> None:
+    part = Part("part", around(0.3, 0.1), ABOVE)
+    again = replace(part, looks=2)
+    assert again.p_value == pytest.approx(2 * (part.p_value or 0))
+    once = part.p_value or 0
+    assert judge_all({"one": Finding([part], "")}, round(0.04 / once))["one"].verdict == "supported"
+    assert judge_all({"one": Finding([again], "")}, round(0.04 / once))["one"].verdict == "undecided"
+    reach = Effect((-2.0, -1.0, 0.0, 1.0, 2.0), "dB").interval(0.95) or (0, 0)
+    for times, expected in ((0.99, "equal"), (1.01, "undecided")):
+        assert judge(Part("part", around(0.0, times * 0.05 / reach[1]), ABOVE, looks=2)) == expected
 
 
 def test_equal_is_what_lies_within_the_margin_with_its_whole_90_percent_interval() -> None:

@@ -9,6 +9,7 @@ from restore.studies.budget import Budget
 from restore.studies.claim import Study, claim, part
 from restore.studies.curves import (
     below,
+    diverged,
     ends,
     failures,
     gain,
@@ -64,7 +65,6 @@ def faster_and_better_denoising(budget: Budget) -> Study:
     reached = {norm: steps_to(target, by_length[norm]) for norm in TWINS}
     both = [(a, b) for a, b in zip(reached["none"], reached["batch"], strict=True) if a and b]
     steps = ratio([a for a, _ in both] or [1.0], [b for _, b in both] or [1.0])
-    step_times = ratio([run.step_s for run in batch], [run.step_s for run in none])
     censored = len(batch) - len(both)
     better = gain(by_length["batch"][lengths[-1]], by_length["none"][lengths[-1]])
     added = {norm: gain(runs["adam", norm, True], runs["adam", norm, False]) for norm in TWINS}
@@ -84,8 +84,8 @@ def faster_and_better_denoising(budget: Budget) -> Study:
             part(faster_and_better_denoising, "better", better, at_last),
             part(faster_and_better_denoising, "together", together, all_four),
         ],
-        f"With Adam no norm takes {steps} the steps of batch norm to {target:g} dB; a step with batch norm takes "
-        f"{step_times} the time. Batch norm ends {gain(batch, none)} relative to no norm at the first length and "
+        f"With Adam no norm takes {steps} the steps of batch norm to {target:g} dB. Batch norm ends "
+        f"{gain(batch, none)} relative to no norm at the first length and "
         f"{better} at the last. Residual learning adds {added['batch']} with batch norm and {added['none']} without: "
         f"without residual learning batch norm ends {by_norm['adam', False]} relative to no norm. With SGD it ends "
         f"{by_norm['sgd', True]} with residual learning and {by_norm['sgd', False]} without.",
@@ -248,6 +248,7 @@ def better_without_in_my_code(budget: Budget) -> Study:
                 [f"{rate:g}" for rate in MAP_RATES],
                 [[psnr(runs[norm, init, rate]).mean for rate in MAP_RATES] for init in INITS],
                 low=20,
+                notes=[[diverged(runs[norm, init, rate]) for rate in MAP_RATES] for init in INITS],
             )
             for norm in TWINS
         ],

@@ -10,7 +10,7 @@ from restore.studies.arms import TWINS, tuned, words
 from restore.studies.budget import Budget
 from restore.studies.claim import Study, claim, part
 from restore.studies.criteria import VOID_DB
-from restore.studies.curves import collapsed_as_failed, failures, gain, input_psnr, lenient_psnr, psnr, void
+from restore.studies.curves import collapsed_as_failed, diverged, failures, gain, input_psnr, lenient_psnr, psnr, void
 from restore.studies.effects import Effect, difference, mean_of, ratio
 from restore.studies.experiment import Experiment, Record, mode_gaps
 from restore.studies.figures import Bars, Curves, HeatMap
@@ -58,6 +58,7 @@ def higher_learning_rates(budget: Budget) -> Study:
                 [f"{rate:.2g}" for rate in FINE_RATES],
                 [[psnr(runs[norm, rate]).mean for rate in FINE_RATES] for norm in TWINS],
                 low=19,
+                notes=[[diverged(runs[norm, rate]) for rate in FINE_RATES] for norm in TWINS],
             )
         ],
         [

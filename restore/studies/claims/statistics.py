@@ -186,13 +186,12 @@ def _in_mid_training(title: str, what: str, runs: dict[str, Sequence[Record]]) -
 
 def _won_back(runs: Sequence[Record], what: str) -> Effect:
     """What exact statistics win over running ones, mean over the second half of the stable part; one value a seed."""
-    won = []
-    for run in (it for it in runs if it.psnr):
-        looks: list[dict[str, Any]] = run.probed["population"]
-        late = looks[len(looks) // 2 :]
-        if late:
-            won.append(statistics.fmean(look[f"exact {what}"] - look[what] for look in late))
-    return Effect(tuple(won) or (float("nan"),), "dB")
+    won = {}
+    for seed, run in enumerate(runs):
+        looks: list[dict[str, Any]] = run.probed["population"] if run.psnr else []
+        if late := looks[len(looks) // 2 :]:
+            won[seed] = statistics.fmean(look[f"exact {what}"] - look[what] for look in late)
+    return Effect(tuple(won.values()) or (float("nan"),), "dB", seeds=tuple(won))
 
 
 def _drops(runs: Sequence[Record], what: str = "psnr") -> str:
