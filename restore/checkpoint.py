@@ -6,6 +6,7 @@ checkpoints of a run hold the same network beside what resuming needs; their set
 """
 
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -97,7 +98,7 @@ def _rebuilt(path: Path, header: Any, tensors: dict[str, Tensor]) -> Weights:
         weights = Weights(build(spec), dict(header["degradation"]), dict(header["training"]), list(header["results"]))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise UserError(f"{path}: its metadata does not describe a network ({error})") from error
     try:
         weights.network.load_state_dict(tensors, strict=True)
@@ -125,8 +126,19 @@ def as_options(name: str, described: Mapping[str, Any]) -> dict[str, Any]:
 def _described(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """What `as_options` was given."""
     prefix = f"{name}."
-    arguments = {key.removeprefix(prefix): value for key, value in options.items() if key.startswith(prefix)}
+    of_class = {str(key): value for key, value in options.items() if str(key).startswith(prefix)}
+    arguments = {key.removeprefix(prefix): value for key, value in of_class.items()}
     return {"class_path": options[name], "init_args": arguments}
+
+
+def check_stored(path: Path) -> None:
+    """Raises UserError if a file of `torch.save` unpacks to more than it holds: PyTorch compresses nothing."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > path.stat().st_size:
+        raise UserError(f"{path}: refused, its {path.stat().st_size} bytes unpack to {unpacked}")
 
 
 def tensors_of_run(state: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from restore.checkpoint import Weights, read_tensors, weights_of, weights_of_run
+from restore.checkpoint import Weights, check_stored, read_tensors, weights_of, weights_of_run
 from restore.errors import UserError, listed
 from restore.files import write_atomically
 from restore.layouts import LAYOUTS, WRITABLE, Layout, Tensors
@@ -63,16 +63,27 @@ def _read(path: Path, res_scale: float | None, scale: int | None) -> Weights:
             return _of_own(path, of_run, res_scale, scale)
         tensors = content
     tensors = _unwrapped(path, tensors)
-    layout = _recognize(path, tensors)
+    try:
+        layout = _recognize(path, tensors)
+    except (ArithmeticError, IndexError, TypeError) as error:  # of tensors with no numbers or no dimensions
+        raise UserError(f"{path}: has no known layout ({error})") from error
     given = {name: value for name, value in (("res_scale", res_scale), ("scale", scale)) if value is not None}
     for name in given.keys() - layout.unsaid:
         raise UserError(f"{path}: {layout.name} does not take {name}, or the file already defines it")
     try:
-        spec = layout.infer(tensors)
-        network = build(NetworkSpec(spec.name, spec.arguments | given))
-    except (ValueError, IndexError) as error:
+        inferred = layout.infer(tensors)
+        spec = NetworkSpec(inferred.name, inferred.arguments | given)
+        with torch.device("meta"):  # all must fit before memory is taken for it
+            outline = build(spec)
+        _check_fits(outline, layout, tensors, path)
+    except UserError:
+        raise
+    except (ValueError, ArithmeticError, IndexError, TypeError) as error:
         raise UserError(f"{path}: {layout.name}: {error}") from error
-    _fill(network, layout, tensors, path)
+    network = build(spec)
+    zeros = {own: torch.zeros_like(tensor) for own, tensor in network.state_dict().items()}
+    theirs = {own: tensors[name] for own, name in layout.names(network).items() if name in tensors}
+    network.load_state_dict(zeros | theirs)
     assumed = {name: spec.arguments[name] for name in sorted(layout.unsaid - given.keys())}
     guess = "".join(f"; {name} {value} assumed, which the file does not tell" for name, value in assumed.items())
     LOG.info("%s: %s%s", path, layout.name, guess)
@@ -140,9 +151,12 @@ def _of_own(path: Path, weights: Weights, res_scale: float | None, scale: int | 
 def _unpickle(path: Path) -> Any:
     """What `torch.save` wrote, by PyTorch's unpickler that knows tensors and plain containers and calls nothing."""
     try:
+        check_stored(path)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol")
             return torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except Exception as error:  # whatever a damaged file drives the unpickler into
         if found := re.search(r"GLOBAL (\S+)", str(error)):
             raise UserError(
@@ -178,8 +192,8 @@ def _recognize(path: Path, tensors: Tensors) -> Layout:
     raise UserError(f"{path}: has no known layout ({known}); its keys are {listed(tensors, MAX_KEYS_NAMED)}")
 
 
-def _fill(network: RestorationNetwork, layout: Layout, tensors: Tensors, path: Path) -> None:
-    """Load a file's tensors into the network that was inferred from them; all must fit."""
+def _check_fits(network: RestorationNetwork, layout: Layout, tensors: Tensors, path: Path) -> None:
+    """Raises UserError if a file's tensors are not those of the network that was inferred from them."""
     ours, names, constants = network.state_dict(), layout.names(network), layout.constants(network)
     required = {name for own, name in names.items() if not layout.may_lack(own)} | constants.keys()
     expected = {name: ours[own] for own, name in names.items()} | constants
@@ -201,8 +215,6 @@ def _fill(network: RestorationNetwork, layout: Layout, tensors: Tensors, path: P
         raise UserError(
             f"{path}: looks like {layout.name} but does not match ({_outline(network)}): {'; '.join(complaints)}"
         )
-    zeros = {own: torch.zeros_like(tensor) for own, tensor in ours.items()}
-    network.load_state_dict(zeros | {own: tensors[name] for own, name in names.items() if name in tensors})
 
 
 def _outline(network: RestorationNetwork) -> str:

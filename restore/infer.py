@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import math
 import os
 import sys
 from collections import Counter
@@ -277,7 +278,7 @@ def _quality(text: str) -> int:
 
 def _sigma(text: str) -> float:
     try:
-        if (value := float(text)) >= 0:
+        if 0 <= (value := float(text)) < math.inf:
             return value
     except ValueError:
         pass

@@ -1,5 +1,6 @@
 """What a program calls: arrays in, arrays out."""
 
+import copy
 import doctest
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -164,6 +165,15 @@ def test_options_of_the_call_reach_the_network(network: DnCNN) -> None:
         expected = Ensemble(network.eval())(batch).clamp(0, 1)[0, 0].numpy()
     np.testing.assert_allclose(ensemble, expected, atol=1e-5)
     assert np.abs(plain - ensemble).max() > 1e-4
+
+
+def test_images_are_upscaled_inside_inference_mode_as_outside() -> None:
+    small = np.random.default_rng(0).integers(0, 256, (6, 7, 3), np.uint8)
+    network = EDSR(features=4, blocks=1).eval()
+    with torch.inference_mode():
+        inside = api.upscale(small, 2, model=copy.deepcopy(network), precision="fp32")
+    outside = api.upscale(small, 2, model=network, precision="fp32")
+    np.testing.assert_array_equal(inside, outside)
 
 
 def test_a_tile_of_the_call_is_used(network: DnCNN, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import logging
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from restore.foreign_checkpoints import load_any
 from restore.images.io import read_image, write_image
 from restore.inference import at_level, restore_tensor, tiled
 from restore.models import EDSR, MDSR
+from restore.training.checkpoints import read_checkpoint
 
 GOLDENS = {
     "dncnn_kair_merged": {"channels": 1, "depth": 6, "features": 8, "norm": "none", "bias": True},
@@ -177,6 +179,9 @@ KAIR = prefixed("model.", numbered_dncnn(1, 4, 4, "all", 1e-4).state_dict())
     (KAIR | {f"model.{'4' * 5000}.weight": torch.zeros(1, 4, 3, 3)}, "does not know model.4444"),
     ({"conv_first.weight": torch.zeros(1), "upconv1.weight": torch.zeros(1), "conv_hr.weight": torch.zeros(1)},
      "MSRResNet: leaky ReLUs"),
+    (OFFICIAL | {"tail.0.0.weight": torch.zeros(4, 0, 3, 3)}, r"EDSR-PyTorch's EDSR: .*division"),
+    (KAIR | {f"model.{place}.weight": torch.tensor(1.0) for place in (7, 9)},
+     r"w\.pth: has no known layout \(len\(\) of a 0-d tensor\)"),
     ({"layer.weight": torch.zeros(1)}, r"has no known layout .*; its keys are layer\.weight"),
     ({"epoch": 3}, "expected tensors by name, but also found epoch"),
     ({}, "expected tensors by name"),
@@ -185,6 +190,24 @@ def test_what_does_not_fit_is_refused_with_its_keys(tmp_path: Path, state: dict[
     torch.save(state, tmp_path / "w.pth")
     with pytest.raises(UserError, match=complaint):
         load_any(tmp_path / "w.pth")
+
+
+def test_shapes_are_compared_before_memory_is_taken_for_them(tmp_path: Path) -> None:
+    state = {"model.0.weight": torch.zeros(10**6, 1, 3, 3), "model.0.bias": torch.zeros(1)}
+    state |= {f"model.{place}.weight": torch.zeros(1, 1, 3, 3) for place in (2, 4)}  # the network has 36 TB
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"model\.2\.weight is \(1, 1, 3, 3\), expected \(1000000, 1000000, 3, 3\)"):
+        load_any(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("read", [load_any, read_checkpoint])
+def test_a_file_that_unpacks_to_more_than_it_holds_is_refused(tmp_path: Path, read: Callable[[Path], Any]) -> None:
+    torch.save(OFFICIAL | {"zeros": torch.zeros(10**6)}, tmp_path / "whole.pt")
+    with zipfile.ZipFile(tmp_path / "whole.pt") as whole, zipfile.ZipFile(tmp_path / "w.pt", "w", 8) as packed:
+        for entry in whole.infolist():
+            packed.writestr(entry.filename, whole.read(entry))
+    with pytest.raises(UserError, match=r"w\.pt: refused, its \d+ bytes unpack to \d+"):
+        read(tmp_path / "w.pt")
 
 
 class Bomb:

@@ -3,11 +3,12 @@
 A degradation maps (N, C, H, W) in [0, 1] to (N, C, H/scale, W/scale), by the given draws only.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,9 @@ from restore.extensions import Registry
 from restore.images.crop import crop_to_multiple
 from restore.images.resize import imresize, resize_matrix
 from restore.images.tensors import quantize, to_image, to_tensor
+
+if TYPE_CHECKING:  # it takes half a second
+    from scipy.sparse import csr_array
 
 
 class Degradation(ABC):
@@ -89,8 +93,8 @@ class GaussianNoise(Degradation):
 
     def __post_init__(self) -> None:
         low, high = _ends(self.sigma)
-        if not 0 <= low <= high:
-            raise UserError(f"sigma must be at least 0, and a range must be ascending, not {self.sigma}")
+        if not 0 <= low <= high < math.inf:
+            raise UserError(f"sigma must be at least 0 and finite, and a range must be ascending, not {self.sigma}")
 
     def __call__(self, clean: Tensor, draws: Draws) -> Tensor:
         return self._degraded(clean, draws)[0]
@@ -438,12 +442,17 @@ def _blur(factor: int, clean: Tensor, _: Draws) -> Tensor:
     return (image / 255).to(clean.dtype)
 
 
-@lru_cache(maxsize=64)
 def _shrink_and_enlarge(size: int, factor: int) -> tuple[Tensor, Tensor]:
     """The two matrices of `imresize` along an axis of `size` pixels, down by `factor` and up again."""
-    down = resize_matrix(size, 1 / factor).toarray()
-    up = resize_matrix(len(down), factor).toarray()[:size]
-    return torch.from_numpy(down), torch.from_numpy(up)
+    down, up = _sparse(size, factor)
+    return torch.from_numpy(down.toarray()), torch.from_numpy(up.toarray())
+
+
+@lru_cache(maxsize=64)
+def _sparse(size: int, factor: int) -> "tuple[csr_array, csr_array]":
+    """The same; dense ones are too large to keep for photographs."""
+    down = resize_matrix(size, 1 / factor)
+    return down, resize_matrix(down.shape[0], factor)[:size]
 
 
 def _to_levels(image: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """A data set onto this machine: downloaded, or from what the user has."""
 
+import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -68,20 +69,26 @@ def install_from(name: str, given: str, root: Path) -> list[str]:
     described = SETS[name]
     known = {mirror.file: mirror for archive in described.archives for mirror in archive.mirrors}
     missing = [folder for folder in described.all_folders if not _is_there(folder, root)]
-    if given.startswith(("http://", "https://")):
-        mirror = Mirror(given)
+    from_address = given.startswith(("http://", "https://"))
+    if from_address:
+        mirror, downloads = Mirror(given), root / DOWNLOADS / name
         if mirror.file in known:
             mirror = Mirror(given, known[mirror.file].size, known[mirror.file].digest)
-        path = fetch([mirror], root / DOWNLOADS / name)
+        else:  # other addresses have other files of that name
+            downloads /= hashlib.sha256(given.encode()).hexdigest()[:12]
+        path = fetch([mirror], downloads)
     else:
         path = Path(given).expanduser()
         if path.is_file() and path.name in known:
             check(path, known[path.name])
-    new = _unpack(path, missing, root)
-    if not new and missing:
-        expected = ", ".join(sorted({folder.found_as[0] for folder in missing}))
-        raise UserError(f"{given}: holds no folder of {name} (looked for {expected})")
-    if given.startswith(("http://", "https://")):
+    try:
+        new = _unpack(path, missing, root)
+        if not new and missing:
+            expected = ", ".join(sorted({folder.found_as[0] for folder in missing}))
+            raise UserError(f"{given}: holds no folder of {name} (looked for {expected})")
+    except UserError as error:
+        raise UserError(f"{error}; delete {path} to download it again") if from_address else error from error
+    if from_address:
         path.unlink()
     return new
 

@@ -4,6 +4,8 @@ Only regular image files are ever written, by our own code, under the last part 
 permissions or owners, and no path that an archive chooses.
 """
 
+import bz2
+import gzip
 import lzma
 import shutil
 import stat
@@ -11,10 +13,10 @@ import tarfile
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from pathlib import Path, PurePath, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from restore.data.sources import Folder
 from restore.errors import UserError
@@ -26,6 +28,10 @@ LARGEST_RATIO = 20  # of what an archive unpacks to, to its own size; images har
 MAX_BYTES_OF_ANY_RATIO = 2**26  # bytes that may be unpacked at any ratio
 MOST_ENTRIES = 200_000
 CHUNK = 2**18
+LARGEST_READ = 2**20  # bytes
+COMPRESSIONS: dict[bytes, Any] = {
+    b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open, b"\x5d\0\0": lzma.open,
+}  # fmt: skip
 
 _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, RuntimeError)
 
@@ -45,16 +51,15 @@ def copy_folders(source: Path, targets: Mapping[Folder, Path]) -> list[Folder]:
             larger than the limits.
     """
     with _open(source) as listing:
-        places = {folder: place for folder in targets if (place := _find(folder, listing)) is not None}
+        places = _find_all(targets, listing, source)
         for folder, place in places.items():
             count = sum(image.parent == place for image in listing.sizes)
             if count != folder.images:
                 raise UserError(f"{source}: {place} holds {count} images, expected {folder.images}")
         chosen = {image for image in listing.sizes if image.parent in places.values()}
+        folders = {place: folder for folder, place in places.items()}
         for image, content in progress(listing.contents(chosen), f"Unpacking {source.name}", len(chosen)):
-            folders = [folder for folder, place in places.items() if place == image.parent]
-            assert len(folders) == 1
-            _copy(content, targets[folders[0]] / image.name, listing.sizes[image])
+            _copy(content, targets[folders[image.parent]] / image.name, listing.sizes[image])
     return list(places)
 
 
@@ -161,8 +166,10 @@ def _open(source: Path) -> Iterator[_Listing]:
             with zipfile.ZipFile(source) as zipped:
                 yield _ZipListing(source, zipped)
         elif source.is_file():
-            with tarfile.open(source) as tarred:
-                yield _TarListing(source, tarred)
+            with _decompressed(source) as file:
+                bounded: Any = _Headers(file)
+                with tarfile.open(fileobj=bounded, mode="r:") as tarred:
+                    yield _TarListing(source, tarred)
         else:
             raise UserError(f"{source}: expected a folder or an archive, found nothing")
     except UserError:
@@ -174,8 +181,41 @@ def _open(source: Path) -> Iterator[_Listing]:
         raise UserError(f"{source}: cannot be unpacked ({error.strerror or error})") from error
 
 
-def _find(folder: Folder, listing: _Listing) -> PurePath | None:
-    """Where a source has a folder: by the surest ending that fits."""
+def _decompressed(source: Path) -> IO[bytes]:
+    with source.open("rb") as file:
+        start = file.read(max(map(len, COMPRESSIONS)))
+    open_it = next((it for magic, it in COMPRESSIONS.items() if start.startswith(magic)), open)
+    opened: IO[bytes] = open_it(source, "rb")
+    return opened
+
+
+class _Headers:
+    """A file of which little is read at once: the headers of a tar archive, names among them, are read in one piece."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int) -> bytes:
+        if size > LARGEST_READ:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return self._file.read(size)
+
+
+def _find_all(folders: Iterable[Folder], listing: _Listing, source: Path) -> dict[Folder, PurePath]:
+    """Where a source has folders. What its own path says it is, it is not for another folder of the data set."""
+    found = {folder: it for folder in folders if (it := _find(folder, listing)) is not None}
+    named = {place for place, ending in found.values() if ending}
+    places = {folder: place for folder, (place, ending) in found.items() if ending or place not in named}
+    by_place: dict[PurePath, Folder] = {}
+    for folder, place in places.items():
+        if (other := by_place.setdefault(place, folder)) is not folder:
+            raise UserError(f"{source}: {place} may be {other.path} or {folder.path}; name one of its folders")
+    return places
+
+
+def _find(folder: Folder, listing: _Listing) -> tuple[PurePath, tuple[str, ...]] | None:
+    """Where a source has a folder, and the parts of its path that say so: of the surest ending that fits."""
     places = {image.parent for image in listing.sizes}
     for ending in folder.found_as:
         parts = PurePosixPath(ending).parts
@@ -185,7 +225,7 @@ def _find(folder: Folder, listing: _Listing) -> PurePath | None:
         if len(fitting) > 1:
             raise UserError(f"{folder.path}: several folders match: {', '.join(sorted(map(str, fitting)))}; name one")
         if fitting:
-            return fitting[0]
+            return fitting[0], parts
     return None
 
 

@@ -126,8 +126,10 @@ class Log:
             self.write()
 
     def keep(self, job: Job) -> None:
-        """Note that an image was finished before; what is known of how stays."""
-        self.add(job, {**self._earlier.get(self._key(job), {}), "status": "kept"})
+        """Note that an image was finished before, of the input that is there; what is known of how stays."""
+        source = job.source.stat()
+        state = {"input_bytes": source.st_size, "input_mtime_ns": source.st_mtime_ns}
+        self.add(job, {**state, **self._earlier.get(self._key(job), {}), "status": "kept"})
 
     def network(self, job: Job) -> str:
         """The name of the network that restored an image, if it is known."""

@@ -34,20 +34,28 @@ def without_orientation(block: bytes) -> bytes | None:
         order = "<" if block[:2] == b"II" else ">"
         (start,) = struct.unpack_from(f"{order}I", block, 4)
         (count,) = struct.unpack_from(f"{order}H", block, start)
-        entries = [block[start + 2 + 12 * i : start + 14 + 12 * i] for i in range(count)]
+        places = range(start + 2, start + 2 + 12 * count, 12)
+        entries = [block[place : place + 12] for place in places if place + 12 <= len(block)]  # it may state too many
         kept = [entry for entry in entries if struct.unpack(f"{order}H", entry[:2])[0] != ORIENTATION]
         if not kept:
             return None
-        end = start + 2 + 12 * count
-        removed = 12 * (count - len(kept))
-        directory = struct.pack(f"{order}H", len(kept)) + b"".join(kept) + block[end : end + 4] + bytes(removed)
-        return block[:start] + directory + block[end + 4 :]
+        end = start + 2 + 12 * len(entries)
+        following = block[end : end + 4] if len(entries) == count else bytes(4)
+        removed = bytes(12 * (len(entries) - len(kept)))
+        return (
+            block[:start]
+            + struct.pack(f"{order}H", len(kept))
+            + b"".join(kept)
+            + following
+            + removed
+            + block[end + 4 :]
+        )
     return block
 
 
 def upright(xmp: bytes) -> bytes:
     """An XMP packet that no longer says how to turn the image."""
-    xmp = re.sub(rb"""\s*tiff:Orientation\s*=\s*["'][0-9]["']""", b"", xmp)
+    xmp = re.sub(rb"""tiff:Orientation\s*=\s*["'][0-9]["']""", b"", xmp)
     return re.sub(rb"<tiff:Orientation>\s*[0-9]\s*</tiff:Orientation>", b"", xmp)
 
 

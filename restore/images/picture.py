@@ -30,6 +30,7 @@ XMP_NAME = b"http://ns.adobe.com/xap/1.0/\0"  # before the packet in a JPEG
 TIFF_TEXTS = [Base.ImageDescription, Base.Make, Base.Model, Base.DateTime, Base.Artist, Base.HostComputer]
 TIFF_TEXTS += [Base.Copyright, Base.Software]
 METERS_PER_INCH = 0.0254
+HIGHEST_DPI = (2**31 - 2) * METERS_PER_INCH  # of formats that count dots per meter in 32 bits
 
 
 class Format(NamedTuple):
@@ -38,6 +39,7 @@ class Format(NamedTuple):
     Attributes:
         suffixes: of its files, in lower case, the usual one first.
         gray: one channel; else gray is written as RGB.
+        highest_dpi: of a resolution; 0 if it holds none.
         longest_side: in pixels; None if no image comes near the limit.
         longest_block: of EXIF and XMP, in bytes; None likewise.
     """
@@ -49,18 +51,21 @@ class Format(NamedTuple):
     icc: bool = True
     exif: bool = True
     xmp: bool = True
-    dpi: bool = True
+    highest_dpi: float = 2**32 - 1
     longest_side: int | None = None
     longest_block: int | None = None
 
 
 FORMATS = {
-    "png": Format((".png",), sixteen_bits=True),
-    "jpg": Format((".jpg", ".jpeg"), alpha=False, longest_side=65500, longest_block=LONGEST_SEGMENT - len(XMP_NAME)),
+    "png": Format((".png",), sixteen_bits=True, highest_dpi=HIGHEST_DPI, longest_side=1_000_000),
+    "jpg": Format(
+        (".jpg", ".jpeg"), alpha=False, highest_dpi=65535, longest_side=65500,
+        longest_block=LONGEST_SEGMENT - len(XMP_NAME),
+    ),
     "tiff": Format((".tiff", ".tif"), sixteen_bits=True),
-    "webp": Format((".webp",), gray=False, dpi=False, longest_side=16383),
-    "bmp": Format((".bmp",), icc=False, exif=False, xmp=False),
-}
+    "webp": Format((".webp",), gray=False, highest_dpi=0, longest_side=16383),
+    "bmp": Format((".bmp",), icc=False, exif=False, xmp=False, highest_dpi=HIGHEST_DPI),
+}  # fmt: skip
 
 
 def check_target(path: Path, height: int, width: int) -> None:
@@ -71,8 +76,9 @@ def check_target(path: Path, height: int, width: int) -> None:
     """
     name = _format_name(path)
     if (longest := FORMATS[name].longest_side) and max(height, width) > longest:
+        other = "tiff" if name == "png" else "png"
         raise UserError(
-            f"{path}: {width} x {height}, {name} files are limited to {longest} pixels per side; try --format png"
+            f"{path}: {width} x {height}, {name} files are limited to {longest} pixels per side; try --format {other}"
         )
 
 
@@ -115,8 +121,9 @@ def _fitted(name: str, picture: Picture) -> tuple[Picture, list[str]]:
             picture = replace(picture, exif=None) if block is picture.exif else replace(picture, xmp=None)
     if name == "tiff" and picture.exif and set(_exif(picture.exif)) - set(TIFF_TEXTS):
         left_out.append("an EXIF block but for its texts")
-    if picture.dpi and not able.dpi:
+    if picture.dpi and max(picture.dpi) > able.highest_dpi:
         left_out.append(f"a resolution of {picture.dpi[0]:.0f} dpi")
+        picture = replace(picture, dpi=None)
     return picture, left_out
 
 

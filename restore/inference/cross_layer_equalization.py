@@ -40,6 +40,8 @@ def equalize(network: RestorationNetwork, images: Iterable[Tensor]) -> None:
     for hook in hooks:
         hook.remove()
     for before, after in pairs:
+        if after not in largest:  # in a branch for another scale
+            continue
         tiny = 1e-6
         activations = largest[after].clamp(min=tiny)
         weights = after.weight.abs().amax((0, 2, 3)).clamp(min=tiny)

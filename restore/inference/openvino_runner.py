@@ -33,7 +33,7 @@ def convert(network: RestorationNetwork) -> "Model":
     size = EXAMPLE_PIXELS * network.multiple_of
     example = torch.rand(1, network.inputs, size, size)
     shape = openvino.PartialShape([-1, network.inputs, -1, -1])
-    with TRACING, warnings.catch_warnings():
+    with TRACING, torch.no_grad(), warnings.catch_warnings():  # with gradients, recomputed layers cannot be traced
         warnings.simplefilter("ignore")  # of torch.jit, about itself
         return openvino.convert_model(network, example_input=example, input=[shape])
 

@@ -80,20 +80,20 @@ def _is_known(layer: nn.Module) -> bool:
     return isinstance(layer, nn.PixelShuffle)
 
 
-@torch.enable_grad()
 def _composed(plain: nn.Sequential) -> tuple[Tensor, Tensor, int]:
     """Weight and bias of the 5x5 convolution which, shuffled, does what `plain` does far from the border; the scale.
 
     The weights of a linear map are its gradient: here of each output at one pixel of the small grid, in float64.
     """
-    exact = copy.deepcopy(plain).cpu().double()  # not every device has float64
-    features = next(layer.in_channels for layer in exact if isinstance(layer, nn.Conv2d))
-    size = 2 * RADIUS + 1
-    image = torch.zeros(1, features, size, size, dtype=torch.float64)
-    restored: Tensor = exact(image)
-    scale = restored.shape[-1] // size
-    outputs = restored.shape[1] * scale**2
-    images = image.repeat(outputs, 1, 1, 1).requires_grad_()
-    center = F.pixel_unshuffle(exact(images), scale)[:, :, RADIUS, RADIUS]
-    (weight,) = torch.autograd.grad(center.diagonal().sum(), images)
-    return weight, center[0].detach(), scale
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        exact = copy.deepcopy(plain).cpu().double()  # not every device has float64
+        features = next(layer.in_channels for layer in exact if isinstance(layer, nn.Conv2d))
+        size = 2 * RADIUS + 1
+        image = torch.zeros(1, features, size, size, dtype=torch.float64)
+        restored: Tensor = exact(image)
+        scale = restored.shape[-1] // size
+        outputs = restored.shape[1] * scale**2
+        images = image.repeat(outputs, 1, 1, 1).requires_grad_()
+        center = F.pixel_unshuffle(exact(images), scale)[:, :, RADIUS, RADIUS]
+        (weight,) = torch.autograd.grad(center.diagonal().sum(), images)
+        return weight, center[0].detach(), scale

@@ -15,6 +15,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from restore.checkpoint import check_stored
 from restore.errors import UserError
 from restore.files import write_atomically
 from restore.models import RestorationNetwork
@@ -137,9 +138,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         UserError: no checkpoint of a training run, or damaged.
     """
     try:
+        check_stored(path)
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         state = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except Exception as error:  # damage makes the readers fail in every way
         raise UserError(f"{path}: not a checkpoint, or damaged ({str(error).partition('. ')[0]})") from error
     if damaged:

@@ -129,6 +129,16 @@ def test_a_data_set_comes_from_whatever_is_at_hand(tmp_path: Path, site: tuple[P
     assert (verification.images, verification.scales, verification.wrong) == (5, () if kind == "images" else (2,), [])
 
 
+def test_an_archive_of_the_same_name_at_another_address_is_another(tmp_path: Path, site: tuple[Path, str]) -> None:
+    for folder in ("old", "new"):
+        (site[0] / folder).mkdir()
+    (site[0] / "old/mine.zip").write_text("<html>please log in</html>")
+    packed(set5(tmp_path / "made", by_matlab), site[0] / "new/mine.zip")
+    with pytest.raises(UserError, match=r"no zip or tar archive, .*; delete .*mine\.zip to download it again"):
+        install_from("Set5", f"{site[1]}/old/mine.zip", tmp_path / "root")
+    assert install_from("Set5", f"{site[1]}/new/mine.zip", tmp_path / "root") == ["Set5/HR", "Set5/LR_bicubic/X2"]
+
+
 def test_an_archive_of_a_known_name_must_have_the_known_bytes(tmp_path: Path) -> None:
     archive = packed(set5(tmp_path / "made"), tmp_path / "Urban100_HR.tar.gz")
     with pytest.raises(UserError, match=r"Urban100_HR\.tar\.gz: its md5 is .*, expected 65d9d84a"):

@@ -1,5 +1,6 @@
 """Archives that are what they say, and archives that are out to do harm."""
 
+import gzip
 import io
 import tarfile
 import zipfile
@@ -26,7 +27,8 @@ def zipped(path: Path, entries: dict[str, bytes]) -> Path:
 
 
 def tarred(path: Path, entries: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as file:
+    compression = path.suffix.removeprefix(".").replace("tar", "")
+    with tarfile.open(path, f"w:{compression}") as file:
         for name, content in entries.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
@@ -40,7 +42,7 @@ def copied(source: Path, target: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("place", ["Tiny/HR/", "release-1/Tiny/HR/", "Tiny_HR/", ""])
-@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz", "folder"])
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz", "tar.bz2", "tar.xz", "folder"])
 def test_a_folder_is_found_in_every_kind_of_source(tmp_path: Path, kind: str, place: str) -> None:
     entries = {f"{place}{name}": content for name, content in IMAGES.items()}
     others = {"README.txt": b"read me", "other/3.png": IMAGES["1.png"], f"__MACOSX/{place}._1.png": b"a Mac was here"}
@@ -89,6 +91,28 @@ def test_archives_that_grow_beyond_all_measure_are_refused(tmp_path: Path, make:
     assert source.stat().st_size < 2**18
     with pytest.raises(UserError, match="refused, it unpacks to more than 67108864 bytes"):
         copy_folders(source, {FOLDER: tmp_path / "target"})
+
+
+def test_a_tar_archive_whose_own_headers_are_enormous_is_refused(tmp_path: Path) -> None:
+    name = tarfile.TarInfo("././@LongLink")
+    name.type, name.size = tarfile.GNUTYPE_LONGNAME, 2**21
+    with gzip.open(tmp_path / "bomb.tar.gz", "wb") as file:
+        file.write(name.tobuf() + bytes(2**21))
+    with pytest.raises(UserError, match=r"bomb\.tar\.gz: no zip or tar .*\(a header of 2097152 bytes"):
+        copy_folders(tmp_path / "bomb.tar.gz", {FOLDER: tmp_path / "target"})
+
+
+def test_a_folder_that_says_what_it_is_is_not_taken_for_another(tmp_path: Path) -> None:
+    """The source itself may be Tiny/HR if nothing says that it is something else."""
+    small = Folder("Tiny/LR", 2, ("Tiny/LR", "LR"))
+    for name, content in IMAGES.items():
+        (tmp_path / "Tiny/LR").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "Tiny/LR" / name).write_bytes(content)
+    assert copy_folders(tmp_path / "Tiny/LR", {FOLDER: tmp_path / "hr", small: tmp_path / "lr"}) == [small]
+    assert not (tmp_path / "hr").exists()
+    either = Folder("Other", 2, (".",))
+    with pytest.raises(UserError, match=r"may be Tiny/HR or Other; name one of its folders"):
+        copy_folders(tmp_path / "Tiny/LR", {FOLDER: tmp_path / "hr", either: tmp_path / "other"})
 
 
 def test_too_many_entries_and_too_large_images_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from restore import infer
 from restore.checkpoint import Weights, save_weights
 from restore.errors import UserError
 from restore.folder import Job, plan
-from restore.folder.log import Log
+from restore.folder.log import LOG_NAME, Log
 from restore.images.decode import read_picture
 from restore.images.io import list_images, read_image, write_image
 from restore.models import EDSR, DnCNN
@@ -233,6 +233,22 @@ def test_a_result_of_another_input_is_neither_taken_for_this_one_nor_replaced_un
     assert read_image(out / "1.png")[0, 0, 0] == 10
     assert restore(weights, other, "--overwrite") == 0
     assert read_image(out / "1.png")[0, 0, 0] == 77
+
+
+def test_a_result_that_was_kept_is_known_by_its_input_too(weights: Path, images: Path) -> None:
+    """The run that made it was killed before its log named it."""
+    out = images.parent / "out"
+    restore(weights, images / "1.png")
+    log = json.loads((out / LOG_NAME).read_text())
+    (out / LOG_NAME).write_text(json.dumps(log | {"images": {}, "summary": None}))
+    restore(weights, images / "1.png")
+    assert statuses(out) == {"1.png": "kept"}
+    other = images.parent / "other/1.png"
+    write_image(other, np.full((8, 9, 3), 77, np.uint8))
+    state = (images / "1.png").stat()
+    os.utime(other, ns=(state.st_atime_ns, state.st_mtime_ns))
+    with pytest.raises(UserError, match=rf"out/1\.png: made of {images / '1.png'}; --overwrite, or choose another"):
+        restore(weights, other)
 
 
 def test_a_file_that_the_log_does_not_know_is_no_result(weights: Path, images: Path) -> None:

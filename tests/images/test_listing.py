@@ -96,3 +96,19 @@ def test_a_folder_inside_that_may_not_be_read_is_named_and_passed_over(
     assert "lost+found (Permission denied)" in found.remark()
     with pytest.raises(UserError, match=r"lost\+found: cannot be read \(Permission denied\)"):
         walk(tmp_path / "lost+found")
+
+
+def test_what_may_be_listed_and_not_looked_at_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.png", "b.png"):
+        write_image(tmp_path / name, np.zeros((4, 4, 1), np.uint8))
+    looked = Path.is_dir
+
+    def is_dir(path: Path) -> bool:
+        if path.name == "b.png":
+            raise PermissionError(13, "Permission denied", str(path))
+        return looked(path)
+
+    monkeypatch.setattr(Path, "is_dir", is_dir)
+    found = walk(tmp_path)
+    assert [path.name for path in found.files] == ["a.png"]
+    assert "b.png (Permission denied)" in found.remark()

@@ -14,8 +14,9 @@ from odd_files import png
 from PIL import Image as Pillow
 from PIL import ImageCms
 
+from restore.errors import UserError
 from restore.images.decode import read_picture
-from restore.images.picture import lost_metadata, write_picture
+from restore.images.picture import Picture, check_target, lost_metadata, write_picture
 
 RANDOM = np.random.default_rng(0)
 RGB = RANDOM.integers(0, 256, (12, 16, 3), np.uint8)
@@ -115,6 +116,33 @@ def test_an_orientation_is_taken_out_and_nothing_else_is_touched(tmp_path: Path,
             assert exif[MAKE] == "Maker"
             assert exif.get_ifd(EXIF_IFD)[NOTE] == b"maker's note"
             assert exif.get_ifd(GPS)[1] == "N"
+
+
+def test_an_orientation_in_a_directory_that_ends_early_is_taken_out_too(tmp_path: Path) -> None:
+    directory = struct.pack("<HHHIHH", 2, ORIENTATION, 3, 1, 6, 0)  # states two entries, holds one
+    Pillow.fromarray(RGB).save(tmp_path / "x.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0" + directory)
+    picture = read_picture(tmp_path / "x.jpg")
+    assert picture.pixels.shape == (16, 12, 3)
+    write_picture(tmp_path / "y.jpg", picture)
+    with Pillow.open(tmp_path / "y.jpg") as file:
+        assert file.size == (12, 16)
+        assert ORIENTATION not in file.getexif()
+
+
+@pytest.mark.parametrize(("suffix", "dpi", "kept"), [
+    (".png", 5e7, True), (".png", 6e7, False), (".bmp", 6e7, False), (".jpg", 65535, True), (".jpg", 76200, False),
+])  # fmt: skip
+def test_a_resolution_that_a_format_cannot_hold_is_named(tmp_path: Path, suffix: str, dpi: float, kept: bool) -> None:
+    picture = Picture(RGB, dpi=(dpi, dpi))
+    write_picture(tmp_path / f"x{suffix}", picture)
+    assert lost_metadata(tmp_path / f"x{suffix}", picture) == ([] if kept else [f"a resolution of {dpi:.0f} dpi"])
+    found = read_picture(tmp_path / f"x{suffix}").dpi
+    assert found == (pytest.approx((dpi, dpi)) if kept else None)
+
+
+def test_a_png_that_is_too_wide_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"png files are limited to 1000000 pixels per side; try --format tiff"):
+        check_target(tmp_path / "x.png", 1, 1_000_001)
 
 
 def test_the_orientation_in_xmp_goes_as_well(tmp_path: Path) -> None:

@@ -42,6 +42,8 @@ NETWORKS = {
     "DnCNN, AdaDM": lambda: DnCNN(depth=3, features=8, norm="adadm").eval(),
     "EDSR, i-LN": lambda: EDSR(features=8, blocks=1, norm="iln").eval(),
     "DnCNN, instance norm": lambda: DnCNN(depth=3, features=8, norm="instance").eval(),
+    "DnCNN, group norm recomputed": lambda: DnCNN(depth=3, features=8, norm="group", recompute="norm").eval(),
+    "DnCNN, batch norm recomputed": lambda: DnCNN(depth=3, features=8, recompute="norm").eval(),
 }
 
 

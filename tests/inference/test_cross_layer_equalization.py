@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from restore.inference.cross_layer_equalization import equalize
-from restore.models import EDSR, WDSRA, DnCNN, RestorationNetwork, SRResNet
+from restore.models import EDSR, MDSR, WDSRA, DnCNN, RestorationNetwork, SRResNet
 from restore.models.fold import fold
 
 NETWORKS = {
@@ -12,6 +12,7 @@ NETWORKS = {
     "DnCNN, folded": lambda: fold(DnCNN(depth=5, features=8)),
     "EDSR": lambda: EDSR(features=8, blocks=2),
     "SRResNet": lambda: SRResNet(features=8, blocks=2, norm="none"),
+    "MDSR, of which only one branch runs": lambda: MDSR(features=8, blocks=2, scales=(2, 3), scale=3),
     "WDSR-A, folded": lambda: fold(WDSRA(features=4, blocks=2, expansion=2)),
 }
 
