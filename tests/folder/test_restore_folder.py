@@ -219,15 +219,21 @@ def test_files_of_unknown_origin_are_not_overwritten_unasked(weights: Path, imag
     assert read_image(out / "2.png")[0, 0, 0] == 20
 
 
+def other_image(image: Path) -> Path:
+    """Of the same name and time, in another folder."""
+    other = image.parent.parent / "other" / image.name
+    write_image(other, np.full((8, 9, 3), 77, np.uint8))
+    state = image.stat()
+    os.utime(other, ns=(state.st_atime_ns, state.st_mtime_ns))
+    return other
+
+
 def test_a_result_of_another_input_is_neither_taken_for_this_one_nor_replaced_unasked(
     weights: Path, images: Path
 ) -> None:
     out = images.parent / "out"
     restore(weights, images / "1.png")
-    other = images.parent / "other/1.png"
-    write_image(other, np.full((8, 9, 3), 77, np.uint8))
-    state = (images / "1.png").stat()
-    os.utime(other, ns=(state.st_atime_ns, state.st_mtime_ns))
+    other = other_image(images / "1.png")
     with pytest.raises(UserError, match=rf"out/1\.png: made of {images / '1.png'}; --overwrite, or choose another"):
         restore(weights, other)
     assert read_image(out / "1.png")[0, 0, 0] == 10
@@ -243,10 +249,7 @@ def test_a_result_that_was_kept_is_known_by_its_input_too(weights: Path, images:
     (out / LOG_NAME).write_text(json.dumps(log | {"images": {}, "summary": None}))
     restore(weights, images / "1.png")
     assert statuses(out) == {"1.png": "kept"}
-    other = images.parent / "other/1.png"
-    write_image(other, np.full((8, 9, 3), 77, np.uint8))
-    state = (images / "1.png").stat()
-    os.utime(other, ns=(state.st_atime_ns, state.st_mtime_ns))
+    other = other_image(images / "1.png")
     with pytest.raises(UserError, match=rf"out/1\.png: made of {images / '1.png'}; --overwrite, or choose another"):
         restore(weights, other)
 

@@ -1,8 +1,8 @@
 """What belongs to a folder, and names of every kind."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,19 +78,24 @@ def test_folders_that_are_kept_apart_are_not_looked_into(tmp_path: Path) -> None
     ]
 
 
+def forbid(monkeypatch: pytest.MonkeyPatch, method: str, name: str) -> None:
+    """Let a method of `Path` fail for that name."""
+    allowed = getattr(Path, method)
+
+    def guarded(path: Path) -> Any:
+        if path.name == name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return allowed(path)
+
+    monkeypatch.setattr(Path, method, guarded)
+
+
 def test_a_folder_inside_that_may_not_be_read_is_named_and_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_image(tmp_path / "a.png", np.zeros((4, 4, 1), np.uint8))
     (tmp_path / "lost+found").mkdir()
-    listed = Path.iterdir
-
-    def iterdir(folder: Path) -> Iterator[Path]:
-        if folder.name == "lost+found":
-            raise PermissionError(13, "Permission denied", str(folder))
-        return listed(folder)
-
-    monkeypatch.setattr(Path, "iterdir", iterdir)
+    forbid(monkeypatch, "iterdir", "lost+found")
     found = walk(tmp_path)
     assert [path.name for path in found.files] == ["a.png"]
     assert "lost+found (Permission denied)" in found.remark()
@@ -101,14 +106,7 @@ def test_a_folder_inside_that_may_not_be_read_is_named_and_passed_over(
 def test_what_may_be_listed_and_not_looked_at_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a.png", "b.png"):
         write_image(tmp_path / name, np.zeros((4, 4, 1), np.uint8))
-    looked = Path.is_dir
-
-    def is_dir(path: Path) -> bool:
-        if path.name == "b.png":
-            raise PermissionError(13, "Permission denied", str(path))
-        return looked(path)
-
-    monkeypatch.setattr(Path, "is_dir", is_dir)
+    forbid(monkeypatch, "is_dir", "b.png")
     found = walk(tmp_path)
     assert [path.name for path in found.files] == ["a.png"]
     assert "b.png (Permission denied)" in found.remark()
