@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from restore.studies.contrast import FULL, FULL_SIZE, OTHER_RATES, OTHER_RATES_LENGTH, SIZES, Contrast, so_far
+from restore.studies.contrast import FULL, FULL_SIZE, NORMS, OTHER_RATES, OTHER_RATES_LENGTH, SIZES, Contrast, so_far
 from restore.studies.contrast_report import write_contrast
 from restore.studies.contrast_results import compared, targets
 from restore.studies.criteria import CONTRAST
@@ -137,6 +137,12 @@ def test_the_report_says_what_the_records_say(tmp_path: Path, effect: float, ver
     text = (tmp_path / "contrast.md").read_text()
     for picture in re.findall(r"!\[.+\]\((.+)\)", text):
         assert (tmp_path / picture) in paths
+    of_sizes = text.partition("## DnCNN of all sizes")[2].partition("\n## ")[0].splitlines()
+    for size in SIZES:
+        told = next(line for line in of_sizes if line.startswith(f"| {size.name} |")).split("|")[2:-1]
+        for cell, length in zip(told, FULL.lengths, strict=True):
+            batch, none = (np.mean([run.psnr["first"] for run in found.runs[(size.name, it), length]]) for it in NORMS)
+            assert float(cell.split()[0]) == pytest.approx(batch - none, abs=6e-4)
     again = {path: path.read_bytes() for path in paths}
     write_contrast(records, found, tmp_path)
     assert {path: path.read_bytes() for path in paths} == again
