@@ -119,7 +119,7 @@ def test_quiet_shows_no_notes(monkeypatch: pytest.MonkeyPatch) -> None:
     ("train", "--model.depth 1", "depth must be at least 2, not 1"),
     ("train", "--config gone.yaml", "gone.yaml"),
     ("train", "--data.train Set99", "Set99: neither a folder nor a known data set"),
-    ("train", "--data.degradation.sigma -3", "sigma must be at least 0, and a range must be ascending, not -3"),
+    ("train", "--data.degradation.sigma -3", "sigma must be at least 0 and finite, and a range"),
     ("train", "--data.degradation Blur", "Blur"),
     ("train", "--optim.lr tiny", "tiny"),
     ("train", "--trainer.max_stepz 4", "--trainer.max_stepz"),
