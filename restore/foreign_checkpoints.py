@@ -75,11 +75,9 @@ def _read(path: Path, res_scale: float | None, scale: int | None) -> Weights:
         spec = NetworkSpec(inferred.name, inferred.arguments | given)
         with torch.device("meta"):  # all must fit before memory is taken for it
             outline = build(spec)
-        _check_fits(outline, layout, tensors, path)
-    except UserError:
-        raise
     except (ValueError, ArithmeticError, IndexError, TypeError) as error:
         raise UserError(f"{path}: {layout.name}: {error}") from error
+    _check_fits(outline, layout, tensors, path)
     network = build(spec)
     zeros = {own: torch.zeros_like(tensor) for own, tensor in network.state_dict().items()}
     theirs = {own: tensors[name] for own, name in layout.names(network).items() if name in tensors}

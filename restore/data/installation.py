@@ -87,7 +87,9 @@ def install_from(name: str, given: str, root: Path) -> list[str]:
             expected = ", ".join(sorted({folder.found_as[0] for folder in missing}))
             raise UserError(f"{given}: holds no folder of {name} (looked for {expected})")
     except UserError as error:
-        raise UserError(f"{error}; delete {path} to download it again") if from_address else error from error
+        if not from_address:
+            raise
+        raise UserError(f"{error}; delete {path} to download it again") from error
     if from_address:
         path.unlink()
     return new

@@ -70,14 +70,15 @@ def _walk(folder: Path, suffixes: frozenset[str], apart: set[Path], above: tuple
         found.unreadable.append(f"{folder} ({error.strerror})")
         return
     for entry in entries:
+        if _is_hidden(entry.name):
+            found.passed_over["hidden"] += 1
+            continue
         try:
             is_folder, is_file = entry.is_dir(), entry.is_file()
         except OSError as error:  # the folder may be listed, but not looked into
             found.unreadable.append(f"{entry} ({error.strerror})")
             continue
-        if _is_hidden(entry.name):
-            found.passed_over["hidden"] += 1
-        elif is_folder:
+        if is_folder:
             _walk(entry, suffixes, apart, (*above, here), found)
         elif entry.suffix.lower() not in suffixes:
             found.passed_over[printable(entry.suffix.lower()) or "no suffix"] += 1

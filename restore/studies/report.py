@@ -37,7 +37,7 @@ number follows from the spread between the first ones (`restore study plan`); si
 its p-values are doubled, and `equal` is tested at 2.5 %. A claim is supported if all of its parts are, and refuted if \
 one is and none is void. `failed`: the loss, or a restored image, was not finite; runs that end less than 1 dB above \
 their input are counted beside these. Times of steps are processor times of runs that were not made side by side, on a \
-machine with other work: the same step took up to 1.4 times as long at other hours.\
+machine with other work: their ratios are rough.\
 """
 
 
