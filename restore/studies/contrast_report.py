@@ -53,8 +53,8 @@ Batch norm minus no norm on BSD68 in dB [95 %], each size at its own best settin
 SETTINGS = f"""\
 By mean PSNR on the validation images. Learning rates are a factor of three apart. Where a rate is best in the first
 seed and others of its seeds collapse, a lower one is taken, and rounds longer than
-{steps_of(FULL.tuning_lengths[-1]):,} steps try that and still lower ones: what a rate between them would give is known only where other learning rates are
-listed below.\
+{steps_of(FULL.tuning_lengths[-1]):,} steps try that and still lower ones: what a rate between them would give is known
+only where other learning rates are listed below.\
 """
 OTHER = f"""\
 Networks at rates that their search did not choose, {steps_of(OTHER_RATES_LENGTH):,} steps, the seeds of the round;
