@@ -66,6 +66,7 @@ def test_files_from_before_init_had_a_name_load_and_say_what_they_began_with(
     ({"network": {"name": "UNet", "arguments": {}}}, r"w\.safetensors: unknown network 'UNet'; known: DnCNN"),
     ({"network": {"name": "SRResNet", "arguments": {"wide": 4}}}, "wide"),
     ({"network": "SRResNet"}, "does not describe a network"),
+    ({"network": {"name": "EDSR", "arguments": {"res_scale": -(10**400)}}}, "does not describe a network"),
     ({"format": 2}, "weights format 2, this version reads 1"),
 ])  # fmt: skip
 def test_metadata_that_do_not_fit_are_refused(tmp_path: Path, change: dict[str, object], complaint: str) -> None:

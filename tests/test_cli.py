@@ -120,6 +120,8 @@ def test_quiet_shows_no_notes(monkeypatch: pytest.MonkeyPatch) -> None:
     ("train", "--config gone.yaml", "gone.yaml"),
     ("train", "--data.train Set99", "Set99: neither a folder nor a known data set"),
     ("train", "--data.degradation.sigma -3", "sigma must be at least 0 and finite, and a range"),
+    ("infer", "--denoise inf --input . --output out", "expected a noise level of 0 or more (0-255), found inf"),
+    ("train", "--data.degradation.sigma .inf", "sigma must be at least 0 and finite, and a range"),
     ("train", "--data.degradation Blur", "Blur"),
     ("train", "--optim.lr tiny", "tiny"),
     ("train", "--trainer.max_stepz 4", "--trainer.max_stepz"),

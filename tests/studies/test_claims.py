@@ -14,6 +14,7 @@ from made_up import BASE_DB, INPUT_DB, SMALL, World, records_of, state_of
 from restore.studies.claims import CLAIMS, super_resolution
 from restore.studies.criteria import CRITERIA
 from restore.studies.experiment import Experiment
+from restore.studies.figures import HeatMap
 from restore.studies.judgement import Finding, Verdict, judge_all
 
 Runs = Callable[[Experiment], bool]
@@ -389,3 +390,34 @@ def test_at_equal_time_batch_norm_has_as_many_steps_as_it_can_take() -> None:
     found = {part.name: part.effect.mean for part in finding("better_without", SlowBatchNorm()).parts}
     assert found["equal steps"] == pytest.approx(0, abs=0.01)
     assert found["equal time"] == pytest.approx(1, abs=0.01)  # half of the steps are 1 dB
+
+
+class FailsOnce(World):
+    """Of the networks whose statistics have momentum 0.95 the first seed's fails; each seed wins its own number."""
+
+    def psnr(self, run: Experiment, seed: int | None) -> float | None:
+        return None if seed == 0 and run.network.arguments.get("bn_momentum") == 0.95 else super().psnr(run, seed)
+
+    def won_back(self, run: Experiment, seed: int, what: str) -> float:
+        return float(seed)
+
+
+def test_a_failed_run_costs_its_own_seed_and_leaves_the_others_paired() -> None:
+    finding = state_of("population_statistics", FailsOnce(), records_of()).outcome
+    assert finding is not None
+    (found,) = finding.parts
+    assert found.effect.seeds == (1, 2, 3, 4)
+    assert found.effect.values == pytest.approx((1.0, 2.0, 3.0, 4.0))
+
+
+def test_a_map_tells_how_many_of_the_runs_behind_a_number_diverged() -> None:
+    class Diverges(World):
+        def psnr(self, run: Experiment, seed: int | None) -> float | None:
+            return None if seed in (0, 1) and run.optim.lr > 0.5 else super().psnr(run, seed)
+
+    finding = state_of("higher_learning_rates", Diverges(), records_of()).outcome
+    assert finding is not None
+    (heat_map,) = finding.figures
+    assert isinstance(heat_map, HeatMap)
+    assert [row[-1] for row in heat_map.notes] == ["2 of 5 diverged"] * 2
+    assert {note for row in heat_map.notes for note in row[:-3]} == {""}

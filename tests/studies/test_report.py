@@ -1,6 +1,7 @@
 """Reports and plans from a small records that is made up."""
 
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,9 @@ from made_up import BASE_DB, DATE, World, records_of, state_of
 
 from restore import study
 from restore.studies.criteria import CRITERIA, Criterion, registered
-from restore.studies.effects import seeds_needed
+from restore.studies.effects import Effect, seeds_needed
 from restore.studies.experiment import Experiment
-from restore.studies.judgement import Finding
+from restore.studies.judgement import Finding, Part
 from restore.studies.plan import plan
 from restore.studies.report import write_report
 from restore.studies.requests import StudyRecords
@@ -215,3 +216,12 @@ def test_the_plan_says_how_many_seeds_each_comparison_needs(
     spread = 0.0791  # standard deviation of AHEAD
     assert float(row["spread between seeds"]) == pytest.approx(spread, abs=0.001)
     assert row["seeds needed"] == str(seeds_needed(spread, 0.05))
+
+
+def test_a_ratio_is_planned_for_a_tenth_more_or_less_whatever_its_threshold() -> None:
+    values = tuple(2.0 * math.exp(0.3 * it) for it in (-1, 0, 1))  # a spread of 0.3 between their logarithms
+    criterion = Criterion("a ratio", "x", "above", 5.0)
+    finding = Finding([Part("SGD", Effect(values, "x"), criterion)], "")
+    (row,) = plan({"higher_learning_rates": StudyState(finding, {}, (), 3)})
+    assert row["to detect"] == "1.1x"
+    assert row["seeds needed"] == str(seeds_needed(0.3, math.log(1.1)))
