@@ -7,7 +7,8 @@ from restore.models import Norm
 from restore.models.init import DnCNNInit
 from restore.studies.budget import Budget
 from restore.studies.experiment import Experiment
-from restore.studies.requests import Requests, Results
+from restore.studies.requests import Requests, Results, Timing
+from restore.studies.step_times import StepTimes
 from restore.studies.tuning import tune
 
 TWINS: tuple[Norm, Norm] = ("batch", "none")
@@ -52,6 +53,12 @@ def tuned(
         found = yield from tune(alike, first, [*shorter, length], SEEDS)
         best |= {arm: one.best for arm, one in found.items()}
     return {arm: best[arm] for arm in arms}
+
+
+def timed(arms: Mapping[str, Experiment]) -> Generator[Requests, Results, StepTimes]:
+    """The times of the arms' training steps, taken in turns, all rounds together."""
+    times = yield {"times": Timing(tuple(arms.items()))}
+    return StepTimes.joined(times["times"])
 
 
 def _kind(experiment: Experiment) -> tuple[bool, str]:

@@ -24,7 +24,7 @@ import torch
 from restore.errors import UserError
 from restore.hardware import keep_pages, usable_cores
 from restore.studies.data import StudyData
-from restore.studies.requests import Measurement, StudyRecords, Task
+from restore.studies.requests import Measurement, StudyRecords, Task, Timing
 from restore.studies.runner import Interrupted, perform
 
 LOG = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ def _result(path: Path) -> Any:
 
 
 def _in_rounds(task: Task) -> tuple[bool, int, int]:
-    return isinstance(task.request, Measurement), task.experiment.length, task.seed
+    return isinstance(task.request, Measurement | Timing), task.experiment.length, task.seed
 
 
 def _work_off(todo: list[Task], records: StudyRecords, folder: Path, jobs: int | None, until: float | None) -> None:
@@ -147,6 +147,8 @@ def _take_over(task: Task, records: StudyRecords, folder: Path, progress: _Progr
 
 def describe(task: Task) -> str:
     """A run in a few words, for the log."""
+    if isinstance(task.request, Timing):
+        return f"times of steps, {', '.join(name for name, _ in task.request.arms)}, seed {task.seed}"
     experiment = task.experiment
     arguments = {name: it for name, it in experiment.network.arguments.items() if name not in ("scale", "channels")}
     words = " ".join(f"{name} {value}" for name, value in arguments.items())
@@ -156,7 +158,7 @@ def describe(task: Task) -> str:
 
 
 def _outcome(task: Task, result: Any) -> str:
-    if isinstance(task.request, Measurement):
+    if isinstance(task.request, Measurement | Timing):
         return "measured"
     if result["failed_at"] is not None:
         return f"failed at step {result['failed_at']}"

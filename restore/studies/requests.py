@@ -1,5 +1,6 @@
-"""What a claim asks for: trained networks, trials of settings, measurements of networks; and the results on record."""
+"""What a claim asks for: networks, trials of settings, measurements, times of steps; and the results on record."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from copy import copy
@@ -16,6 +17,7 @@ from restore.studies.budget import BUDGETS, Budget
 from restore.studies.criteria import Criterion, registered
 from restore.studies.data import StudyData
 from restore.studies.experiment import TUNING_SEED, Experiment, Record
+from restore.studies.step_times import StepTimes
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,23 @@ class Measurement:
     by: str
 
 
-Request = Experiment | Trial | Measurement
+@dataclass(frozen=True)
+class Timing:
+    """The times of training steps, taken in turns, once for each seed, see `step_times.py`.
+
+    Attributes:
+        arms: names, and the experiments whose steps are timed.
+    """
+
+    arms: tuple[tuple[str, Experiment], ...]
+
+    @property
+    def of(self) -> Experiment:
+        """The first of them."""
+        return self.arms[0][1]
+
+
+Request = Experiment | Trial | Measurement | Timing
 # What a claim asks for, by names of its own, and what it is sent: for each, one result a seed.
 Requests = Mapping[Any, Request]
 Results = Mapping[Any, Sequence[Any]]
@@ -58,6 +76,9 @@ class Task:
 
     def key(self, data: StudyData) -> str:
         """Names its file."""
+        if isinstance(self.request, Timing):
+            arms = [(name, experiment.key(data, self.seed)) for name, experiment in self.request.arms]
+            return f"{hashlib.sha256(json.dumps(arms).encode()).hexdigest()[:16]}-times"
         run = self.experiment.key(data, self.seed)
         return f"{run}-{self.request.by}" if isinstance(self.request, Measurement) else run
 
@@ -103,7 +124,7 @@ class StudyRecords:
     @property
     def runs(self) -> list[dict[str, Any]]:
         """The results that are of runs, not of measurements."""
-        return [it for it in self.results.values() if isinstance(it, dict) and "provenance" in it]
+        return [it for it in self.results.values() if isinstance(it, dict) and "experiment" in it]
 
     def tasks(self, request: Request) -> list[Task]:
         """One task for each seed."""
@@ -130,7 +151,12 @@ class StudyRecords:
 
     def _result(self, task: Task) -> Any:
         result = self.results[task.key(self.data)]
-        return result if isinstance(task.request, Measurement) else Record(**result)
+        match task.request:
+            case Measurement():
+                return result
+            case Timing():
+                return StepTimes.of_json(result)
+        return Record(**result)
 
     @classmethod
     def opened(

@@ -20,10 +20,13 @@ from restore.studies.data import StudyData, scores
 from restore.studies.experiment import Experiment, Record
 from restore.studies.measurements import MEASUREMENTS
 from restore.studies.probes import dead_features, kept_buffers
-from restore.studies.requests import Measurement, Task, Trial, rounded
+from restore.studies.requests import Measurement, Task, Timing, Trial, rounded
+from restore.studies.step_times import measure
 from restore.studies.trajectory import Trajectory
 
 Interrupted = Callable[[], bool]
+
+TIMED_ROUNDS, TURN_S = 3, 1.0  # of the times of steps, for each seed
 
 
 def train(
@@ -136,7 +139,11 @@ def perform(task: Task, data: StudyData, folder: Path, device: torch.device, int
     """Train or measure, and write the result to a file; False if interrupted."""
     request, path = task.request, folder / "runs" / f"{task.key(data)}.json"
     result: Any
-    if isinstance(request, Measurement):
+    if isinstance(request, Timing):
+        if interrupted():
+            return False
+        result = measure(dict(request.arms), data, device, rounds=TIMED_ROUNDS, turn_s=TURN_S).json
+    elif isinstance(request, Measurement):
         path_of_weights = folder / "runs" / f"{request.of.key(data, task.seed)}.safetensors"
         at_hand = path_of_weights.exists()  # records from another machine come without weights
         if not at_hand and not train(request.of, data, task.seed, folder, device=device, interrupted=interrupted):

@@ -1,9 +1,8 @@
-"""Times of training steps, arms in turns: for comparisons at equal time, on a machine that does nothing else."""
+"""Times of training steps, arms in turns: for comparisons at equal time."""
 
 import json
 import statistics
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,10 +41,26 @@ class StepTimes:
         pairs = zip(self.seconds[arm], self.seconds[other], strict=True)
         return statistics.median(own / others for own, others in pairs)
 
+    @classmethod
+    def joined(cls, times: "Sequence[StepTimes]") -> "StepTimes":
+        """The rounds of several measurements of the same arms, with the provenance of the first."""
+        seconds = {arm: tuple(it for one in times for it in one.seconds[arm]) for arm in times[0].seconds}
+        return cls(seconds, times[0].provenance)
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"seconds": self.seconds, "provenance": self.provenance}
+
+    @classmethod
+    def of_json(cls, content: Mapping[str, Any]) -> "StepTimes":
+        """The inverse of `json`."""
+        seconds = {arm: tuple(map(float, values)) for arm, values in content["seconds"].items()}
+        return cls(seconds, dict(content["provenance"]))
+
     def save(self, folder: Path) -> Path:
         """Write `step_times.json`; returns its path."""
-        content = {"seconds": self.seconds, "provenance": self.provenance}
-        write_atomically(folder / FILE, json.dumps(content, indent=2) + "\n")
+        write_atomically(folder / FILE, json.dumps(self.json, indent=2) + "\n")
         return folder / FILE
 
     @classmethod
@@ -59,9 +74,7 @@ class StepTimes:
         if not path.exists():
             return None
         try:
-            content = json.loads(path.read_text())
-            seconds = {arm: tuple(map(float, values)) for arm, values in content["seconds"].items()}
-            return cls(seconds, dict(content["provenance"]))
+            return cls.of_json(json.loads(path.read_text()))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: not times of steps, or damaged ({error}); delete it") from error
 
@@ -76,14 +89,15 @@ def processor(times: StepTimes | None) -> str:
 def measure(
     arms: Mapping[str, Experiment], data: StudyData, device: torch.device, *, rounds: int = 5, turn_s: float = 4.0
 ) -> StepTimes:
-    """Time the training steps of arms by the clock, one arm after the other, in rounds.
+    """Time the training steps of arms, one arm after the other, in rounds: on a CPU by its processor time, on a GPU by
+    the clock, so that nothing else should use it.
 
     Args:
         arms: by name.
         data: the images.
         device: where the steps are taken.
         rounds: how often each arm has its turn.
-        turn_s: how long a turn takes at least, in seconds.
+        turn_s: how long a turn takes at least, in seconds of its steps.
 
     Raises:
         UserError: data are missing or do not fit.
@@ -95,10 +109,9 @@ def measure(
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     for _ in range(rounds):
         for name, one in trained.items():
-            begun, steps = time.perf_counter(), 0
-            while time.perf_counter() - begun < turn_s:
-                one.take_step()
-                steps += 1
-            seconds[name].append((time.perf_counter() - begun) / steps)
+            turn: list[float] = []
+            while sum(turn) < turn_s:
+                turn.append(one.take_step())
+            seconds[name].append(statistics.fmean(turn))
     origin = {name: it for name, it in provenance(device).items() if name != "command"}  # which holds paths
     return StepTimes({name: tuple(values) for name, values in seconds.items()}, origin)

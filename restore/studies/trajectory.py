@@ -129,8 +129,12 @@ class Trajectory:
         draws = seeded(self._seed, step, *PAIRS, device=self._device)
         return make_pair(batch, self._experiment.degradation, draws)
 
-    def take_step(self) -> None:
-        """Train on the batch of the next step."""
+    def take_step(self) -> float:
+        """Train on the batch of the next step.
+
+        Returns:
+            How long it took, in seconds: on a CPU the processor time of one thread, on a GPU time by the clock.
+        """
         experiment, step = self._experiment, self.step
         for group, rate in zip(self._optimizer.param_groups, self._full_rates, strict=True):
             group["lr"] = rate * experiment.rate_factor(step)
@@ -146,14 +150,16 @@ class Trajectory:
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
         value = loss.item()
+        duration_s = self._now() - begun
         self.step += 1
-        self.log.add(self.step, value, self._now() - begun)
+        self.log.add(self.step, value, duration_s)
         if not loss.isfinite():
             self.log.failed_at = self.step
         elif self.step <= experiment.length:
             for name, (probe, every) in self._probes.items():
                 if self.step % every == 0:
                     self.log.probed[name].append({"step": self.step, **probe(pair)})
+        return duration_s
 
     def _now(self) -> float:
         if self._device.type == "cpu":

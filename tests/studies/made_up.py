@@ -12,8 +12,9 @@ from restore.studies.data import StudyData
 from restore.studies.experiment import TUNING_SEED, Experiment, Record
 from restore.studies.judgement import Finding
 from restore.studies.measurements import CONTRASTS, OTHER_DOMAINS, SIGMAS
-from restore.studies.requests import Measurement, Requests, Results, StudyRecords, Task, Trial, rounded
+from restore.studies.requests import Measurement, Requests, Results, StudyRecords, Task, Timing, Trial, rounded
 from restore.studies.stages import StudyState, follow
+from restore.studies.step_times import StepTimes
 
 SMALL = BUDGETS["small"]
 IMAGES = 6
@@ -92,6 +93,10 @@ def _result(task: Task, world: World, records: StudyRecords) -> Any:
     if isinstance(task.request, Measurement):
         failed = world.psnr(task.experiment, place) is None
         return None if failed else MEASURED[task.request.by](world, task.experiment, place)
+    if isinstance(task.request, Timing):
+        return StepTimes(
+            {name: (world.step_s(run),) for name, run in task.request.arms}, {"device": "cpu: made up"}
+        ).json
     if isinstance(task.request, Trial):
         return rounded(_record(task, world.tried(task.experiment, task.seed - TUNING_SEED), world, None))
     return rounded(_record(task, world.psnr(task.experiment, place), world, place))
@@ -113,7 +118,7 @@ def _record(task: Task, psnr: float | None, world: World, seed: int | None) -> R
         losses=[],
         spikes=0,
         failed_at=7 if psnr is None else None,
-        step_s=world.step_s(run),
+        step_s=0.0,  # claims take times that were measured in turns
         probed={name: [] if seed is None or psnr is None else _looks(name, run, seed, world) for name in run.probes},
         provenance={"date": DATE, "device": "none", "commit": "abc", "packages": {"torch": "0"}},
     )
@@ -177,7 +182,7 @@ MEASURED: dict[str, Callable[[World, Experiment, int], Any]] = {
 def runs_of(claim: str, budget: Budget = SMALL) -> list[Experiment]:
     """What a claim trains to judge, the trials of its search aside, at made-up settings that are all as good."""
     records = records_of(budget=replace(budget, tuning_lengths=()))
-    asked = [it for it in state_of(claim, World(), records).answered if not isinstance(it, Trial)]
+    asked = [it for it in state_of(claim, World(), records).answered if not isinstance(it, Trial | Timing)]
     return list(
         {str(run.description): run for it in asked for run in [it.of if isinstance(it, Measurement) else it]}.values()
     )

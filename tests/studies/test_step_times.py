@@ -17,7 +17,12 @@ def test_arms_take_turns_and_each_has_a_time_for_each_round(tmp_path: Path, monk
     monkeypatch.setenv("RESTORE_CACHE", str(tmp_path / "cache"))
     took: list[int] = []
     take = Trajectory.take_step
-    monkeypatch.setattr(Trajectory, "take_step", lambda self: (took.append(self.network.features), take(self)))
+
+    def noted(trajectory: Trajectory) -> float:
+        took.append(trajectory.network.features)
+        return take(trajectory)
+
+    monkeypatch.setattr(Trajectory, "take_step", noted)
     base = BUDGETS["smoke"].denoising(norm="none")
     arms = {"narrow": base.with_network(features=4), "wide": base.with_network(features=8)}
     times = measure(arms, StudyData("photos", tmp_path), torch.device("cpu"), rounds=3, turn_s=1e-6)
@@ -33,6 +38,11 @@ def test_ratios_are_of_turns_in_the_same_round() -> None:
     times = StepTimes({"a": (1.0, 10.0, 2.0), "b": (2.0, 20.0, 4.0)}, {})  # the machine was busy in the second
     assert times.ratio("a", "b") == 0.5
     assert times.of("a") == 2.0
+
+
+def test_measurements_of_the_same_arms_are_joined() -> None:
+    once, again = StepTimes({"a": (1.0,), "b": (2.0,)}, {"device": "cpu"}), StepTimes({"a": (3.0,), "b": (9.0,)}, {})
+    assert StepTimes.joined([once, again]) == StepTimes({"a": (1.0, 3.0), "b": (2.0, 9.0)}, {"device": "cpu"})
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"seconds": {"a": ["x"]}, "provenance": {}}', '{"seconds": {}}'])

@@ -26,7 +26,7 @@ from restore.studies.budget import BUDGETS
 from restore.studies.data import StudyData
 from restore.studies.experiment import Experiment, Record
 from restore.studies.pool import put_on_record
-from restore.studies.requests import Measurement, StudyRecords, Trial, rounded
+from restore.studies.requests import Measurement, StudyRecords, Timing, Trial, rounded
 from restore.studies.runner import train
 from restore.studies.trajectory import Trajectory
 
@@ -137,7 +137,12 @@ def test_a_longer_run_goes_on_from_the_shorter_one(folders: Folders, monkeypatch
     outcome(denoising(length=5), folder)
     taken: list[int] = []
     take = Trajectory.take_step
-    monkeypatch.setattr(Trajectory, "take_step", lambda self: (taken.append(self.step), take(self)))
+
+    def noted(trajectory: Trajectory) -> float:
+        taken.append(trajectory.step)
+        return take(trajectory)
+
+    monkeypatch.setattr(Trajectory, "take_step", noted)
     outcome(denoising(length=10), folder)
     assert taken == [5, 6, 7, 8, 9, 10, 11]
 
@@ -318,6 +323,7 @@ def test_what_is_on_record_is_not_made_again_and_what_is_lost_is(folders: Folder
         "plain": denoising(),
         "trial": Trial(denoising("none")),
         "weights": Measurement(denoising(), "contrast"),
+        "times": Timing((("batch", denoising()), ("none", denoising("none")))),
     }
 
     def done(until: float | None = None) -> tuple[bool, dict[str, int], StudyRecords]:
@@ -328,7 +334,9 @@ def test_what_is_on_record_is_not_made_again_and_what_is_lost_is(folders: Folder
     assert done(until=time.time() - 1)[:2] == (False, {})
     complete, first, records = done()
     assert complete
-    assert len([name for name in first if name.endswith(".json")]) == 3
+    assert len([name for name in first if name.endswith(".json")]) == 4
+    (times,) = records.answer(requests)["times"]
+    assert {name: len(seconds) for name, seconds in times.seconds.items()} == {"batch": 3, "none": 3}
     assert done()[:2] == (True, first)
     assert StudyRecords.load(folder / "records.json").results == records.results
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from restore.data.degradation import GaussianNoise
-from restore.studies.arms import INITS, TWINS, tuned, words
+from restore.studies.arms import INITS, TWINS, timed, tuned, words
 from restore.studies.budget import Budget
 from restore.studies.claim import Study, claim, part
 from restore.studies.curves import (
@@ -383,6 +383,7 @@ def muon_gives_what_batch_norm_gives(budget: Budget) -> Study:
     muon = {(name, norm): one.with_optim(optimizer="muon") for (name, norm), one in best.items()}
     best |= yield from tuned(budget, {("muon", norm): one for (_, norm), one in muon.items()})
     runs = yield best
+    times = yield from timed({" ".join(key): best[key] for key in keys})
     gains = {name: gain(runs[name, "batch"], runs[name, "none"]) for name in ("adam", "muon")}
     without = gain(runs["muon", "none"], runs["adam", "batch"])
     arms = void(**{f"{name}, {norm}": runs[name, norm] for name, norm in keys})
@@ -400,7 +401,7 @@ def muon_gives_what_batch_norm_gives(budget: Budget) -> Study:
             {
                 "optimizer": name, "norm": norm, "settings": words(best[name, norm]),
                 "PSNR (dB)": str(psnr(runs[name, norm])),
-                "a step (s)": f"{mean_of([run.step_s for run in runs[name, norm]]):.4f}",
+                "a step (s)": f"{times.of(f'{name} {norm}'):.4f}",
             }
             for name, norm in keys
         ],

@@ -6,17 +6,18 @@ from dataclasses import replace
 from typing import Any
 
 from restore.models import Norm
-from restore.studies.arms import TWINS, tuned, words
+from restore.studies.arms import TWINS, timed, tuned, words
 from restore.studies.budget import Budget
 from restore.studies.claim import Study, claim, part
 from restore.studies.curves import below, change_if_shorter, ends, failures, gain, lenient_psnr, psnr, void
-from restore.studies.effects import Effect, difference, ratio
+from restore.studies.effects import Effect, difference
 from restore.studies.experiment import Experiment, Record
 from restore.studies.figures import Bars, HeatMap
 from restore.studies.judgement import Finding
 from restore.studies.measurements import before_and_after
 from restore.studies.requests import Measurement
 from restore.studies.step_memory import features_of_equal_memory, peak
+from restore.studies.step_times import processor
 
 SHORTER = 0.5  # of the first length: a second run of batch norm; between the two lies the one of equal time
 RES_SCALES = (1.0, 0.1)
@@ -38,7 +39,8 @@ def better_without(budget: Budget) -> Study:
     trained = yield from tuned(budget, _arms_with_and_without(budget, features))
     samples = {("sample", name): Measurement(trained[name], "sample") for name in ("batch", "none", "larger")}
     runs = yield {**trained, **samples}
-    time = ratio([run.step_s for run in runs["none"]], [run.step_s for run in runs["batch"]]).mean
+    times = yield from timed({norm: trained[norm] for norm in TWINS})
+    time = times.ratio("none", "batch")
     steps = gain(runs["none"], runs["batch"])
     effects = {
         "equal steps": gain(runs["last", "none"], runs["last", "batch"]),
@@ -66,7 +68,7 @@ def better_without(budget: Budget) -> Study:
         [part(better_without, name, effect, void(**compared[name])) for name, effect in effects.items()],
         f"Without batch norm EDSR ends {steps} relative to batch norm at the first length and "
         f"{effects['equal steps']} at the last; {effects['equal time']} at equal time (a step takes {time:.2f} of the "
-        f"time, by runs that were not made side by side); {effects['equal memory']} at equal memory ({features} "
+        f"time on {processor(times)}); {effects['equal memory']} at equal memory ({features} "
         f"instead of {budget.sr_features} features). Controls: "
         + "; ".join(f"{name} {effect}" for name, effect in controls.items())
         + ".",
@@ -157,6 +159,7 @@ def weight_norm_replaces_batch_norm(budget: Budget) -> Study:
     arms = {(kind, norm): budget.wdsr(kind, norm=norm) for kind in ("WDSRA", "WDSRB") for norm in norms}
     best = yield from tuned(budget, arms)
     runs = yield best
+    times = yield from timed({" ".join(arm): one for arm, one in best.items()})
     over = {
         (kind, other): gain(runs[kind, "weight"], runs[kind, other])
         for kind in ("WDSRA", "WDSRB")
@@ -184,7 +187,7 @@ def weight_norm_replaces_batch_norm(budget: Budget) -> Study:
         [
             {
                 "network": kind, "norm": norm, "settings": words(best[kind, norm]), "PSNR (dB)": str(psnr(found)),
-                "a step (s)": f"{statistics.fmean(run.step_s for run in found):.4f}",
+                "a step (s)": f"{times.of(f'{kind} {norm}'):.4f}",
             }
             for (kind, norm), found in runs.items()
         ],
@@ -288,20 +291,20 @@ def from_srresnet_to_edsr(budget: Budget) -> Study:
         "EDSR": budget.edsr(norm="none"),
     }
     best = yield from tuned(budget, rungs)
-    runs = yield best
     names = list(rungs)
+    runs = yield best
+    times = yield from timed(best)
     steps = {
         "to L1": (names[1], names[0]), "ReLU and 3x3": (names[2], names[1]), "batch norm out": (names[3], names[2]),
     }  # fmt: skip
     gains = {name: gain(runs[after], runs[before]) for name, (after, before) in steps.items()}
     memory = {name: peak(best[name]) for name in names}
-    times = {name: statistics.fmean(run.step_s for run in runs[name]) for name in names}
     reasons = {name: void(**{rung: runs[rung] for rung in of}) for name, of in steps.items()}
     return Finding(
         [part(from_srresnet_to_edsr, "batch norm out", gains["batch norm out"], reasons["batch norm out"])],
         "; ".join(
             f"{name}: {f'void, {reasons[name]}' if reasons[name] else gains[name]}, "
-            f"memory {memory[after] / memory[before] - 1:+.0%}, time {times[after] / times[before] - 1:+.0%}"
+            f"memory {memory[after] / memory[before] - 1:+.0%}, time {times.ratio(after, before) - 1:+.0%}"
             for name, (after, before) in steps.items()
         )
         + ".",
@@ -314,7 +317,7 @@ def from_srresnet_to_edsr(budget: Budget) -> Study:
         [
             {
                 "rung": name, "settings": words(best[name]), "PSNR (dB)": str(psnr(runs[name])),
-                "memory of a step (MiB, forecast)": memory[name] / 2**20, "a step (s)": f"{times[name]:.4f}",
+                "memory of a step (MiB, forecast)": memory[name] / 2**20, "a step (s)": f"{times.of(name):.4f}",
             }
             for name in names
         ],
