@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -21,7 +21,7 @@ from restore.studies.criteria import CONTRAST
 from restore.studies.data import StudyData
 from restore.studies.judgement import Finding
 from restore.studies.plan import plan
-from restore.studies.pool import adopt, put_on_record
+from restore.studies.pool import put_on_record
 from restore.studies.report import overview, write_report
 from restore.studies.requests import StudyRecords, Task
 from restore.studies.stages import StudyState, follow
@@ -101,13 +101,12 @@ def run(claims: Sequence[str], repetitions: Repetitions, running: Running) -> No
     path = running.output / "records.json"
     data.check()
     records = StudyRecords.opened(path, budget, data, seeds or budget.seeds, criteria, names)
-    while tasks := _missing(names, records):
-        if not put_on_record(tasks, records, running.output, jobs=running.jobs, until=running.until):
-            LOG.info(STOPPED)
-            if not _states(records):
-                LOG.info(f"no claim has all of its runs on record yet: {path} has {len(records.results)}")
-                return
-            break
+    ask = partial(_missing, list(names), records)
+    if not put_on_record(ask, records, running.output, jobs=running.jobs, until=running.until):
+        LOG.info(STOPPED)
+        if not _states(records):
+            LOG.info(f"no claim has all of its runs on record yet: {path} has {len(records.results)}")
+            return
     _report(records, running.output)
 
 
@@ -137,16 +136,11 @@ def contrast(running: Running) -> None:
     data = StudyData("papers", running.root or default_root())
     data.check()
     records = StudyRecords.opened(running.output / "records.json", FULL, data, FULL.seeds, CONTRAST)
-    adopt(records, running.output)
-    while True:
-        found, requests = so_far(records)
-        if not requests:
-            break
-        LOG.info(found.stage)
-        tasks = records.missing(requests)
-        if not put_on_record(tasks, records, running.output, jobs=running.jobs, until=running.until):
-            LOG.info(f"during the {found.stage}: {STOPPED}")
-            break
+    ask = partial(_next_of_contrast, records)
+    complete = put_on_record(ask, records, running.output, jobs=running.jobs, until=running.until)
+    found, _ = so_far(records)
+    if not complete:
+        LOG.info(f"during the {found.stage}: {STOPPED}")
     print(f"written: {', '.join(map(str, write_contrast(records, found, running.output)))}")
 
 
@@ -167,13 +161,23 @@ def time_steps(folder: Path, root: Path | None) -> None:
     print(f"written: {times.save(folder)}")
 
 
-def _missing(names: Sequence[str], records: StudyRecords) -> list[Task]:
-    """What claims ask for next, each with its seeds, and is not on record."""
+def _missing(names: list[str], records: StudyRecords) -> list[Task]:
+    """What claims ask for next, each with its seeds, and is not on record; claims that have all leave `names`."""
     found: list[Task] = []
-    for name in names:
+    for name in list(names):
         of_claim = records.with_seeds(records.asked[name])
-        found += of_claim.missing(follow(CLAIMS[name].study(records.budget), of_claim).waiting_for)
+        state = follow(CLAIMS[name].study(records.budget), of_claim)
+        if state.outcome is not None:
+            names.remove(name)
+        found += of_claim.missing(state.waiting_for)
     return records.unrecorded(found)
+
+
+def _next_of_contrast(records: StudyRecords) -> list[Task]:
+    found, requests = so_far(records)
+    if requests:
+        LOG.info(found.stage)
+    return records.missing(requests)
 
 
 def _states(records: StudyRecords) -> dict[str, StudyState[Finding]]:

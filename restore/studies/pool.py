@@ -1,6 +1,7 @@
 """Trains and measures what is asked for and not on record, in several processes and any number of sittings.
 
-Runs are made in rounds: all of one length before any longer one, all of one seed before the next.
+Of what is asked for, runs are made in rounds: all of one length before any longer one, all of one seed before the next.
+What follows from results is asked for as soon as a process would have nothing to do.
 
 A folder of studies holds `runs/` (a JSON file for each run and measurement, and the weights), `states/` (from which
 runs continue) and `records.json`, all that judging needs.
@@ -12,7 +13,7 @@ import multiprocessing
 import signal
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from functools import partial
@@ -30,20 +31,23 @@ from restore.studies.runner import Interrupted, perform
 LOG = logging.getLogger(__name__)
 
 
+Ask = Callable[[], Sequence[Task]]
+
+
 def put_on_record(
-    tasks: Sequence[Task], records: StudyRecords, folder: Path, *, jobs: int | None = None, until: float | None = None
+    ask: Ask, records: StudyRecords, folder: Path, *, jobs: int | None = None, until: float | None = None
 ) -> bool:
-    """Train and measure what is not on record, in processes of one thread each.
+    """Train and measure what is not on record, in processes of one thread each, until nothing more is asked for.
 
     Args:
-        tasks: what is asked for, trained networks before their measurements.
+        ask: returns what is asked for next and is not in `records`, trained networks before their measurements.
         records: is filled from `folder`, and written to its `records.json`.
         folder: of the studies.
         jobs: processes at once; default: as many as there are GPUs, or else processor cores.
         until: time (of `time.time`) to stop at, with all states kept.
 
     Returns:
-        Whether all is on record; False if the time was over or SIGTERM or SIGINT came.
+        Whether nothing more is asked for; False if the time was over or SIGTERM or SIGINT came.
 
     Raises:
         UserError: data are missing or do not fit, or a file in `folder` is damaged.
@@ -51,10 +55,10 @@ def put_on_record(
     for name in ("runs", "states"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     adopt(records, folder)
-    if todo := sorted(records.unrecorded(tasks), key=_in_rounds):
-        _work_off(todo, records, folder, jobs, until)
+    todo = sorted(ask(), key=_in_rounds)
+    complete = not todo or _work_off(todo, ask, records, folder, jobs, until)
     records.save(folder / "records.json")
-    return not records.unrecorded(tasks)
+    return complete
 
 
 def adopt(records: StudyRecords, folder: Path) -> None:
@@ -80,32 +84,41 @@ def _in_rounds(task: Task) -> tuple[bool, int, int]:
     return isinstance(task.request, Measurement | Timing), task.experiment.length, task.seed
 
 
-def _work_off(todo: list[Task], records: StudyRecords, folder: Path, jobs: int | None, until: float | None) -> None:
+def _work_off(
+    todo: list[Task], ask: Ask, records: StudyRecords, folder: Path, jobs: int | None, until: float | None
+) -> bool:
     devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
     jobs = jobs or (len(devices) if devices != ["cpu"] else usable_cores())
     context = multiprocessing.get_context("spawn")
     stop, counter = context.Event(), context.Value("i", 0)
-    LOG.info(f"{len(todo)} runs, {jobs} at once")
-    rounds = _Progress(len(todo))
+    LOG.info(f"{len(todo)} runs to begin with, {jobs} at once")
+    progress = _Progress()
+    answered = False  # whether there are results since the last question
     with (
         _stopping_on_signals(stop),
         ProcessPoolExecutor(jobs, context, _prepare, (devices, counter, stop, until)) as pool,
     ):
         flying: dict[Future[bool], Task] = {}
         try:
-            while todo or flying:
+            while True:
                 while len(flying) < jobs and not _over(stop, until):
                     task = _next(todo, list(flying.values()), records)
-                    if task is None:
+                    if task is None and answered:
+                        under_way = {task.key(records.data) for task in flying.values()}
+                        todo = sorted((it for it in ask() if it.key(records.data) not in under_way), key=_in_rounds)
+                        answered = False
+                    elif task is None:
                         break
-                    todo.remove(task)
-                    flying[pool.submit(_work, task, records.data, folder)] = task
+                    else:
+                        todo.remove(task)
+                        flying[pool.submit(_work, task, records.data, folder)] = task
                 if not flying:
-                    return
+                    return not ask()
                 for future in wait(flying, return_when=FIRST_COMPLETED).done:
                     task = flying.pop(future)
                     if future.result():
-                        _take_over(task, records, folder, rounds)
+                        _take_over(task, records, folder, progress, len(todo) + len(flying))
+                        answered = True
         except BaseException:
             stop.set()
             raise
@@ -125,24 +138,23 @@ def _next(todo: list[Task], flying: list[Task], records: StudyRecords) -> Task |
 
 
 class _Progress:
-    """How much is done, and how long the rest will take."""
+    """How much is done, and how long the rest will take that is known."""
 
-    def __init__(self, total: int) -> None:
-        self._total = total
+    def __init__(self) -> None:
         self._done = 0
         self._begun = time.monotonic()
 
-    def line(self, words: str) -> str:
+    def line(self, words: str, left: int) -> str:
         self._done += 1
-        left_s = (time.monotonic() - self._begun) / self._done * (self._total - self._done)
-        return f"{self._done}/{self._total} {words}; about {left_s / 60:.0f} min left of this stage"
+        left_s = (time.monotonic() - self._begun) / self._done * left
+        return f"{self._done}/{self._done + left} {words}; about {left_s / 60:.0f} min until more may be asked for"
 
 
-def _take_over(task: Task, records: StudyRecords, folder: Path, progress: _Progress) -> None:
+def _take_over(task: Task, records: StudyRecords, folder: Path, progress: _Progress, left: int) -> None:
     """Put a result that a process has written into the records, and say so in one line."""
     key = task.key(records.data)
     records.results[key] = result = _result(folder / "runs" / f"{key}.json")
-    LOG.info(progress.line(f"{describe(task)}: {_outcome(task, result)}"))
+    LOG.info(progress.line(f"{describe(task)}: {_outcome(task, result)}", left))
 
 
 def describe(task: Task) -> str:

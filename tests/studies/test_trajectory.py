@@ -3,12 +3,13 @@
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from restore.studies.budget import BUDGETS
 from restore.studies.data import StudyData
 from restore.studies.experiment import Experiment, Record
 from restore.studies.pool import put_on_record
-from restore.studies.requests import Measurement, StudyRecords, Timing, Trial, rounded
+from restore.studies.requests import Measurement, StudyRecords, Task, Timing, Trial, rounded
 from restore.studies.runner import train
 from restore.studies.trajectory import Trajectory
 
@@ -309,7 +310,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_another_process_makes_the_same_record(folders: Folders) -> None:
     records = StudyRecords(BUDGET, DATA, seeds=1)
-    assert put_on_record(records.missing({"plain": denoising()}), records, folders("processes"), jobs=1)
+    assert put_on_record(lambda: records.missing({"plain": denoising()}), records, folders("processes"), jobs=1)
     expected, _ = outcome(denoising(), folders("here"))
     (found,) = records.results.values()
     assert found["losses"] == expected["losses"]
@@ -328,7 +329,7 @@ def test_what_is_on_record_is_not_made_again_and_what_is_lost_is(folders: Folder
 
     def done(until: float | None = None) -> tuple[bool, dict[str, int], StudyRecords]:
         records = StudyRecords(BUDGET, DATA, seeds=1)
-        complete = put_on_record(records.missing(requests), records, folder, jobs=1, until=until)
+        complete = put_on_record(lambda: records.missing(requests), records, folder, jobs=1, until=until)
         return complete, {path.name: path.stat().st_mtime_ns for path in (folder / "runs").iterdir()}, records
 
     assert done(until=time.time() - 1)[:2] == (False, {})
@@ -358,9 +359,55 @@ def test_what_is_on_record_is_not_made_again_and_what_is_lost_is(folders: Folder
 @pytest.mark.usefixtures("here")
 def test_a_run_that_the_end_of_the_time_interrupts_is_not_said_to_be_on_record(folders: Folders) -> None:
     records = StudyRecords(BUDGET, DATA, seeds=1)
-    request = {"long": denoising(length=10**6)}
-    assert not put_on_record(records.missing(request), records, folders("studies"), jobs=1, until=time.time() + 1)
+    ask = partial(records.missing, {"long": denoising(length=10**6)})
+    assert not put_on_record(ask, records, folders("studies"), jobs=1, until=time.time() + 1)
     assert records.results == {}
+
+
+def test_what_follows_from_a_result_does_not_wait_for_other_runs(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim's next stage begins while another's long run is under way."""
+    records = StudyRecords(BUDGET, DATA, seeds=1)
+    first, long, then = denoising(length=5), denoising("none", length=7), denoising(length=6)
+    log: list[int] = []
+
+    def ask() -> list[Task]:
+        following = records.missing({"first": first}) or records.missing({"then": then})
+        return [*following, *records.missing({"long": long})]
+
+    class Held:
+        """Makes what is submitted, but the long run only after what follows from the first."""
+
+        def __init__(self, *_: object) -> None:
+            self.held: list[tuple[Future[bool], Callable[[], bool]]] = []
+
+        def __enter__(self) -> "Held":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def submit(self, work: Callable[..., bool], task: Task, *arguments: Any) -> Future[bool]:
+            future: Future[bool] = Future()
+            log.append(task.experiment.length)
+            self.held.append((future, partial(work, task, *arguments)))
+            if task.experiment != long:
+                for one, perform in self.held if task.experiment == then else self.held[-1:]:
+                    if not one.done():
+                        one.set_result(perform())
+            return future
+
+    def done(futures: Iterable[Future[bool]], **_: Any) -> Any:
+        ended = {future for future in futures if future.done()}
+        assert ended  # or it would wait for ever
+        return SimpleNamespace(done=ended)
+
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", Held)
+    monkeypatch.setattr(pool, "wait", done)
+    assert put_on_record(ask, records, folders("studies"), jobs=2)
+    assert log == [5, 7, 6]
+    assert len(records.results) == 3
 
 
 @pytest.mark.parametrize("content", [b"", b"abc", b"PK\x03\x04 cut off", None])
