@@ -16,7 +16,7 @@ from matplotlib.ticker import LogFormatter
 
 from restore.report import COLORS, HATCHES, MARKERS
 
-LINE_COLORS = [color for color in COLORS if color != "#F0E442"]  # yellow lines vanish on paper
+LINE_COLORS = [*(color for color in COLORS if color != "#F0E442"), "#7F7F7F"]  # yellow lines vanish on paper
 TICKS = 8  # up to this many points of a logarithmic axis each have a name,
 APART = 1.5  # if each is at least this many times the one before
 CROWDED = 8  # columns of a heat map, beyond which its words are turned

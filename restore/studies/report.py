@@ -36,8 +36,8 @@ ends less than 1 dB above its input, or most of its runs fail. Where a claim has
 number follows from the spread between the first ones (`restore study plan`); since it was judged with these before, \
 its p-values are doubled, and `equal` is tested at 2.5 %. A claim is supported if all of its parts are, and refuted if \
 one is and none is void. `failed`: the loss, or a restored image, was not finite; runs that end less than 1 dB above \
-their input are counted beside these. Times of steps are processor times of runs that were not made side by side, on a \
-machine with other work: their ratios are rough.\
+their input are counted beside these. Times of steps are measured in turns, three rounds for each seed, \
+on a CPU by its processor time.\
 """
 
 
