@@ -136,7 +136,15 @@ def contrast(running: Running) -> None:
     data = StudyData("papers", running.root or default_root())
     data.check()
     records = StudyRecords.opened(running.output / "records.json", FULL, data, FULL.seeds, CONTRAST)
-    ask = partial(_next_of_contrast, records)
+    told: list[str] = []
+
+    def ask() -> list[Task]:
+        found, requests = so_far(records)
+        if requests and found.stage not in told[-1:]:
+            LOG.info(found.stage)
+            told.append(found.stage)
+        return records.missing(requests)
+
     complete = put_on_record(ask, records, running.output, jobs=running.jobs, until=running.until)
     found, _ = so_far(records)
     if not complete:
@@ -171,13 +179,6 @@ def _missing(names: list[str], records: StudyRecords) -> list[Task]:
             names.remove(name)
         found += of_claim.missing(state.waiting_for)
     return records.unrecorded(found)
-
-
-def _next_of_contrast(records: StudyRecords) -> list[Task]:
-    found, requests = so_far(records)
-    if requests:
-        LOG.info(found.stage)
-    return records.missing(requests)
 
 
 def _states(records: StudyRecords) -> dict[str, StudyState[Finding]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from restore.models.init import DnCNNInit
 from restore.studies.arms import SEEDS
 from restore.studies.budget import BUDGETS
-from restore.studies.experiment import Experiment, Record
+from restore.studies.experiment import Experiment, Record, steps_of
 from restore.studies.requests import Requests, Results, StudyRecords
 from restore.studies.stages import follow
 from restore.studies.step_memory import features_of_equal_memory
@@ -162,10 +162,10 @@ def campaign(group: Group, found: Contrast) -> Generator[Requests, Results, None
     tuned = yield from tune(group.candidates, group.rates, FULL.tuning_lengths, SEEDS, judged)
     for length in FULL.lengths:
         if length > FULL.tuning_lengths[-1]:
-            found.stage = f"learning rates for {length} steps, {names}"
+            found.stage = f"learning rates for {steps_of(length):,} steps, {names}"
             tuned = yield from for_longer(tuned, length, SEEDS)
         found.tuned |= tuned
-        found.stage = f"round of {length} steps, {names}"
+        found.stage = f"round of {steps_of(length):,} steps, {names}"
         found.runs |= yield {(arm, length): tuned[arm].by_length[length] for arm in group.candidates}
 
 

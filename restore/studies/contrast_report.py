@@ -36,15 +36,15 @@ INTRODUCTION = """\
 Does batch norm help networks that restore images, as DnCNN's authors say, or harm them, as EDSR's do? Both sides at the
 papers' sizes, each with the best of the initial weights and learning rates that the same search tried (rates a factor
 of three apart) on images that are in no test set. Every length is a whole run: warm-up, constant rate, decay over a
-fifth more.\
+fifth more; runs at the same rate share their steps before the decay.\
 """
 METHOD = """\
-Two comparisons are tested, each in its longest complete round: DnCNN with batch norm and without, and EDSR without
-and with it; their p-values are corrected together (Holm), not for the shorter rounds that were looked at before. All
-others are explored: their intervals are 95 % each, and of many some are wrong. A run that ends less than 1 dB above
-its input has collapsed; it counts as failed, is told as such, and enters no mean. Dead features are 0 at every pixel
-after their ReLU. Intervals are over images and paired seeds together. Bands in the figures reach from the lowest to the
-highest seed: they are no intervals, and narrower.\
+Two comparisons are tested, each in its longest complete round: DnCNN with batch norm and without, and EDSR without and
+with it; their p-values are corrected together (Holm), not for the shorter rounds, each of which was tested as long as
+it was the longest. All others are explored: their intervals are 95 % each, and of many some are wrong. A run that ends
+less than 1 dB above its input has collapsed; it counts as failed, is told as such, and enters no mean. Dead features
+are 0 at every pixel after their ReLU. Intervals are over images and paired seeds together. Bands in the figures reach
+from the lowest to the highest seed: they are no intervals, and narrower.\
 """
 SIZES_COMPARED = f"""\
 Batch norm minus no norm on BSD68 in dB [95 %], each size at its own best settings; explored but for the last of
@@ -52,13 +52,15 @@ Batch norm minus no norm on BSD68 in dB [95 %], each size at its own best settin
 """
 SETTINGS = f"""\
 By mean PSNR on the validation images. Learning rates are a factor of three apart. Where a rate is best in the first
-seed and others of its seeds collapse, a lower one is taken, and rounds longer than
-{steps_of(FULL.tuning_lengths[-1]):,} steps try that and still lower ones: what a rate between them would give is known
-only where other learning rates are listed below.\
+seed and others of its seeds end far lower, a lower one is taken. Rounds longer than
+{steps_of(FULL.tuning_lengths[-1]):,} steps try the rate of the round before and lower ones, and no higher one: where
+the highest that was tried is taken, a higher one may be better. What a rate between them would give is known only
+where other learning rates are listed below.\
 """
 OTHER = f"""\
 Networks at rates that their search did not choose, {steps_of(OTHER_RATES_LENGTH):,} steps, the seeds of the round;
-explored. The difference is to batch norm at the rate of its search.\
+explored. The difference is to batch norm at the rate of its search. A seed that loses many of its features ends lower
+without being counted as failed.\
 """
 COLLAPSE_DB = 1.0  # so much below the first seed another lies if it collapses
 NOT_YET = "No round at the papers' sizes is complete yet."
@@ -87,6 +89,7 @@ def write_contrast(records: StudyRecords, found: Contrast, folder: Path) -> list
         "targets": [asdict(one) for one in reached],
         "trend": None if fitted is None else fitted.summary,
         "tuned": {" ".join(arm): list(one.table) for arm, one in found.tuned.items()},
+        "other rates": _other_rates(found, runs),
     }
     written = [folder / "contrast.json", folder / "contrast.md"]
     write_atomically(written[0], json.dumps(content, indent=2) + "\n")
@@ -243,6 +246,7 @@ def _tuned(found: Contrast) -> list[dict[str, str]]:
                 "steps": f"{steps_of(length):,}",
                 "init": str(experiment.network.arguments.get("init", "torch")),
                 "learning rate": f"{experiment.rate:g}",
+                "tried": ", ".join(f"{rate:g}" for rate in sorted({row["learning rate"] for row in tried})),
                 "ahead of the next best by, dB": f"{scores[0] - scores[1]:.3f}" if len(scores) > 1 else "",
                 "seeds": str(seeds),
                 "but best in the first seed": liked.in_words if liked else "",
@@ -284,7 +288,9 @@ def _other_rates(found: Contrast, runs: Runs) -> list[dict[str, str]]:
                 "learning rate": f"{rate:g}{' (searched)' if rate == chosen[arm] else ''}",
                 "validation PSNR, dB": "" if validation is None else f"{validation:.2f}",
                 "PSNR, dB": "" if validation is None else f"{psnr(its).mean:.2f}",
-                "difference [95 %], dB": _effect(gain(its, ended[reference])) if compared else "",
+                "difference [95 %], dB": _effect(difference := gain(its, ended[reference])) if compared else "",
+                "by seed, dB": ", ".join(f"{it:+.2f}" for it in difference.values) if compared else "",
+                "dead features by seed, %": ", ".join("" if it.dead is None else f"{it.dead:.1f}" for it in its),
                 "failed": failures(its),
                 "device": ", ".join(sorted({str(run.provenance["device"]) for run in its})),
             })  # fmt: skip
@@ -369,6 +375,7 @@ def _before_data(records: StudyRecords, found: Contrast) -> str:
 def _settings(records: StudyRecords, times: StepTimes | None) -> str:
     found = records.runs
     devices, commits = ({str(run["provenance"][key]) for run in found} for key in ("device", "commit"))
+    versions = {f"{run['provenance']['packages']['torch']} ({run['provenance']['device']})" for run in found}
     timed = (
         f"measured in turns, {times.provenance['device']}, commit {times.provenance['commit']}"
         if times
@@ -376,6 +383,7 @@ def _settings(records: StudyRecords, times: StepTimes | None) -> str:
     )
     lines = {
         "device": ", ".join(sorted(devices)) or "none",
+        "PyTorch": ", ".join(sorted(versions)) or "none",
         "denoising": f"batches of {FULL.batch} patches of {FULL.patch}x{FULL.patch}, {FULL.precision}, scores on BSD68",
         "super-resolution": f"batches of {FULL.sr_batch} patches of {FULL.sr_patch}x{FULL.sr_patch} before they are "
         f"enlarged, {FULL.precision}, scores on B100 (`sr-y`)",

@@ -30,7 +30,6 @@ from restore.studies.runner import Interrupted, perform
 
 LOG = logging.getLogger(__name__)
 
-
 Ask = Callable[[], Sequence[Task]]
 
 
@@ -40,7 +39,7 @@ def put_on_record(
     """Train and measure what is not on record, in processes of one thread each, until nothing more is asked for.
 
     Args:
-        ask: returns what is asked for next and is not in `records`, trained networks before their measurements.
+        ask: returns what is asked for next and is not in `records`.
         records: is filled from `folder`, and written to its `records.json`.
         folder: of the studies.
         jobs: processes at once; default: as many as there are GPUs, or else processor cores.
@@ -55,10 +54,33 @@ def put_on_record(
     for name in ("runs", "states"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     adopt(records, folder)
-    todo = sorted(ask(), key=_in_rounds)
-    complete = not todo or _work_off(todo, ask, records, folder, jobs, until)
-    records.save(folder / "records.json")
-    return complete
+    devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
+    jobs = jobs or (len(devices) if devices != ["cpu"] else usable_cores())
+    context = multiprocessing.get_context("spawn")
+    stop, counter = context.Event(), context.Value("i", 0)
+    with (
+        _stopping_on_signals(stop),
+        ProcessPoolExecutor(jobs, context, _prepare, (devices, counter, stop, until)) as pool,
+    ):
+        queue = _Queue(ask, records, alone=devices != ["cpu"])
+        flying: dict[Future[bool], Task] = {}
+        try:
+            while True:
+                while len(flying) < jobs and not _over(stop, until) and (task := queue.take(list(flying.values()))):
+                    flying[pool.submit(_work, task, records.data, folder)] = task
+                if not flying:
+                    return not ask()
+                for future in wait(flying, return_when=FIRST_COMPLETED).done:
+                    task = flying.pop(future)
+                    if future.result():
+                        key = task.key(records.data)
+                        records.results[key] = result = _result(folder / "runs" / f"{key}.json")
+                        LOG.info(queue.progress(f"{describe(task)}: {_outcome(task, result)}", len(flying)))
+        except BaseException:
+            stop.set()
+            raise
+        finally:
+            records.save(folder / "records.json")
 
 
 def adopt(records: StudyRecords, folder: Path) -> None:
@@ -84,77 +106,62 @@ def _in_rounds(task: Task) -> tuple[bool, int, int]:
     return isinstance(task.request, Measurement | Timing), task.experiment.length, task.seed
 
 
-def _work_off(
-    todo: list[Task], ask: Ask, records: StudyRecords, folder: Path, jobs: int | None, until: float | None
-) -> bool:
-    devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
-    jobs = jobs or (len(devices) if devices != ["cpu"] else usable_cores())
-    context = multiprocessing.get_context("spawn")
-    stop, counter = context.Event(), context.Value("i", 0)
-    LOG.info(f"{len(todo)} runs to begin with, {jobs} at once")
-    progress = _Progress()
-    answered = False  # whether there are results since the last question
-    with (
-        _stopping_on_signals(stop),
-        ProcessPoolExecutor(jobs, context, _prepare, (devices, counter, stop, until)) as pool,
-    ):
-        flying: dict[Future[bool], Task] = {}
-        try:
-            while True:
-                while len(flying) < jobs and not _over(stop, until):
-                    task = _next(todo, list(flying.values()), records)
-                    if task is None and answered:
-                        under_way = {task.key(records.data) for task in flying.values()}
-                        todo = sorted((it for it in ask() if it.key(records.data) not in under_way), key=_in_rounds)
-                        answered = False
-                    elif task is None:
-                        break
-                    else:
-                        todo.remove(task)
-                        flying[pool.submit(_work, task, records.data, folder)] = task
-                if not flying:
-                    return not ask()
-                for future in wait(flying, return_when=FIRST_COMPLETED).done:
-                    task = flying.pop(future)
-                    if future.result():
-                        _take_over(task, records, folder, progress, len(todo) + len(flying))
-                        answered = True
-        except BaseException:
-            stop.set()
-            raise
+class _Queue:
+    """What is asked for and not under way, and how long the rest of it will take.
 
+    Args:
+        ask: see `put_on_record`.
+        records: is filled with results meanwhile.
+        alone: whether a timing must be the only task under way, since it is by the clock of a shared device.
+    """
 
-def _next(todo: list[Task], flying: list[Task], records: StudyRecords) -> Task | None:
-    """The first task that needs nothing of those under way: neither their weights nor their state."""
-    data = records.data
-    busy = {task.experiment.trunk_key(data, task.seed) for task in flying}
-    for task in todo:
-        waits = (
-            isinstance(task.request, Measurement) and Task(task.experiment, task.seed).key(data) not in records.results
-        )
-        if not waits and task.experiment.trunk_key(data, task.seed) not in busy:
-            return task
-    return None
+    def __init__(self, ask: Ask, records: StudyRecords, alone: bool) -> None:
+        self._ask = ask
+        self._records = records
+        self._alone = alone
+        self._todo: list[Task] = []
+        self._known = -1  # results at the last question
+        self._done = 0  # since then
+        self._begun = 0.0
 
+    def take(self, flying: Sequence[Task]) -> Task | None:
+        """The next task that can begin beside those under way; asks what follows from new results if there is none."""
+        task = self._next(flying)
+        if task is None and len(self._records.results) != self._known:
+            under_way = {task.key(self._records.data) for task in flying}
+            asked = [task for task in self._ask() if task.key(self._records.data) not in under_way]
+            self._todo = sorted(asked, key=_in_rounds)
+            self._known, self._done, self._begun = len(self._records.results), 0, time.monotonic()
+            task = self._next(flying)
+        if task is not None:
+            self._todo.remove(task)
+        return task
 
-class _Progress:
-    """How much is done, and how long the rest will take that is known."""
+    def _next(self, flying: Sequence[Task]) -> Task | None:
+        """The first task that needs nothing of those under way: neither their weights, their state, nor the device."""
+        data, results = self._records.data, self._records.results
+        timings = [task for task in flying if isinstance(task.request, Timing)]
+        if self._alone and timings:
+            return None
+        busy = {task.experiment.trunk_key(data, task.seed) for task in flying if task not in timings}
+        for task in self._todo:
+            match task.request:
+                case Timing():
+                    waits = self._alone and bool(flying)
+                case Measurement(of):
+                    waits = Task(of, task.seed).key(data) not in results or of.trunk_key(data, task.seed) in busy
+                case _:
+                    waits = task.experiment.trunk_key(data, task.seed) in busy
+            if not waits:
+                return task
+        return None
 
-    def __init__(self) -> None:
-        self._done = 0
-        self._begun = time.monotonic()
-
-    def line(self, words: str, left: int) -> str:
+    def progress(self, words: str, flying: int) -> str:
+        """A line about a task that is done."""
         self._done += 1
+        left = len(self._todo) + flying
         left_s = (time.monotonic() - self._begun) / self._done * left
-        return f"{self._done}/{self._done + left} {words}; about {left_s / 60:.0f} min until more may be asked for"
-
-
-def _take_over(task: Task, records: StudyRecords, folder: Path, progress: _Progress, left: int) -> None:
-    """Put a result that a process has written into the records, and say so in one line."""
-    key = task.key(records.data)
-    records.results[key] = result = _result(folder / "runs" / f"{key}.json")
-    LOG.info(progress.line(f"{describe(task)}: {_outcome(task, result)}", left))
+        return f"{self._done}/{self._done + left} {words}; about {left_s / 60:.0f} min left of what is asked for so far"
 
 
 def describe(task: Task) -> str:

@@ -14,7 +14,7 @@ from restore.studies.effects import short
 from restore.studies.experiment import Experiment
 from restore.studies.figures import draw
 from restore.studies.judgement import Finding, Judgement, Part, judge_all
-from restore.studies.requests import Request, StudyRecords, Trial
+from restore.studies.requests import Request, StudyRecords, Timing, Trial
 from restore.studies.stages import StudyState
 
 TITLE = "What batch norm does to restoration networks"
@@ -37,7 +37,7 @@ number follows from the spread between the first ones (`restore study plan`); si
 its p-values are doubled, and `equal` is tested at 2.5 %. A claim is supported if all of its parts are, and refuted if \
 one is and none is void. `failed`: the loss, or a restored image, was not finite; runs that end less than 1 dB above \
 their input are counted beside these. Times of steps are measured in turns, three rounds for each seed, \
-on a CPU by its processor time.\
+on a CPU by its processor time, on a GPU by the clock while nothing else is trained.\
 """
 
 
@@ -129,7 +129,7 @@ def extent(used: Sequence[Request]) -> str:
     """The sizes and lengths that a finding rests on: `DnCNN 10x16, 900 steps`."""
     found: dict[str, set[int]] = {}
     for request in used:
-        if isinstance(request, Trial):
+        if isinstance(request, Trial | Timing):
             continue
         experiment = request if isinstance(request, Experiment) else request.of
         arguments = experiment.network.arguments
@@ -145,7 +145,8 @@ def _range(steps: set[int]) -> str:
 
 def _criterion_before_data(entry: Entry, records: StudyRecords) -> bool:
     """Whether each criterion is the one that was noted, and was noted before the first run that it judges."""
-    runs = [it if isinstance(it, Experiment) else it.of for it in entry.used if not isinstance(it, Trial)]
+    judged = [it for it in entry.used if not isinstance(it, Trial | Timing)]
+    runs = [it if isinstance(it, Experiment) else it.of for it in judged]
     tasks = [task for run in runs for task in records.with_seeds(entry.seeds).tasks(run)]
     dates = [records.results[task.key(records.data)]["provenance"]["date"] for task in tasks]
     for name, criterion in entry.claim.criteria.items():

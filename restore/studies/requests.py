@@ -43,18 +43,13 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Timing:
-    """The times of training steps, taken in turns, once for each seed, see `step_times.py`.
+    """The times of training steps, taken in turns, see `step_times.py`; repeated as often as there are seeds.
 
     Attributes:
         arms: names, and the experiments whose steps are timed.
     """
 
     arms: tuple[tuple[str, Experiment], ...]
-
-    @property
-    def of(self) -> Experiment:
-        """The first of them."""
-        return self.arms[0][1]
 
 
 Request = Experiment | Trial | Measurement | Timing
@@ -65,14 +60,20 @@ Results = Mapping[Any, Sequence[Any]]
 
 @dataclass(frozen=True)
 class Task:
-    """One run, or one measurement of a run, with one seed."""
+    """One run, one measurement of a run, or one repetition of a timing, with one seed."""
 
     request: Request
     seed: int
 
     @property
     def experiment(self) -> Experiment:
-        return self.request if isinstance(self.request, Experiment) else self.request.of
+        """What is trained; of a timing the first arm."""
+        match self.request:
+            case Experiment():
+                return self.request
+            case Timing(arms):
+                return arms[0][1]
+        return self.request.of
 
     def key(self, data: StudyData) -> str:
         """Names its file."""

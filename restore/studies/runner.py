@@ -1,4 +1,4 @@
-"""One run or one measurement of a study, from the state that is kept of it to its record.
+"""One run, measurement or timing of a study, from the state that is kept of it to its record.
 
 Every state is kept: a run that is stopped continues in mid-run, bit for bit.
 """
@@ -21,7 +21,7 @@ from restore.studies.experiment import Experiment, Record
 from restore.studies.measurements import MEASUREMENTS
 from restore.studies.probes import dead_features, kept_buffers
 from restore.studies.requests import Measurement, Task, Timing, Trial, rounded
-from restore.studies.step_times import measure
+from restore.studies.step_times import Stopped, measure
 from restore.studies.trajectory import Trajectory
 
 Interrupted = Callable[[], bool]
@@ -136,13 +136,17 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def perform(task: Task, data: StudyData, folder: Path, device: torch.device, interrupted: Interrupted) -> bool:
-    """Train or measure, and write the result to a file; False if interrupted."""
+    """Train, measure or time, and write the result to a file; False if interrupted."""
     request, path = task.request, folder / "runs" / f"{task.key(data)}.json"
     result: Any
     if isinstance(request, Timing):
-        if interrupted():
+        try:
+            times = measure(
+                dict(request.arms), data, device, rounds=TIMED_ROUNDS, turn_s=TURN_S, interrupted=interrupted
+            )
+        except Stopped:
             return False
-        result = measure(dict(request.arms), data, device, rounds=TIMED_ROUNDS, turn_s=TURN_S).json
+        result = times.json
     elif isinstance(request, Measurement):
         path_of_weights = folder / "runs" / f"{request.of.key(data, task.seed)}.safetensors"
         at_hand = path_of_weights.exists()  # records from another machine come without weights

@@ -2,7 +2,7 @@
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,11 @@ from restore.studies.trajectory import Trajectory
 
 FILE = "step_times.json"
 WARM_UP_STEPS = 3
+ENDLESS = 10**9  # steps, so that none of those timed is in the decay
+
+
+class Stopped(Exception):  # noqa: N818 (no error)
+    """A measurement was interrupted before its end."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +48,12 @@ class StepTimes:
 
     @classmethod
     def joined(cls, times: "Sequence[StepTimes]") -> "StepTimes":
-        """The rounds of several measurements of the same arms, with the provenance of the first."""
-        seconds = {arm: tuple(it for one in times for it in one.seconds[arm]) for arm in times[0].seconds}
-        return cls(seconds, times[0].provenance)
+        """The rounds of several measurements of the same arms; of those on the device of the first only."""
+        first, device = times[0], times[0].provenance["device"]
+        alike = [one for one in times if one.provenance["device"] == device]
+        return cls(
+            {arm: tuple(it for one in alike for it in one.seconds[arm]) for arm in first.seconds}, first.provenance
+        )
 
     @property
     def json(self) -> dict[str, Any]:
@@ -87,7 +95,13 @@ def processor(times: StepTimes | None) -> str:
 
 
 def measure(
-    arms: Mapping[str, Experiment], data: StudyData, device: torch.device, *, rounds: int = 5, turn_s: float = 4.0
+    arms: Mapping[str, Experiment],
+    data: StudyData,
+    device: torch.device,
+    *,
+    rounds: int = 5,
+    turn_s: float = 4.0,
+    interrupted: Callable[[], bool] = lambda: False,
 ) -> StepTimes:
     """Time the training steps of arms, one arm after the other, in rounds: on a CPU by its processor time, on a GPU by
     the clock, so that nothing else should use it.
@@ -98,19 +112,26 @@ def measure(
         device: where the steps are taken.
         rounds: how often each arm has its turn.
         turn_s: how long a turn takes at least, in seconds of its steps.
+        interrupted: is asked before each step.
 
     Raises:
+        Stopped: interrupted.
         UserError: data are missing or do not fit.
     """
-    trained = {name: Trajectory(experiment, data, 0, device) for name, experiment in arms.items()}
+    endless = {name: experiment.of_length(ENDLESS) for name, experiment in arms.items()}
+    trained = {name: Trajectory(experiment, data, 0, device) for name, experiment in endless.items()}
     for one in trained.values():
         for _ in range(WARM_UP_STEPS):
+            if interrupted():
+                raise Stopped
             one.take_step()
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     for _ in range(rounds):
         for name, one in trained.items():
             turn: list[float] = []
             while sum(turn) < turn_s:
+                if interrupted():
+                    raise Stopped
                 turn.append(one.take_step())
             seconds[name].append(statistics.fmean(turn))
     origin = {name: it for name, it in provenance(device).items() if name != "command"}  # which holds paths

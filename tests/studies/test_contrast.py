@@ -42,7 +42,7 @@ def made_up(task: Task, effect: float) -> dict[str, object]:
         "psnr": {} if isinstance(task.request, Trial) else {"first": images}, "input_psnr": {"first": 20.0},
         "validation": psnr, "validation_input": 20.0, "train_psnr": 30.0, "train_mode_psnr": 30.1, "dead": 1.0,
         "losses": [1.0], "spikes": 0, "failed_at": None, "step_s": 0.1, "probed": {},
-        "provenance": {"date": "2100-01-01", "commit": "abc", "device": "cpu", "packages": {}},
+        "provenance": {"date": "2100-01-01", "commit": "abc", "device": "cpu", "packages": {"torch": "0"}},
     }  # fmt: skip
 
 
@@ -206,7 +206,11 @@ def test_what_edsr_does_at_other_learning_rates_is_told_beside_what_was_searched
         ("EDSR none", "0.00055"), ("EDSR none", "0.001 (searched)"),
     ]  # fmt: skip
     of_none = {row[1]: row for row in rows if row[0] == "EDSR none"}
-    assert of_none["0.00055"][5] == "1 of 3"
+    assert of_none["0.00055"][7] == "1 of 3"
+    assert of_none["0.00055"][6] == "1.0, 1.0, 1.0"
+    by_seed = [float(it) for it in of_none["0.00055"][5].split(", ")]
+    assert len(by_seed) == 2  # but the one that collapsed
+    assert np.mean(by_seed) == pytest.approx(float(of_none["0.00055"][4].split()[0]), abs=0.01)
     kept = np.mean([run.psnr["first"] for run in others])
     assert float(of_none["0.00055"][3]) == pytest.approx(kept, abs=0.01)
     of_batch = next(row for row in rows if row[1] == "0.0018")

@@ -34,6 +34,15 @@ def test_arms_take_turns_and_each_has_a_time_for_each_round(tmp_path: Path, monk
     assert StepTimes.load(tmp_path) == times
 
 
+def test_a_time_is_the_mean_of_the_steps_of_a_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESTORE_CACHE", str(tmp_path / "cache"))
+    took = iter([9.0] * 3 + [0.25, 0.75, 0.5] * 2)  # warm-up, then two turns of a second at least
+    monkeypatch.setattr(Trajectory, "take_step", lambda _: next(took))
+    arms = {"one": BUDGETS["smoke"].denoising(norm="none")}
+    times = measure(arms, StudyData("photos", tmp_path), torch.device("cpu"), rounds=2, turn_s=1.1)
+    assert times.seconds == {"one": (0.5, 0.5)}
+
+
 def test_ratios_are_of_turns_in_the_same_round() -> None:
     times = StepTimes({"a": (1.0, 10.0, 2.0), "b": (2.0, 20.0, 4.0)}, {})  # the machine was busy in the second
     assert times.ratio("a", "b") == 0.5
@@ -41,8 +50,10 @@ def test_ratios_are_of_turns_in_the_same_round() -> None:
 
 
 def test_measurements_of_the_same_arms_are_joined() -> None:
-    once, again = StepTimes({"a": (1.0,), "b": (2.0,)}, {"device": "cpu"}), StepTimes({"a": (3.0,), "b": (9.0,)}, {})
-    assert StepTimes.joined([once, again]) == StepTimes({"a": (1.0, 3.0), "b": (2.0, 9.0)}, {"device": "cpu"})
+    cpu, gpu = {"device": "cpu"}, {"device": "gpu"}
+    once, again = StepTimes({"a": (1.0,), "b": (2.0,)}, cpu), StepTimes({"a": (3.0,), "b": (9.0,)}, cpu)
+    elsewhere = StepTimes({"a": (0.1,), "b": (0.3,)}, gpu)
+    assert StepTimes.joined([once, elsewhere, again]) == StepTimes({"a": (1.0, 3.0), "b": (2.0, 9.0)}, cpu)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"seconds": {"a": ["x"]}, "provenance": {}}', '{"seconds": {}}'])

@@ -21,7 +21,7 @@ from restore.data.degradation import Bicubic
 from restore.errors import UserError
 from restore.images.tensors import quantize
 from restore.metrics import psnr
-from restore.studies import pool
+from restore.studies import pool, runner
 from restore.studies import trajectory as trajectories
 from restore.studies.budget import BUDGETS
 from restore.studies.data import StudyData
@@ -318,7 +318,10 @@ def test_another_process_makes_the_same_record(folders: Folders) -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_what_is_on_record_is_not_made_again_and_what_is_lost_is(folders: Folders) -> None:
+def test_what_is_on_record_is_not_made_again_and_what_is_lost_is(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "TURN_S", 0.01)
     folder = folders("studies")
     requests = {
         "plain": denoising(),
@@ -362,6 +365,45 @@ def test_a_run_that_the_end_of_the_time_interrupts_is_not_said_to_be_on_record(f
     ask = partial(records.missing, {"long": denoising(length=10**6)})
     assert not put_on_record(ask, records, folders("studies"), jobs=1, until=time.time() + 1)
     assert records.results == {}
+
+
+@pytest.mark.usefixtures("here")
+def test_a_timing_that_the_end_of_the_time_interrupts_is_not_on_record(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "TURN_S", 10**6)
+    records = StudyRecords(BUDGET, DATA, seeds=1)
+    ask = partial(records.missing, {"times": Timing((("batch", denoising()),))})
+    assert not put_on_record(ask, records, folders("studies"), jobs=1, until=time.time() + 1)
+    assert records.results == {}
+
+
+@pytest.mark.usefixtures("here")
+def test_what_was_done_is_on_record_after_an_error(folders: Folders) -> None:
+    records, folder = StudyRecords(BUDGET, DATA, seeds=1), folders("studies")
+
+    def ask() -> list[Task]:
+        if not records.results:
+            return records.missing({"first": denoising()})
+        raise UserError("what judges fails")
+
+    with pytest.raises(UserError, match="what judges fails"):
+        put_on_record(ask, records, folder, jobs=1)
+    assert len(StudyRecords.load(folder / "records.json").results) == 1
+
+
+def test_on_a_gpu_a_timing_is_alone() -> None:
+    records = StudyRecords(BUDGET, DATA, seeds=1)
+    requests = {"times": Timing((("batch", denoising()),)), "run": denoising(), "other": denoising("none")}
+    for alone, beside in ((True, None), (False, Timing)):
+        queue = pool._Queue(partial(records.missing, requests), records, alone)
+        flying = [task for _ in range(2) if (task := queue.take([])) is not None]
+        assert [type(task.request) for task in flying] == [Experiment, Experiment]
+        timing = queue.take(flying)
+        assert (timing and type(timing.request)) is beside
+        timing = timing or queue.take([])
+        assert timing is not None
+        assert isinstance(timing.request, Timing)
 
 
 def test_what_follows_from_a_result_does_not_wait_for_other_runs(
