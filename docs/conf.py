@@ -8,7 +8,7 @@ copyright = "2026, the restore authors"
 release = restore.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-exclude_patterns = ["results/studies/records.json"]
+exclude_patterns = ["results/studies*/records.json"]
 html_theme = "furo"
 html_title = "restore"
 nb_execution_mode = "off"  # the notebook comes executed; a test makes it

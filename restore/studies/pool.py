@@ -30,6 +30,7 @@ from restore.studies.runner import Interrupted, perform
 
 LOG = logging.getLogger(__name__)
 
+SAVE_EVERY_S = 300.0
 Ask = Callable[[], Sequence[Task]]
 
 
@@ -64,6 +65,7 @@ def put_on_record(
     ):
         queue = _Queue(ask, records, alone=devices != ["cpu"])
         flying: dict[Future[bool], Task] = {}
+        saved_at = time.monotonic()
         try:
             while True:
                 while len(flying) < jobs and not _over(stop, until) and (task := queue.take(list(flying.values()))):
@@ -76,6 +78,9 @@ def put_on_record(
                         key = task.key(records.data)
                         records.results[key] = result = _result(folder / "runs" / f"{key}.json")
                         LOG.info(queue.progress(f"{describe(task)}: {_outcome(task, result)}", len(flying)))
+                if time.monotonic() - saved_at > SAVE_EVERY_S:  # for who judges what there is
+                    records.save(folder / "records.json")
+                    saved_at = time.monotonic()
         except BaseException:
             stop.set()
             raise
@@ -132,6 +137,8 @@ class _Queue:
             asked = [task for task in self._ask() if task.key(self._records.data) not in under_way]
             self._todo = sorted(asked, key=_in_rounds)
             self._known, self._done, self._begun = len(self._records.results), 0, time.monotonic()
+            if self._todo:
+                LOG.info(f"asked for: {len(self._todo)}")
             task = self._next(flying)
         if task is not None:
             self._todo.remove(task)
