@@ -52,7 +52,7 @@ Batch norm minus no norm on BSD68 in dB [95 %], each size at its own best settin
 """
 SETTINGS = f"""\
 By mean PSNR on the validation images. Learning rates are a factor of three apart. Where a rate is best in the first
-seed and others of its seeds end far lower, a lower one is taken. Rounds longer than
+seed but not in the mean over three, another one is taken. Rounds longer than
 {steps_of(FULL.tuning_lengths[-1]):,} steps try the rate of the round before and lower ones, and no higher one: where
 the highest that was tried is taken, a higher one may be better. What a rate between them would give is known only
 where other learning rates are listed below.\

@@ -211,7 +211,6 @@ def _p(value: float | None) -> str:
 
 def _settings(records: StudyRecords, entries: Sequence[Entry]) -> dict[str, object]:
     budget, runs = records.budget, records.runs
-    first: dict[str, Any] = next((it["provenance"] for it in runs), {})
     return {
         "budget": budget.name,
         "seeds": _seeds(entries, budget.first_seed),
@@ -227,10 +226,18 @@ def _settings(records: StudyRecords, entries: Sequence[Entry]) -> dict[str, obje
         else "none",
         "runs": len(runs),
         "failed runs": sum(it["failed_at"] is not None for it in runs),
-        "versions": first.get("packages", {}),
+        "versions": _versions([it["provenance"] for it in runs]),
         "commits": ", ".join(sorted({str(it["provenance"]["commit"]) for it in runs})),
         **({"notes": " ".join(records.notes)} if records.notes else {}),
     }
+
+
+def _versions(provenances: Sequence[Mapping[str, Any]]) -> str:
+    devices: dict[str, set[str]] = {}
+    for it in provenances:
+        packages = ", ".join(f"{name} {version}" for name, version in it["packages"].items())
+        devices.setdefault(packages, set()).add(it["device"])
+    return "; ".join(f"{packages} ({', '.join(sorted(found))})" for packages, found in sorted(devices.items()))
 
 
 def _seeds(entries: Sequence[Entry], first: int) -> str:

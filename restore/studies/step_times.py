@@ -48,7 +48,7 @@ class StepTimes:
 
     @classmethod
     def joined(cls, times: "Sequence[StepTimes]") -> "StepTimes":
-        """The rounds of several measurements of the same arms; of those on the device of the first only."""
+        """The rounds of several measurements of the same arms, but those made on another device than the first."""
         first, device = times[0], times[0].provenance["device"]
         alike = [one for one in times if one.provenance["device"] == device]
         return cls(
@@ -103,8 +103,8 @@ def measure(
     turn_s: float = 4.0,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> StepTimes:
-    """Time the training steps of arms, one arm after the other, in rounds: on a CPU by its processor time, on a GPU by
-    the clock, so that nothing else should use it.
+    """Time the training steps of arms, one arm after the other, in rounds: on a CPU by processor time; on a GPU by the
+    clock, so nothing else should use the GPU meanwhile.
 
     Args:
         arms: by name.

@@ -133,7 +133,8 @@ class Trajectory:
         """Train on the batch of the next step.
 
         Returns:
-            How long it took, in seconds: on a CPU the processor time of one thread, on a GPU time by the clock.
+            How long it took, in seconds: on a CPU the processor time divided by the number of threads, on a GPU time by
+            the clock.
         """
         experiment, step = self._experiment, self.step
         for group, rate in zip(self._optimizer.param_groups, self._full_rates, strict=True):

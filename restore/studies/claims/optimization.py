@@ -141,7 +141,10 @@ def fails_for_small_batches(budget: Budget) -> Study:
             ),
         ],
         [
-            {"norm": norm, **{f"batch {b} (N H W {values[b]})": str(psnr(runs[norm, b])) for b in BATCHES}}
+            {
+                "norm": norm, **{f"batch {b} (N H W {values[b]})": str(psnr(runs[norm, b])) for b in BATCHES},
+                "failed": "; ".join(f"batch {b}: {failures(runs[norm, b])}" for b in BATCHES),
+            }
             for norm in SMALL_BATCH_NORMS
         ],
     )  # fmt: skip
