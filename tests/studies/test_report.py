@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from made_up import BASE_DB, DATE, World, records_of, state_of
 
-from restore import study
+from restore import study, study_actions
 from restore.studies.criteria import CRITERIA, Criterion, registered
 from restore.studies.effects import Effect, seeds_needed
 from restore.studies.experiment import Experiment
 from restore.studies.judgement import Finding, Part
 from restore.studies.plan import plan
 from restore.studies.report import write_report
-from restore.studies.requests import StudyRecords
+from restore.studies.requests import StudyRecords, Timing
 from restore.studies.stages import StudyState
 
 NAMES = ("one_decibel", "frozen_statistics", "weight_scale_does_not_matter")
@@ -225,3 +225,18 @@ def test_a_ratio_is_planned_for_a_tenth_more_or_less_whatever_its_threshold() ->
     (row,) = plan({"higher_learning_rates": StudyState(finding, {}, (), 3)})
     assert row["to detect"] == "1.1x"
     assert row["seeds needed"] == str(seeds_needed(0.3, math.log(1.1)))
+
+
+def test_a_claim_that_is_complete_is_not_asked_again_and_one_that_lacks_times_is() -> None:
+    records = records_of()
+    names = ["one_decibel", "from_srresnet_to_edsr"]
+    records.asked = dict.fromkeys(names, records.seeds)
+    state_of("one_decibel", World(), records)
+    state_of("from_srresnet_to_edsr", World(), records)
+    for key in [key for key in records.results if key.endswith("-times")]:
+        del records.results[key]  # as in a folder of studies that was made before steps were timed in turns
+    left = list(names)
+    missing = study_actions._missing(left, records)
+    assert left == ["from_srresnet_to_edsr"]
+    assert {type(task.request) for task in missing} == {Timing}
+    assert len(missing) == records.seeds
