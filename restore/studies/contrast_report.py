@@ -282,14 +282,14 @@ def _other_rates(found: Contrast, runs: Runs) -> list[dict[str, str]]:
         reference = next((arm, rate) for arm, rate in chosen.items() if arm[1] == "batch")
         for (arm, rate), its in sorted(ended.items()):
             validation = mean(run.validation for run in its if run.psnr)
-            compared = validation is not None and (arm, rate) != reference
+            difference = None if validation is None or (arm, rate) == reference else gain(its, ended[reference])
             rows.append({
                 "arm": " ".join(arm),
                 "learning rate": f"{rate:g}{' (searched)' if rate == chosen[arm] else ''}",
                 "validation PSNR, dB": "" if validation is None else f"{validation:.2f}",
                 "PSNR, dB": "" if validation is None else f"{psnr(its).mean:.2f}",
-                "difference [95 %], dB": _effect(difference := gain(its, ended[reference])) if compared else "",
-                "by seed, dB": ", ".join(f"{it:+.2f}" for it in difference.values) if compared else "",
+                "difference [95 %], dB": "" if difference is None else _effect(difference),
+                "by seed, dB": "" if difference is None else ", ".join(f"{it:+.2f}" for it in difference.values),
                 "dead features by seed, %": ", ".join("" if it.dead is None else f"{it.dead:.1f}" for it in its),
                 "failed": failures(its),
                 "device": ", ".join(sorted({str(run.provenance["device"]) for run in its})),

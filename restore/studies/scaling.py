@@ -65,7 +65,7 @@ class Trend:
             f"Fitted to all rounds but the longest ({self.held_out_steps:,} steps), effect = a + b log2(steps) + c "
             f"log2(features) + d log2(depth) predicts [{low:+.3f}, {high:+.3f}] dB for DnCNN-17x64 in that round; "
             f"observed is {self.observed:+.3f} dB, {'inside' if self.holds else 'outside'}"
-            + (f"; that interval is {high - low:.2f} dB wide, so this is a weak test." if self.holds else ".")
+            + ("; no effect at all would be inside, too, so this is a weak test." if low <= 0 <= high else ".")
         )
         if not self.holds:
             return f"{tested} So it cannot say anything of longer runs."

@@ -17,6 +17,7 @@ from restore.studies.experiment import Experiment
 from restore.studies.trajectory import Trajectory
 
 FILE = "step_times.json"
+LEFT_OUT = "measurements on other devices"
 WARM_UP_STEPS = 3
 ENDLESS = 10**9  # steps, so that none of those timed is in the decay
 
@@ -48,12 +49,12 @@ class StepTimes:
 
     @classmethod
     def joined(cls, times: "Sequence[StepTimes]") -> "StepTimes":
-        """The rounds of several measurements of the same arms, but those made on another device than the first."""
+        """The rounds of several measurements of the same arms, but those made on another device than the first, whose
+        number `processor` tells."""
         first, device = times[0], times[0].provenance["device"]
         alike = [one for one in times if one.provenance["device"] == device]
-        return cls(
-            {arm: tuple(it for one in alike for it in one.seconds[arm]) for arm in first.seconds}, first.provenance
-        )
+        seconds = {arm: tuple(it for one in alike for it in one.seconds[arm]) for arm in first.seconds}
+        return cls(seconds, {**first.provenance, LEFT_OUT: len(times) - len(alike)})
 
     @property
     def json(self) -> dict[str, Any]:
@@ -89,9 +90,12 @@ class StepTimes:
 
 def processor(times: StepTimes | None) -> str:
     """What steps were timed on, in words; without measured times these are of runs, by processor time."""
-    if times is None or times.provenance["device"].startswith("cpu"):
+    if times is None:
         return "one core"
-    return f"one {times.provenance['device']}"
+    device = times.provenance["device"]
+    left_out = times.provenance.get(LEFT_OUT)
+    others = f" ({left_out} seeds on other devices left out)" if left_out else ""
+    return ("one core" if device.startswith("cpu") else f"one {device}") + others
 
 
 def measure(

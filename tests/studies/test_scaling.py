@@ -32,6 +32,15 @@ def test_the_trend_finds_the_coefficients_that_made_the_effects() -> None:
     assert low <= 0.1 + 0.05 * math.log2(24_000 / 750) <= high
     assert trend.holds
     assert "For 24,000 steps" in trend.sentence
+    assert "weak test" not in trend.sentence
+
+
+def test_a_round_that_is_inside_an_interval_with_no_effect_at_all_proves_little() -> None:
+    trend = fit(made_up(0.3), (17, 64), 24_000)
+    assert trend is not None
+    assert trend.predicted[0] <= 0 <= trend.predicted[1]
+    assert trend.holds
+    assert "inside; no effect at all would be inside, too, so this is a weak test." in trend.sentence
 
 
 def test_more_than_two_doublings_beyond_the_longest_round_it_says_nothing() -> None:

@@ -9,7 +9,7 @@ import torch
 from restore.errors import UserError
 from restore.studies.budget import BUDGETS
 from restore.studies.data import StudyData
-from restore.studies.step_times import FILE, StepTimes, measure
+from restore.studies.step_times import FILE, StepTimes, measure, processor
 from restore.studies.trajectory import Trajectory
 
 
@@ -19,6 +19,7 @@ def test_arms_take_turns_and_each_has_a_time_for_each_round(tmp_path: Path, monk
     take = Trajectory.take_step
 
     def noted(trajectory: Trajectory) -> float:
+        assert trajectory._experiment.rate_factor(10**6) == 1.0  # never in the decay
         took.append(trajectory.network.features)
         return take(trajectory)
 
@@ -53,7 +54,10 @@ def test_measurements_of_the_same_arms_are_joined() -> None:
     cpu, gpu = {"device": "cpu"}, {"device": "gpu"}
     once, again = StepTimes({"a": (1.0,), "b": (2.0,)}, cpu), StepTimes({"a": (3.0,), "b": (9.0,)}, cpu)
     elsewhere = StepTimes({"a": (0.1,), "b": (0.3,)}, gpu)
-    assert StepTimes.joined([once, elsewhere, again]) == StepTimes({"a": (1.0, 3.0), "b": (2.0, 9.0)}, cpu)
+    joined = StepTimes.joined([once, elsewhere, again])
+    assert joined.seconds == {"a": (1.0, 3.0), "b": (2.0, 9.0)}
+    assert processor(joined) == "one core (1 seeds on other devices left out)"
+    assert processor(StepTimes.joined([once, again])) == "one core"
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"seconds": {"a": ["x"]}, "provenance": {}}', '{"seconds": {}}'])

@@ -392,6 +392,21 @@ def test_what_was_done_is_on_record_after_an_error(folders: Folders) -> None:
     assert len(StudyRecords.load(folder / "records.json").results) == 1
 
 
+@pytest.mark.usefixtures("here")
+def test_what_is_done_is_on_record_while_more_is_under_way(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "SAVE_EVERY_S", -1.0)
+    records, folder = StudyRecords(BUDGET, DATA, seeds=1), folders("studies")
+    saved: list[int] = []
+
+    def ask() -> list[Task]:
+        if records.results:
+            saved.append(len(StudyRecords.load(folder / "records.json").results))
+        return records.missing({"first": denoising()}) or records.missing({"then": denoising("none")})
+
+    assert put_on_record(ask, records, folder, jobs=1)
+    assert saved[0] == 1
+
+
 def test_on_a_gpu_a_timing_is_alone() -> None:
     records = StudyRecords(BUDGET, DATA, seeds=1)
     requests = {"times": Timing((("batch", denoising()),)), "run": denoising(), "other": denoising("none")}

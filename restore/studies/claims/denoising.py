@@ -25,6 +25,7 @@ from restore.studies.figures import Bars, Curves, HeatMap
 from restore.studies.judgement import Finding
 from restore.studies.measurements import SIGMAS, before_and_after
 from restore.studies.requests import Measurement
+from restore.studies.step_times import processor
 from restore.studies.variants import variant_of
 
 COURSE = (0.25, 0.5, 1.0, 2.0, 4.0)  # times the first length: lengths of whole runs
@@ -401,7 +402,7 @@ def muon_gives_what_batch_norm_gives(budget: Budget) -> Study:
             {
                 "optimizer": name, "norm": norm, "settings": words(best[name, norm]),
                 "PSNR (dB)": str(psnr(runs[name, norm])),
-                "a step (s)": f"{times.of(f'{name} {norm}'):.4f}",
+                f"a step (s), {processor(times)}": f"{times.of(f'{name} {norm}'):.4f}",
             }
             for name, norm in keys
         ],

@@ -187,7 +187,7 @@ def weight_norm_replaces_batch_norm(budget: Budget) -> Study:
         [
             {
                 "network": kind, "norm": norm, "settings": words(best[kind, norm]), "PSNR (dB)": str(psnr(found)),
-                "a step (s)": f"{times.of(f'{kind} {norm}'):.4f}",
+                f"a step (s), {processor(times)}": f"{times.of(f'{kind} {norm}'):.4f}",
             }
             for (kind, norm), found in runs.items()
         ],
@@ -317,7 +317,8 @@ def from_srresnet_to_edsr(budget: Budget) -> Study:
         [
             {
                 "rung": name, "settings": words(best[name]), "PSNR (dB)": str(psnr(runs[name])),
-                "memory of a step (MiB, forecast)": memory[name] / 2**20, "a step (s)": f"{times.of(name):.4f}",
+                "memory of a step (MiB, forecast)": memory[name] / 2**20,
+                f"a step (s), {processor(times)}": f"{times.of(name):.4f}",
             }
             for name in names
         ],
